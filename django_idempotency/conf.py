@@ -1,0 +1,110 @@
+"""The package's settings: one typed property each, read at use, never at import."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+from django.conf import settings
+
+__all__ = ["conf"]
+
+T = TypeVar("T")
+
+DEFAULT_HEADER_DENY_LIST = (
+    # Of one exchange or one browser: a replay must not carry them to another.
+    "Set-Cookie",
+    "Date",
+    "Server",
+    "Content-Length",
+    "Authorization",
+    "WWW-Authenticate",
+    # Hop-by-hop (RFC 9110, 7.6.1).
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authentication-Info",
+    "Proxy-Authorization",
+    "Proxy-Connection",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+)
+
+
+class Settings:
+    @property
+    def IDEMPOTENCY_HEADER(self) -> str:
+        """Name of the request header with the client's key, as it goes on the wire."""
+        return _setting("IDEMPOTENCY_HEADER", "Idempotency-Key")
+
+    @property
+    def IDEMPOTENCY_REPLAYED_HEADER(self) -> str:
+        """Name of the response header that marks a replay; its value is ``true``."""
+        return _setting("IDEMPOTENCY_REPLAYED_HEADER", "Idempotency-Replayed")
+
+    @property
+    def IDEMPOTENCY_FIELD(self) -> str:
+        """Name of the hidden form field that may carry the key instead."""
+        return _setting("IDEMPOTENCY_FIELD", "idempotency_key")
+
+    @property
+    def IDEMPOTENCY_REQUIRED(self) -> bool:
+        """Whether POST and PATCH without a key are refused with 400."""
+        return _setting("IDEMPOTENCY_REQUIRED", True)
+
+    @property
+    def IDEMPOTENCY_WAIT(self) -> timedelta:
+        """How long a copy waits in all for the operation in flight; zero: not at all."""
+        return _setting("IDEMPOTENCY_WAIT", timedelta(seconds=5))
+
+    @property
+    def IDEMPOTENCY_RETENTION(self) -> timedelta:
+        """How long an answer can be replayed, counted from the claim."""
+        return _setting("IDEMPOTENCY_RETENTION", timedelta(hours=48))
+
+    @property
+    def IDEMPOTENCY_MAX_BODY(self) -> int:
+        """Largest answer body that is stored, in bytes."""
+        return _setting("IDEMPOTENCY_MAX_BODY", 1024 * 1024)
+
+    @property
+    def IDEMPOTENCY_ANONYMOUS(self) -> Literal["allow", "refuse"]:
+        """Whether guests may send (unguessable) keys."""
+        allow: Literal["allow", "refuse"] = "allow"
+        return _setting("IDEMPOTENCY_ANONYMOUS", allow)
+
+    @property
+    def IDEMPOTENCY_PRINCIPAL(self) -> str | None:
+        """Dotted path of a function, request → str, that names whose keys these are."""
+        nobody: str | None = None
+        return _setting("IDEMPOTENCY_PRINCIPAL", nobody)
+
+    @property
+    def IDEMPOTENCY_COUNT_REPLAYS(self) -> bool:
+        """Whether replays are counted on the record, after the answer was sent."""
+        return _setting("IDEMPOTENCY_COUNT_REPLAYS", True)
+
+    @property
+    def IDEMPOTENCY_HEADER_DENY_LIST(self) -> Collection[str]:
+        """Response headers that are neither stored nor replayed, in any case."""
+        default: Collection[str] = DEFAULT_HEADER_DENY_LIST
+        return _setting("IDEMPOTENCY_HEADER_DENY_LIST", default)
+
+    @property
+    def IDEMPOTENCY_PROBLEM_BASE_URL(self) -> str:
+        """Prefix of the ``type`` of every problem document; the code is appended."""
+        return _setting(
+            "IDEMPOTENCY_PROBLEM_BASE_URL",
+            "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#",
+        )
+
+
+def _setting(name: str, default: T) -> T:
+    value: T = getattr(settings, name, default)
+    return value
+
+
+conf = Settings()

@@ -1,0 +1,111 @@
+"""What to do about a record that is already there. Start reading here.
+
+`decide()` is pure: no database, no clock, no settings. The store reads the row and lets
+the database compare the times; the engine acts on the decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .operations import Operation, StoredAnswer
+
+__all__ = [
+    "Decision",
+    "Held",
+    "InFlight",
+    "Mismatch",
+    "Renew",
+    "Replay",
+    "RowView",
+    "State",
+    "Unreadable",
+    "decide",
+]
+
+
+class State(StrEnum):
+    """The life of a record."""
+
+    IN_FLIGHT = "in_flight"
+    """Claimed. Other sessions see it only if the claim was committed on its own."""
+    KEPT = "kept"
+    """Done; the answer is stored and will be replayed."""
+    RELEASED = "released"
+    """An attempt failed; the key is free for the same payload."""
+    HELD = "held"
+    """The outcome is unknown and a person decides; never expires."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowView:
+    """A committed record as one request sees it."""
+
+    scope: str
+    key: str
+    fingerprint: str
+    state: str
+    expired: bool
+    """Past its retention, by the database's clock."""
+    answer: StoredAnswer | None
+    """``None``: nothing is stored, or it can't be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Send the stored answer; never run."""
+
+    answer: StoredAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The row is free: claim it by locking it, look again, and run."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Somebody else is running it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The key was used for another payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nobody knows whether it happened; a person decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """It was done, but the stored answer can't be read."""
+
+
+Decision = Replay | Renew | InFlight | Mismatch | Held | Unreadable
+
+
+def decide(operation: Operation, row: RowView, scope: str) -> Decision:
+    """Return what the operation may do, given the committed row under its id.
+
+    `scope` is the operation's scope in the form in which it is stored.
+    """
+    # Equal digests of different scopes or keys: nobody will see it happen, but if it
+    # did, the answer of one customer would go to another.
+    if (row.scope, row.key) != (scope, operation.key):
+        return Mismatch()
+    if row.state == State.HELD:
+        return Held()
+    if row.expired:
+        return Renew()
+    # A committed claim without a lease (made by hand, or by an older release) is still
+    # a claim: taking it over before it expires would be a second execution.
+    if row.state == State.IN_FLIGHT:
+        return InFlight()
+    if not operation.fingerprint.matches(row.fingerprint):
+        return Mismatch()
+    if row.state == State.RELEASED:
+        return Renew()
+    return Unreadable() if row.answer is None else Replay(row.answer)

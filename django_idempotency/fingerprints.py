@@ -1,0 +1,195 @@
+"""The fingerprint of a payload: compared with a stored one, never looked up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.conf import settings
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+__all__ = ["Fingerprint", "fingerprint_of"]
+
+VERSION = "1"
+"""Goes up when equal payloads would get another fingerprint; see `Fingerprint`."""
+
+MAX_DEPTH = 64
+MAX_EXPONENT_DIGITS = 18
+
+Pairs = Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The digest of a query and payload, in memory; it is stored only as `sign()`ed.
+
+    The digest alone would let whoever reads the table try out short secrets (a PIN);
+    the key of the stored form is SECRET_KEY, which is not in the database.
+    """
+
+    digest: bytes
+
+    def sign(self) -> str:
+        """Return the form to store: version tag and keyed digest."""
+        return self._signed_with(settings.SECRET_KEY)
+
+    def matches(self, stored: str) -> bool:
+        """Whether `stored` was signed from an equal payload.
+
+        Keys in SECRET_KEY_FALLBACKS are tried before a mismatch is declared. Another
+        version's fingerprint matches anything: the record is a newer or older
+        release's, and refusing an honest retry would be the worse mistake.
+        """
+        if not stored.startswith(f"{VERSION}:"):
+            return True
+        secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+        return any(
+            constant_time_compare(self._signed_with(secret), stored)
+            for secret in secrets
+        )
+
+    def _signed_with(self, secret: str | bytes) -> str:
+        mac = salted_hmac(
+            "django_idempotency.fingerprint",
+            self.digest,
+            secret=secret,
+            algorithm="sha256",
+        )
+        return f"{VERSION}:{mac.hexdigest()}"
+
+
+def fingerprint_of(*parts: bytes) -> Fingerprint:
+    """Return the fingerprint of these parts, in this order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return Fingerprint(digest.digest())
+
+
+def canonical_query(query_string: str) -> bytes:
+    """Sort a query by name; values of one name keep their order."""
+    pairs = parse_qsl(query_string, keep_blank_values=True, errors="surrogateescape")
+    return canonical_pairs(pairs)
+
+
+def canonical_form(
+    body: bytes, exclude: Collection[str] = (), max_fields: int | None = None
+) -> bytes:
+    """Sort the fields of an urlencoded form; with too many of them, the raw body."""
+    try:
+        pairs = parse_qsl(
+            body.decode("utf-8", "surrogateescape"),
+            keep_blank_values=True,
+            errors="surrogateescape",
+            max_num_fields=max_fields,
+        )
+    except ValueError:
+        return canonical_bytes(body)
+    return canonical_pairs(pairs, exclude)
+
+
+def canonical_pairs(pairs: Pairs, exclude: Collection[str] = ()) -> bytes:
+    """Sort pairs by name; values of one name keep their order."""
+    kept = [pair for pair in pairs if pair[0] not in exclude]
+    return b"pairs:" + _dumps(sorted(kept, key=lambda pair: pair[0]))
+
+
+def canonical_json(body: bytes, exclude: Collection[str] = ()) -> bytes:
+    """Return bytes that are equal for equal JSON documents, else `canonical_bytes`.
+
+    Members are sorted, white space and escapes disappear, lists keep their order and
+    numbers are compared by exact decimal value: 1, 1.0 and 10e-1 are one number, and
+    no float rounds two amounts together. What parsers disagree about (duplicate
+    members, NaN, a byte order mark, great depth, absurd exponents) is left as bytes:
+    such a body matches only its own copy. `exclude` names members of the top level.
+    """
+    try:
+        text = body.decode("utf-8")
+        if _is_deep(text):
+            return canonical_bytes(body)
+        document = json.loads(
+            text,
+            object_pairs_hook=_members,
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=_refuse_constant,
+        )
+    except (ValueError, RecursionError):
+        return canonical_bytes(body)
+    if exclude and isinstance(document, dict) and _OBJECT in document:
+        members = [pair for pair in document[_OBJECT] if pair[0] not in exclude]
+        document = {_OBJECT: members}
+    return b"json:" + _dumps(document)
+
+
+def canonical_bytes(body: bytes) -> bytes:
+    """Return a body that only its own copy equals."""
+    return b"raw:" + body
+
+
+# Note [Canonical JSON without a serialiser of our own]
+# The decoder's hooks replace every object by {"{": [[name, value], …]}, sorted, and
+# every number by {"#": "digits e exponent"}. Nothing else can become a dict, so the
+# replacement is unambiguous, and the standard library's C encoder writes the result.
+_OBJECT = "{"
+_NUMBER = "#"
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = {name for name, _ in pairs}
+    if len(names) < len(pairs):
+        raise ValueError("duplicate members")
+    return {_OBJECT: sorted(pairs, key=lambda pair: pair[0])}
+
+
+def _number(literal: str) -> dict[str, str]:
+    mantissa, _, exponent_text = literal.lower().partition("e")
+    if len(exponent_text) > MAX_EXPONENT_DIGITS:
+        raise ValueError("absurd exponent")
+    sign = "-" if mantissa.startswith("-") else ""
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    digits = (whole + fraction).lstrip("0")
+    significant = digits.rstrip("0")
+    if not significant:
+        return {_NUMBER: "0"}
+    exponent = int(exponent_text or 0) - len(fraction)
+    exponent += len(digits) - len(significant)
+    return {_NUMBER: f"{sign}{significant}e{exponent}"}
+
+
+def _refuse_constant(literal: str) -> Any:
+    raise ValueError(f"{literal} is not JSON")
+
+
+# A string that is never closed runs to the end: trying again at each of its escaped
+# quotes would take quadratic time.
+_STRINGS_AND_BRACKETS = re.compile(
+    r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL
+)
+
+
+def _is_deep(text: str) -> bool:
+    """Whether the nesting goes beyond MAX_DEPTH.
+
+    Decided here and not by RecursionError, which depends on how deep the *caller* is:
+    the fingerprint must be the same in every process.
+    """
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = deepest = 0
+    for match in _STRINGS_AND_BRACKETS.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in "]}":
+            depth -= 1
+    return deepest > MAX_DEPTH
+
+
+def _dumps(document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode("ascii")

@@ -1,0 +1,67 @@
+"""The values that one protected request is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+
+from .fingerprints import Fingerprint
+from .keys import uuid8
+
+__all__ = ["Operation", "Scope", "StoredAnswer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Whose key, and where: two equal keys meet only in equal scopes."""
+
+    principal: str
+    method: str
+    path: str
+    """Decoded, as the client repeats it; names of URL patterns may be refactored."""
+
+    def __str__(self) -> str:
+        return f"{self.principal}|{self.method}|{self.path}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One attempt of a client to have something done."""
+
+    scope: Scope
+    key: str
+    fingerprint: Fingerprint
+    wait: timedelta
+    """How long this request may wait in all; zero means not to wait."""
+    retention: timedelta
+
+    @cached_property
+    def record_id(self) -> uuid.UUID:
+        """The primary key of its record, from scope and key alone.
+
+        Each part is preceded by its length, so that no two (scope, key) run together
+        to the same bytes.
+        """
+        digest = hashlib.sha256()
+        for part in (
+            self.scope.principal,
+            self.scope.method,
+            self.scope.path,
+            self.key,
+        ):
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "big") + raw)
+        return uuid8(digest.digest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnswer:
+    """The first answer as it is stored and sent again."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+    """``None``: it could not or must not be kept."""

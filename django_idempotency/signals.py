@@ -1,0 +1,34 @@
+"""What happened to an operation, told after the fact.
+
+Every signal is sent after commit or rollback and robustly: a receiver that raises is
+logged by Django and can't undo a charge. The sender is `IdempotencyRecord`; the one
+argument, `operation`, is the `django_idempotency.operations.Operation`. It holds the
+client's key: don't log it.
+
+In a transaction that somebody else opened, ``kept`` follows *their* commit: inside
+``TestCase`` it is sent only under ``captureOnCommitCallbacks(execute=True)``.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+__all__ = ["claimed", "in_flight", "kept", "mismatched", "released", "replayed"]
+
+claimed = Signal()
+"""The view ran: sent together with `kept` or `released`, before it."""
+
+kept = Signal()
+"""The answer was stored and committed with the view's writes."""
+
+released = Signal()
+"""The view's writes were rolled back and the key is free again."""
+
+replayed = Signal()
+"""A stored answer is being sent again."""
+
+in_flight = Signal()
+"""A copy waited as long as it may and was told to come back (409)."""
+
+mismatched = Signal()
+"""The key came back with another payload and was refused (422)."""
