@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from django.db import migrations, models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import StateApps
+
+
+def leave_room_for_updates(
+    apps: StateApps, schema_editor: BaseDatabaseSchemaEditor
+) -> None:
+    """Let the updates of a row stay on its page: see Note [Which columns are indexed].
+
+    Every record is updated at least once, to keep its answer; a full page would send
+    the new version elsewhere and the index after it.
+    """
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(
+            "ALTER TABLE django_idempotency_idempotencyrecord SET (fillfactor = 60)"
+        )
+
+
+def use_the_default_fillfactor(
+    apps: StateApps, schema_editor: BaseDatabaseSchemaEditor
+) -> None:
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(
+            "ALTER TABLE django_idempotency_idempotencyrecord RESET (fillfactor)"
+        )
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = []
+
+    operations = [
+        migrations.CreateModel(
+            name="IdempotencyRecord",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        editable=False,
+                        help_text="Digest of scope and key: finds the record and "
+                        "refuses a second.",
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "scope",
+                    models.TextField(
+                        help_text="Whose key it is and where: "
+                        "principal | method | path."
+                    ),
+                ),
+                (
+                    "key",
+                    models.CharField(help_text="The client's key.", max_length=255),
+                ),
+                ("method", models.CharField(max_length=32)),
+                ("path", models.TextField()),
+                (
+                    "fingerprint",
+                    models.CharField(
+                        help_text="Keyed digest of query and payload.", max_length=128
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("in_flight", "in flight"),
+                            ("kept", "kept"),
+                            ("released", "released"),
+                            ("held", "held"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("response_status", models.PositiveSmallIntegerField(null=True)),
+                (
+                    "response_headers",
+                    models.JSONField(
+                        help_text="List of name and value pairs.", null=True
+                    ),
+                ),
+                (
+                    "response_body",
+                    models.BinaryField(
+                        help_text="Null: the body was not kept.", null=True
+                    ),
+                ),
+                (
+                    "effects",
+                    models.JSONField(
+                        default=dict,
+                        help_text="Results of the operation's finished steps.",
+                    ),
+                ),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                (
+                    "last_error",
+                    models.CharField(
+                        blank=True,
+                        default="",
+                        help_text="Class of the exception that ended the last failed "
+                        "attempt.",
+                        max_length=255,
+                    ),
+                ),
+                ("replays", models.PositiveIntegerField(default=0)),
+                ("last_replayed_at", models.DateTimeField(null=True)),
+                ("lease_token", models.UUIDField(null=True)),
+                ("lease_expires_at", models.DateTimeField(null=True)),
+                ("created_at", models.DateTimeField()),
+                ("completed_at", models.DateTimeField(null=True)),
+                ("expires_at", models.DateTimeField()),
+            ],
+            options={
+                "verbose_name": "idempotency record",
+                "verbose_name_plural": "idempotency records",
+                "indexes": [
+                    models.Index(
+                        fields=["expires_at"], name="idempotency_record_expires"
+                    )
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            state__in=["in_flight", "kept", "released", "held"]
+                        ),
+                        name="idempotency_record_state",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(state="kept", _negated=True)
+                        | models.Q(
+                            response_headers__isnull=False,
+                            response_status__isnull=False,
+                        ),
+                        name="idempotency_record_kept_has_answer",
+                    ),
+                ],
+            },
+        ),
+        migrations.RunPython(leave_room_for_updates, use_the_default_fillfactor),
+    ]
