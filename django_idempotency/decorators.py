@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, TypeVar, Unpack, overload
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, transaction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.views import View
+
+from .http import Idempotency
+from .policies import IdempotencyPolicy, PolicyOptions
+from .protected_views import PlainView, RestView
+from .protection import HONOUR_KEY, NonAtomicRequests, is_protected, protect
+from .store import record_alias
+
+__all__ = ["idempotent"]
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+@overload
+def idempotent(view: V, /) -> V: ...
+@overload
+def idempotent(
+    *, policy: IdempotencyPolicy | None = ..., **options: Unpack[PolicyOptions]
+) -> Callable[[V], V]: ...
+def idempotent(
+    view: V | None = None,
+    /,
+    *,
+    policy: IdempotencyPolicy | None = None,
+    **options: Unpack[PolicyOptions],
+) -> V | Callable[[V], V]:
+    """Run the view once per key and give each repeat the first answer.
+
+    ``@idempotent`` or ``@idempotent(wait=timedelta(seconds=2))``: the options are those
+    of `IdempotencyPolicy`, or one ready-made `policy`. The view runs inside
+    ``transaction.atomic()`` with the claim and the stored answer, for every POST, PATCH,
+    PUT and DELETE; safe methods run as without the decorator.
+
+    It stands directly above a function view and below every access check; below
+    ``@api_view`` and ``@action``; on a class-based view under ``method_decorator`` or
+    around ``as_view()``. The view finds its operation in ``request.idempotency``.
+
+    Raises:
+        ImproperlyConfigured: at import, where it could not keep its promise.
+    """
+    if policy is None:
+        policy = IdempotencyPolicy(**options)
+    elif options:
+        raise ImproperlyConfigured("Give @idempotent a policy or options, not both.")
+    decorate = partial(_protected, policy=policy)
+    return decorate if view is None else decorate(view)
+
+
+def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
+    _refuse_misplacement(view)
+    if _comes_from_as_view(view):
+        run = _protected_class(view.view_class, policy).as_view(**view.view_initkwargs)
+    else:
+        run = partial(_run_function, view, policy)
+    non_atomic = NonAtomicRequests(getattr(view, "_non_atomic_requests", ()))
+
+    @wraps(view)
+    def protected_view(*args: Any, **kwargs: Any) -> Any:
+        request = _django_request(_request_in(args))
+        if is_protected(request):
+            return view(*args, **kwargs)
+        request.idempotency = Idempotency()  # type: ignore[attr-defined]
+        if request.method in HONOUR_KEY:
+            return run(*args, **kwargs)
+        with non_atomic.as_django_would():
+            return view(*args, **kwargs)
+
+    protected_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
+    protected_view.idempotency_policy = policy  # type: ignore[attr-defined]
+    return protected_view
+
+
+def _run_function(
+    view: Any, policy: IdempotencyPolicy, *args: Any, **kwargs: Any
+) -> Any:
+    request = _request_in(args)
+    call = partial(view, *args, **kwargs)
+    if (instance := _dispatching_view(view, args)) is not None:
+        # Its access checks are in dispatch(): the handler is what runs once.
+        _protect_handler(instance, request, policy)
+        return call()
+    return _run_handler(request, policy, call)
+
+
+def _run_handler(
+    request: Any, policy: IdempotencyPolicy, call: Callable[[], Any]
+) -> HttpResponseBase:
+    rest_view = (getattr(request, "parser_context", None) or {}).get("view")
+    if rest_view is None:
+        _refuse_keep_errors(policy)
+        return protect(request, policy, PlainView(request, call))
+    request.data  # noqa: B018 - refused by the parser as without us
+    view = _RestFunction(rest_view, request, call)
+    return view.finish(protect(_django_request(request), policy, view))
+
+
+def _protect_handler(instance: View, request: Any, policy: IdempotencyPolicy) -> None:
+    name = request.method.lower()
+    handler = getattr(instance, name, None)
+    if handler is None or name not in instance.http_method_names:
+        return
+
+    def protected_handler(request: Any, *args: Any, **kwargs: Any) -> Any:
+        call = partial(handler, request, *args, **kwargs)
+        return _run_handler(request, policy, call)
+
+    setattr(instance, name, protected_handler)
+
+
+def _protected_class(view_class: type[View], policy: IdempotencyPolicy) -> type[View]:
+    """Return a subclass whose handlers, not whose dispatch(), run once per key."""
+
+    def setup(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        view_class.setup(self, request, *args, **kwargs)
+        if not is_protected(request):
+            _protect_handler(self, request, policy)
+
+    names = {"setup": setup, "__module__": view_class.__module__}
+    protected: type[View] = type(view_class.__name__, (view_class,), names)
+    return protected
+
+
+class _RestFunction(RestView):
+    """A handler below ``@api_view`` or ``@action``.
+
+    Out here a transaction of ATOMIC_REQUESTS is Django's own, and the framework's wish
+    to roll it back is handed on.
+    """
+
+    wants_rollback = False
+
+    def _handled(self, error: Exception) -> Any:
+        response = super()._handled(error)
+        self.wants_rollback = connections[record_alias()].needs_rollback
+        return response
+
+    def finish(self, response: HttpResponseBase) -> HttpResponseBase:
+        if self.wants_rollback and connections[record_alias()].in_atomic_block:
+            transaction.set_rollback(True, using=record_alias())
+        return super().finish(response)
+
+
+def _django_request(request: Any) -> HttpRequest:
+    django_request: HttpRequest = getattr(request, "_request", request)
+    return django_request
+
+
+def _request_in(args: tuple[Any, ...]) -> Any:
+    """Return the request, which comes after `self` where a method is decorated."""
+    for argument in args[:2]:
+        if isinstance(argument, HttpRequest) or hasattr(argument, "parser_context"):
+            return argument
+    raise TypeError("A view decorated with @idempotent must be called with a request.")
+
+
+def _dispatching_view(view: Any, args: tuple[Any, ...]) -> View | None:
+    """Return the class-based view whose dispatch() was decorated, if it was."""
+    if getattr(view, "__name__", None) != "dispatch":
+        return None
+    if isinstance(args[0], View):
+        return args[0]
+    while view is not None:
+        owner = getattr(getattr(view, "func", None), "__self__", None)
+        if isinstance(owner, View):
+            return owner
+        view = getattr(view, "__wrapped__", None)
+    return None
+
+
+def _comes_from_as_view(view: Any) -> bool:
+    if not hasattr(view, "view_class"):
+        return False
+    if view.__code__.co_qualname != "View.as_view.<locals>.view":
+        raise ImproperlyConfigured(
+            "@idempotent must stand directly around as_view(), inside every other "
+            f"decorator:\n\n    idempotent({view.view_class.__name__}.as_view())"
+        )
+    return True
+
+
+def _refuse_misplacement(view: Any) -> None:
+    name = getattr(view, "__name__", "view")
+    if isinstance(view, type):
+        raise ImproperlyConfigured(
+            f"@idempotent can't decorate the class {name}. Write\n\n"
+            '    @method_decorator(idempotent, name="post")\n'
+            f"    class {name}(View):\n\nor, with REST framework,\n\n"
+            f"    class {name}(IdempotencyMixin, APIView):"
+        )
+    if hasattr(view, "cls"):
+        raise ImproperlyConfigured(
+            f"@idempotent above a REST framework view ({name}) would answer before "
+            "authentication and permissions have spoken. Write\n\n"
+            '    @api_view(["POST"])\n    @idempotent\n'
+            f"    def {name}(request):\n\nor use IdempotencyMixin."
+        )
+    if hasattr(view, "login_url"):
+        raise ImproperlyConfigured(
+            f"@idempotent above the access check of {name} would replay answers to "
+            "whoever may no longer see them. Write\n\n"
+            f"    @login_required\n    @idempotent\n    def {name}(request):"
+        )
+    if iscoroutinefunction(view):
+        raise ImproperlyConfigured(
+            f"@idempotent can't protect the async view {name}: it runs in a "
+            "transaction, and Django has no async ones. Write\n\n"
+            f"    @idempotent\n    def {name}(request):"
+        )
+
+
+def _refuse_keep_errors(policy: IdempotencyPolicy) -> None:
+    if policy.keep_errors:
+        raise ImproperlyConfigured(
+            "keep_errors=True needs REST framework: on a plain view Django makes the "
+            "answer outside of it. Return the answer instead of raising:\n\n"
+            "    return HttpResponse(status=404)"
+        )

@@ -1,0 +1,171 @@
+"""From a request to the operation that it asks for."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from .bodies import FORM, MULTIPART, canonical_payload, media_type
+from .conf import conf
+from .exceptions import InvalidKey
+from .fingerprints import Fingerprint, canonical_query, fingerprint_of
+from .keys import derive_key, parse_key, require_unguessable
+from .operations import Operation, Scope
+from .policies import IdempotencyPolicy
+
+__all__ = ["Idempotency", "IdempotentRequest", "principal_of"]
+
+ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """The operation that a view is running in, as ``request.idempotency``."""
+
+    key: str | None = None
+    """The client's key; ``None`` if it sent none. Never pass it on: use `key_for`."""
+    record_id: uuid.UUID | None = None
+
+    def key_for(self, label: str) -> str:
+        """Return the key to hand to another party for the step `label`, 36 characters.
+
+        Equal on each attempt at this operation, whatever crashed in between; another
+        key, scope or label gives another. Without a key from the client, a fresh one.
+        """
+        if self.record_id is None:
+            return str(uuid.uuid4())
+        return derive_key(self.record_id, label)
+
+
+class IdempotentRequest(HttpRequest):
+    """Annotation for the request that a decorated view gets."""
+
+    if TYPE_CHECKING:
+        idempotency: Idempotency
+
+
+def key_of(request: HttpRequest) -> str | None:
+    """Return the client's key, ``None`` if it sent none.
+
+    Raises:
+        InvalidKey: if it can't be used, or header and form field differ.
+    """
+    sent = {
+        parse_key(raw)
+        for raw in (_key_in_header(request), _key_in_form(request))
+        if raw is not None
+    }
+    if len(sent) > 1:
+        raise InvalidKey("The key in the header and the key in the form differ.")
+    return sent.pop() if sent else None
+
+
+def principal_of(request: HttpRequest) -> str:
+    """Return whose keys these are: the signed-in user, else everybody anonymous.
+
+    A hook in IDEMPOTENCY_PRINCIPAL may call it for the requests it has no opinion on.
+
+    Raises:
+        ImproperlyConfigured: if a signed-in user has nothing to be told by.
+    """
+    user: Any = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return ANONYMOUS
+    identity = getattr(user, "pk", None)
+    if identity is None or identity == "":
+        raise ImproperlyConfigured(
+            f"A signed-in {type(user).__name__} without a pk can't be told from "
+            "another. Name your principals: IDEMPOTENCY_PRINCIPAL = "
+            '"yourproject.idempotency.principal"  # a function: request -> str'
+        )
+    meta = getattr(user, "_meta", None)
+    if meta is None:
+        kind = f"{type(user).__module__}.{type(user).__qualname__}"
+    else:
+        kind = meta.concrete_model._meta.label
+    return f"{kind}:{identity}"
+
+
+def operation_of(
+    request: HttpRequest,
+    key: str,
+    policy: IdempotencyPolicy,
+    *,
+    view_request: Any,
+) -> Operation:
+    """Return the operation; reads the body, which stays readable for the view.
+
+    `view_request` is what the view gets: `request`, or a framework's wrapper of it.
+
+    Raises:
+        InvalidKey: if the caller is a guest and the key is guessable.
+    """
+    principal = _principal(request)
+    if principal == ANONYMOUS:
+        _require_guest_key(key)
+    return Operation(
+        scope=Scope(
+            principal=principal, method=request.method or "", path=request.path
+        ),
+        key=key,
+        fingerprint=_fingerprint(request, policy, view_request),
+        wait=policy.effective_wait,
+        retention=policy.effective_retention,
+    )
+
+
+def _key_in_header(request: HttpRequest) -> str | None:
+    name = "HTTP_" + conf.IDEMPOTENCY_HEADER.upper().replace("-", "_")
+    return request.META.get(name)
+
+
+def _key_in_form(request: HttpRequest) -> str | None:
+    if request.content_type not in (FORM, MULTIPART):
+        return None
+    return request.POST.get(conf.IDEMPOTENCY_FIELD)
+
+
+def _principal(request: HttpRequest) -> str:
+    path = conf.IDEMPOTENCY_PRINCIPAL
+    if path is None:
+        return principal_of(request)
+    principal = import_string(path)(request)
+    if not isinstance(principal, str) or not principal:
+        raise ImproperlyConfigured(
+            f"IDEMPOTENCY_PRINCIPAL = {path!r} returned {type(principal).__name__} "
+            "where it must return a non-empty str: two callers without a name would "
+            "share their keys."
+        )
+    return principal
+
+
+def _require_guest_key(key: str) -> None:
+    if conf.IDEMPOTENCY_ANONYMOUS == "refuse":
+        raise InvalidKey("Sign in to send an idempotency key.")
+    require_unguessable(key)
+
+
+def _fingerprint(
+    request: HttpRequest, policy: IdempotencyPolicy, view_request: Any
+) -> Fingerprint:
+    if policy.fingerprint is not None:
+        value = policy.fingerprint(view_request)
+        if isinstance(value, str):
+            value = value.encode("utf-8", "surrogatepass")
+        if not isinstance(value, bytes):
+            raise TypeError(
+                f"The policy's fingerprint function returned {type(value).__name__}, "
+                "not str or bytes."
+            )
+        return fingerprint_of(b"hook", value)
+    parsed = None if view_request is request else view_request.data
+    return fingerprint_of(
+        canonical_query(request.META.get("QUERY_STRING", "")),
+        media_type(request),
+        canonical_payload(request, policy.exclude, parsed),
+    )

@@ -1,0 +1,261 @@
+"""What every delivery does with a request: refuse, replay, or run it once.
+
+`protect()` is given the view as a `ProtectedView`, which hides whether it is a function,
+a handler method or a framework's view; everything else is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.db import Error, connections, transaction
+from django.http import Http404, HttpRequest
+from django.http.multipartparser import MultiPartParserError
+from django.http.response import HttpResponseBase
+
+from . import engine, problems, store
+from .answers import is_login_redirect, replay_of, snapshot
+from .bodies import hold_body
+from .conf import conf
+from .decisions import Held, InFlight, Mismatch, Replay, Unreadable
+from .engine import Outcome, Ran
+from .exceptions import InvalidKey, StoreUnavailable
+from .http import Idempotency, key_of, operation_of
+from .operations import Operation, StoredAnswer
+from .policies import IdempotencyPolicy
+from .problems import problem_response
+
+__all__ = ["Answer", "NonAtomicRequests", "ProtectedView", "protect"]
+
+logger = logging.getLogger("django_idempotency")
+
+REQUIRE_KEY = frozenset({"POST", "PATCH"})
+HONOUR_KEY = REQUIRE_KEY | {"PUT", "DELETE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a view came to: a rendered response, and the error it was made from."""
+
+    response: Any
+    """A rendered `HttpResponseBase`, or the nonsense that a view returned instead."""
+    raised: Exception | None = None
+    """Set where a framework turned an exception into the response."""
+
+
+class ProtectedView(Protocol):
+    """One view with the arguments of one request."""
+
+    @property
+    def request(self) -> Any:
+        """The request as the view gets it: Django's, or a framework's wrapper."""
+
+    def run(self) -> Answer:
+        """Run the view and render its response, inside the transaction."""
+
+    def check_replay(self) -> None:
+        """Raise what the view would raise for a caller who may no longer see it."""
+
+
+class NonAtomicRequests:
+    """The databases for which Django must not open ATOMIC_REQUESTS around a view.
+
+    Django asks the outermost view function for its ``_non_atomic_requests``. The
+    record's database is one of them, since we open that transaction ourselves; which it
+    is can't be known at import. Those that the view itself had named stay.
+    """
+
+    def __init__(self, named: Collection[str] = ()) -> None:
+        self._named = set(named)
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in self._named or alias == store.record_alias()
+
+    def add(self, alias: str) -> None:
+        """Called by ``@transaction.non_atomic_requests`` above us."""
+        self._named.add(alias)
+
+    def as_django_would(self) -> AbstractContextManager[Any]:
+        """Return the transaction that ATOMIC_REQUESTS would have opened, if any."""
+        alias = store.record_alias()
+        wanted = connections[alias].settings_dict["ATOMIC_REQUESTS"]
+        if wanted and alias not in self._named:
+            return transaction.atomic(using=alias)
+        return nullcontext()
+
+
+def protect(
+    request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView
+) -> HttpResponseBase:
+    """Answer a request with an unsafe method; the view runs at most once per key.
+
+    Raises:
+        Exception: whatever the view raises, and `BrokenTransaction`.
+    """
+    try:
+        key = key_of(request)
+        if key is not None:
+            hold_body(request)
+            operation = operation_of(request, key, policy, view_request=view.request)
+    except InvalidKey as error:
+        return problem_response(problems.KEY_INVALID, reason=str(error))
+    if key is None:
+        if policy.key_required and request.method in REQUIRE_KEY:
+            return problem_response(problems.KEY_MISSING)
+        return _run_unkeyed(request, policy, view)
+    return _run_once(request, operation, policy, view)
+
+
+def _run_unkeyed(
+    request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView
+) -> HttpResponseBase:
+    with _marked(request, Idempotency()):
+        work = partial(_unkeyed_outcome, view, policy)
+        return engine.run_unkeyed(work, using=store.record_alias())
+
+
+def _run_once(
+    request: HttpRequest,
+    operation: Operation,
+    policy: IdempotencyPolicy,
+    view: ProtectedView,
+) -> HttpResponseBase:
+    using = store.record_alias()
+    idempotency = Idempotency(key=operation.key, record_id=operation.record_id)
+    try:
+        with _marked(request, idempotency):
+            result = engine.run(
+                operation,
+                partial(_outcome, view, policy),
+                using=using,
+                failure_of=_failure_of,
+            )
+    except StoreUnavailable:
+        logger.exception("A request could not be claimed.")
+        return problem_response(problems.STORE_UNAVAILABLE)
+    match result:
+        case Ran(response):
+            return response
+        case Replay(answer):
+            view.check_replay()
+            engine.report("replayed", operation)
+            return _replay(operation, answer, using)
+        case InFlight():
+            return problem_response(problems.IN_FLIGHT)
+        case Mismatch():
+            return problem_response(problems.KEY_REUSED)
+        case Held():
+            return problem_response(problems.OUTCOME_UNKNOWN)
+        case Unreadable():
+            return problem_response(problems.ANSWER_UNAVAILABLE)
+
+
+def is_protected(request: HttpRequest) -> bool:
+    """Whether a protected view is running on this request, further out."""
+    is_active: bool = getattr(request, "_idempotency_is_active", False)
+    return is_active
+
+
+@contextmanager
+def _marked(request: HttpRequest, idempotency: Idempotency) -> Iterator[None]:
+    """Show the view its operation, and inner protected views that there is one."""
+    request.idempotency = idempotency  # type: ignore[attr-defined]
+    request._idempotency_is_active = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        request._idempotency_is_active = False  # type: ignore[attr-defined]
+
+
+def _outcome(
+    view: ProtectedView, policy: IdempotencyPolicy
+) -> Outcome[HttpResponseBase]:
+    answer = view.run()
+    response = answer.response
+    if not isinstance(response, HttpResponseBase):
+        # Django has a good sentence for a view that returned nothing.
+        return Outcome(value=response, keep=False, failure="")
+    wanted = _is_wanted(response, policy)
+    if answer.raised is not None:
+        failure = _name(answer.raised) if response.status_code >= 500 else None
+        return Outcome(
+            value=response,
+            keep=False,
+            answer=_kept_error(response, policy, wanted=wanted),
+            failure=failure,
+        )
+    if not wanted:
+        failure = None if is_login_redirect(response) else ""
+        return Outcome(value=response, keep=False, failure=failure)
+    return Outcome(
+        value=response,
+        keep=True,
+        answer=snapshot(response, policy),
+        claims_success=response.status_code < 400,
+    )
+
+
+def _unkeyed_outcome(
+    view: ProtectedView, policy: IdempotencyPolicy
+) -> Outcome[HttpResponseBase]:
+    answer = view.run()
+    response = answer.response
+    if not isinstance(response, HttpResponseBase):
+        return Outcome(value=response, keep=False)
+    return Outcome(
+        value=response,
+        keep=answer.raised is None and _is_wanted(response, policy),
+        claims_success=response.status_code < 400,
+    )
+
+
+def _is_wanted(response: HttpResponseBase, policy: IdempotencyPolicy) -> bool:
+    return policy.keep(response) and not is_login_redirect(response)
+
+
+def _kept_error(
+    response: HttpResponseBase, policy: IdempotencyPolicy, *, wanted: bool
+) -> StoredAnswer | None:
+    return snapshot(response, policy) if policy.keep_errors and wanted else None
+
+
+# What Django turns into an answer below 500 (django.core.handlers.exception).
+REFUSALS = (
+    Http404,
+    PermissionDenied,
+    MultiPartParserError,
+    BadRequest,
+    SuspiciousOperation,
+)
+
+
+def _failure_of(error: Exception) -> str | None:
+    """A refusal did nothing; rows for bad input would let anyone fill the table."""
+    return None if isinstance(error, REFUSALS) else _name(error)
+
+
+def _name(error: Exception) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def _replay(operation: Operation, answer: StoredAnswer, using: str) -> HttpResponseBase:
+    response = replay_of(answer)
+    if conf.IDEMPOTENCY_COUNT_REPLAYS:
+        # When the response is closed: after the last byte has been sent.
+        count = partial(_count_replay, operation.record_id, using)
+        response._resource_closers.append(count)  # type: ignore[attr-defined]
+    return response
+
+
+def _count_replay(record_id: uuid.UUID, using: str) -> None:
+    try:
+        store.count_replay(record_id, using=using)
+    except Error as error:
+        logger.info("A replay was not counted: %s", type(error).__name__)
