@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+WIDTH = 30
+SECONDS_BETWEEN_LINES = 10
+
+
+class Output(Protocol):
+    """A text stream; Django's commands wrap theirs."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+    def isatty(self) -> bool: ...
+
+
+class Progress:
+    """Shows how far a long command is: a bar on a terminal, else a line now and then.
+
+    What cron mails should be short, so that without a terminal nothing is written
+    before SECONDS_BETWEEN_LINES have passed.
+    """
+
+    def __init__(self, out: Output, *, total: int, verb: str) -> None:
+        self._out = out
+        self._total = total
+        self._verb = verb
+        self._is_terminal = out.isatty()
+        self._last_line = time.monotonic()
+
+    def show(self, done: int) -> None:
+        if self._is_terminal:
+            # More can be found than was counted; the bar never runs over.
+            share = min(1.0, done / self._total) if self._total else 1.0
+            bar = ("#" * int(share * WIDTH)).ljust(WIDTH, ".")
+            self._out.write(f"\r{self._verb} [{bar}] {share:4.0%} {done:,}")
+            self._out.flush()
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._out.write(f"{self._verb} {done:,} of {self._total:,}\n")
+
+    def close(self) -> None:
+        """Leave the bar's line, so that what follows starts on a new one."""
+        if self._is_terminal:
+            self._out.write("\n")

@@ -1,0 +1,60 @@
+"""Deleting what has expired, in batches that nobody has to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connections, transaction
+
+from .dialects import dialect_of
+
+__all__ = ["Purge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """The records that had expired for `cutoff` or longer when the purge began.
+
+    What is claimed or renewed meanwhile expires later and is left alone, as are held
+    records, live leases and rows that somebody has locked.
+    """
+
+    using: str
+    cutoff: str
+    """An instant in the database's own spelling."""
+
+    @classmethod
+    def of_expired(cls, *, using: str, for_at_least: timedelta) -> Purge:
+        """Take the cutoff from the database's clock."""
+        connection = connections[using]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                dialect_of(connection).cutoff, [-for_at_least.total_seconds()]
+            )
+            return cls(using, cursor.fetchone()[0])
+
+    def count(self) -> int:
+        """Return how many records there are to delete."""
+        connection = connections[self.using]
+        with connection.cursor() as cursor:
+            cursor.execute(dialect_of(connection).count_expired, [self.cutoff])
+            count: int = cursor.fetchone()[0]
+            return count
+
+    def batches(self, size: int) -> Iterator[int]:
+        """Delete `size` records at a time, oldest first; yield each batch's number.
+
+        Every batch is committed before it is yielded, so that stopping at any point
+        keeps what was done. Two purges at once share the work: each skips the rows that
+        the other has locked.
+        """
+        connection = connections[self.using]
+        while True:
+            with transaction.atomic(using=self.using), connection.cursor() as cursor:
+                cursor.execute(dialect_of(connection).purge, [self.cutoff, size])
+                deleted: int = cursor.rowcount
+            if deleted == 0:
+                return
+            yield deleted
