@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import IO, Any, cast
 
 from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadhandler import load_handler
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
@@ -61,8 +62,7 @@ def canonical_payload(
     """
     if request.content_type == MULTIPART:
         return _canonical_multipart(request, exclude)
-    copy: _CopyingStream | None = getattr(request, "_idempotency_copy", None)
-    if copy is not None:
+    if (copy := _copy_of(request)) is not None:
         return canonical_bytes(copy.digest())
     try:
         body = request.body
@@ -88,6 +88,10 @@ def media_type(request: HttpRequest) -> bytes:
     return json.dumps([request.content_type or "", parameters]).encode()
 
 
+def _copy_of(request: HttpRequest) -> _CopyingStream | None:
+    return getattr(request, "_idempotency_copy", None)
+
+
 def _is_json(content_type: str | None) -> bool:
     return content_type is not None and (
         content_type == "application/json" or content_type.endswith("+json")
@@ -110,10 +114,12 @@ def _canonical_multipart(request: HttpRequest, exclude: Collection[str]) -> byte
     """Compare parts, not bytes: each client and each attempt has its own boundary."""
     try:
         fields, files = _parts(request)
-    except MultiPartParserError:
+    except (MultiPartParserError, SuspiciousOperation):
         if request.method == "POST":
             raise
-        return canonical_bytes(request.body)
+        # Django doesn't parse it for such a view, so that nobody but us would refuse.
+        copy = _copy_of(request)
+        return canonical_bytes(request.body if copy is None else copy.digest())
     exclude = _with_form_fields(exclude)
     pairs = [(name, value) for name, values in fields.lists() for value in values]
     digests = [
@@ -128,7 +134,7 @@ def _parts(request: HttpRequest) -> tuple[Any, Any]:
     """Return fields and files; Django itself parses them for POST only."""
     if request.method == "POST" or hasattr(request, "_files"):
         return request.POST, request.FILES
-    copy: _CopyingStream | None = getattr(request, "_idempotency_copy", None)
+    copy = _copy_of(request)
     body: Any = io.BytesIO(request.body) if copy is None else copy.whole()
     handlers = [load_handler(path, request) for path in settings.FILE_UPLOAD_HANDLERS]
     encoding = request.encoding or settings.DEFAULT_CHARSET

@@ -63,7 +63,7 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
         run = _protected_class(view.view_class, policy).as_view(**view.view_initkwargs)
     else:
         run = partial(_run_function, view, policy)
-    non_atomic = NonAtomicRequests(getattr(view, "_non_atomic_requests", ()))
+    non_atomic = NonAtomicRequests.of(view)
 
     @wraps(view)
     def protected_view(*args: Any, **kwargs: Any) -> Any:
@@ -113,6 +113,8 @@ def _protect_handler(instance: View, request: Any, policy: IdempotencyPolicy) ->
 
     def protected_handler(request: Any, *args: Any, **kwargs: Any) -> Any:
         call = partial(handler, request, *args, **kwargs)
+        if is_protected(_django_request(request)):
+            return call()
         return _run_handler(request, policy, call)
 
     setattr(instance, name, protected_handler)

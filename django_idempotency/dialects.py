@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from enum import Enum, auto
 from functools import cache
+from typing import Any
 
 from django.db import Error, InterfaceError, NotSupportedError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -139,6 +140,10 @@ class Dialect:
         """Bound the wait for row locks, inside a transaction."""
         return nullcontext()
 
+    def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether the open transaction can only be rolled back; asks nobody."""
+        return False
+
     def trouble(self, error: Error) -> Trouble | None:
         """Say what the error means; ``None``: a fault that must not be hidden."""
         raise NotImplementedError
@@ -177,6 +182,8 @@ class PostgreSQL(Dialect):
     # is "connection exception".
     DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
     READ_ONLY = "25006"
+    IN_ERROR = 3
+    """libpq's PQTRANS_INERROR."""
 
     def _purge(self, table: str, selection: str) -> str:
         return f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid {selection}))"
@@ -196,6 +203,10 @@ class PostgreSQL(Dialect):
             # setting with it.
             yield
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [previous])
+
+    def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
+        driver: Any = connection.connection
+        return driver is not None and driver.info.transaction_status == self.IN_ERROR
 
     def trouble(self, error: Error) -> Trouble | None:
         state = sqlstate(error)

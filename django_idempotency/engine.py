@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from django.db import Error, InternalError, connections, transaction
+from django.db import Error, connections, transaction
 from django.dispatch import Signal
 
 from . import signals, store
@@ -191,19 +191,21 @@ class _Attempt(Generic[T]):
         match failure:
             case ClaimTimedOut():
                 return InFlight()
-            case ClaimOutrun() if self.joins_transaction:
-                # The winner is outside the snapshot of a transaction that isn't ours.
-                return InFlight()
+            case ClaimOutrun():
+                # In a transaction that isn't ours the winner is outside the snapshot.
+                return InFlight() if self.joins_transaction else None
             case StoreUnavailable():
                 if not (self.may_reconnect and failure.is_disconnect):
                     raise failure
                 self.may_reconnect = False
                 connections[self.using].close()
                 return None
-            case _:  # a committed row stands in the way
-                pass
-        with store.claim_errors(self.using):
-            return self._decision()
+            case _:  # a committed row
+                try:
+                    with store.claim_errors(self.using):
+                        return self._decision()
+                except ClaimFailed as another:
+                    return self._decision_after(another)
 
     def _run_claimed(self, *, row_exists: bool) -> Ran[T]:
         wait = self.wait.left
@@ -245,13 +247,8 @@ class _Attempt(Generic[T]):
         """Keep the answer or mark the transaction for rollback; say which."""
         answer = outcome.answer if outcome.keep else None
         if answer is not None and not _is_broken(outcome, self.using):
-            try:
-                store.keep(claim, answer, using=self.using)
-            except InternalError as error:  # "current transaction is aborted"
-                if outcome.claims_success:
-                    raise BrokenTransaction(BROKEN) from error
-            else:
-                return True
+            store.keep(claim, answer, using=self.using)
+            return True
         transaction.set_rollback(True, using=self.using)
         return False
 
@@ -275,7 +272,7 @@ def _is_broken(outcome: Outcome[T], using: str) -> bool:
     Raises:
         BrokenTransaction: if the work claims success all the same.
     """
-    if not connections[using].needs_rollback:
+    if not (connections[using].needs_rollback or store.is_aborted(using)):
         return False
     if outcome.claims_success:
         raise BrokenTransaction(BROKEN)

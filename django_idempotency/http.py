@@ -14,7 +14,7 @@ from .bodies import FORM, MULTIPART, canonical_payload, media_type
 from .conf import conf
 from .exceptions import InvalidKey
 from .fingerprints import Fingerprint, canonical_query, fingerprint_of
-from .keys import derive_key, parse_key, require_unguessable
+from .keys import derive_key, fresh_key, parse_key, require_unguessable
 from .operations import Operation, Scope
 from .policies import IdempotencyPolicy
 
@@ -38,7 +38,7 @@ class Idempotency:
         key, scope or label gives another. Without a key from the client, a fresh one.
         """
         if self.record_id is None:
-            return str(uuid.uuid4())
+            return fresh_key()
         return derive_key(self.record_id, label)
 
 
@@ -91,6 +91,25 @@ def principal_of(request: HttpRequest) -> str:
     return f"{kind}:{identity}"
 
 
+def principal_for(request: HttpRequest) -> str:
+    """Return the principal that the project's hook names, else `principal_of`.
+
+    Raises:
+        ImproperlyConfigured: if the hook returns no name.
+    """
+    path = conf.IDEMPOTENCY_PRINCIPAL
+    if path is None:
+        return principal_of(request)
+    principal = import_string(path)(request)
+    if not isinstance(principal, str) or not principal:
+        raise ImproperlyConfigured(
+            f"IDEMPOTENCY_PRINCIPAL = {path!r} returned {type(principal).__name__} "
+            "where it must return a non-empty str: two callers without a name would "
+            "share their keys."
+        )
+    return principal
+
+
 def operation_of(
     request: HttpRequest,
     key: str,
@@ -105,7 +124,7 @@ def operation_of(
     Raises:
         InvalidKey: if the caller is a guest and the key is guessable.
     """
-    principal = _principal(request)
+    principal = principal_for(request)
     if principal == ANONYMOUS:
         _require_guest_key(key)
     return Operation(
@@ -119,29 +138,19 @@ def operation_of(
     )
 
 
+def header_in_meta() -> str:
+    """Return the name under which ``request.META`` holds the key's header."""
+    return "HTTP_" + conf.IDEMPOTENCY_HEADER.upper().replace("-", "_")
+
+
 def _key_in_header(request: HttpRequest) -> str | None:
-    name = "HTTP_" + conf.IDEMPOTENCY_HEADER.upper().replace("-", "_")
-    return request.META.get(name)
+    return request.META.get(header_in_meta())
 
 
 def _key_in_form(request: HttpRequest) -> str | None:
     if request.content_type not in (FORM, MULTIPART):
         return None
     return request.POST.get(conf.IDEMPOTENCY_FIELD)
-
-
-def _principal(request: HttpRequest) -> str:
-    path = conf.IDEMPOTENCY_PRINCIPAL
-    if path is None:
-        return principal_of(request)
-    principal = import_string(path)(request)
-    if not isinstance(principal, str) or not principal:
-        raise ImproperlyConfigured(
-            f"IDEMPOTENCY_PRINCIPAL = {path!r} returned {type(principal).__name__} "
-            "where it must return a non-empty str: two callers without a name would "
-            "share their keys."
-        )
-    return principal
 
 
 def _require_guest_key(key: str) -> None:

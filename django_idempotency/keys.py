@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 import uuid
+
+from django.utils.crypto import salted_hmac
 
 from .exceptions import InvalidKey
 
@@ -95,6 +98,21 @@ def derive_key(record_id: uuid.UUID, label: str) -> str:
     """
     digest = hashlib.sha256(record_id.bytes + label.encode("utf-8", "surrogatepass"))
     return str(uuid8(digest.digest()))
+
+
+def fresh_key() -> str:
+    """Return a key that nobody has used."""
+    return str(uuid.uuid4())
+
+
+def derive_form_key(*parts: str) -> str:
+    """Return the key of a form that is rendered more than once, 43 characters.
+
+    Keyed with SECRET_KEY: who knows a customer's cart must not know the key.
+    """
+    joined = "".join(f"{len(part)}:{part}" for part in parts)
+    mac = salted_hmac("django_idempotency.form", joined, algorithm="sha256")
+    return base64.urlsafe_b64encode(mac.digest()).rstrip(b"=").decode()
 
 
 def uuid8(digest: bytes) -> uuid.UUID:

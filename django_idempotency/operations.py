@@ -11,7 +11,7 @@ from functools import cached_property
 from .fingerprints import Fingerprint
 from .keys import uuid8
 
-__all__ = ["Operation", "Scope", "StoredAnswer"]
+__all__ = ["Operation", "Scope", "StoredAnswer", "record_id_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,21 +40,21 @@ class Operation:
 
     @cached_property
     def record_id(self) -> uuid.UUID:
-        """The primary key of its record, from scope and key alone.
+        """The primary key of its record."""
+        return record_id_of(self.scope, self.key)
 
-        Each part is preceded by its length, so that no two (scope, key) run together
-        to the same bytes.
-        """
-        digest = hashlib.sha256()
-        for part in (
-            self.scope.principal,
-            self.scope.method,
-            self.scope.path,
-            self.key,
-        ):
-            raw = part.encode("utf-8", "surrogatepass")
-            digest.update(len(raw).to_bytes(8, "big") + raw)
-        return uuid8(digest.digest())
+
+def record_id_of(scope: Scope, key: str) -> uuid.UUID:
+    """Return the primary key of a record, from scope and key alone.
+
+    Each part is preceded by its length, so that no two (scope, key) run together to the
+    same bytes.
+    """
+    digest = hashlib.sha256()
+    for part in (scope.principal, scope.method, scope.path, key):
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return uuid8(digest.digest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from django.http import HttpResponse
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.template import TemplateDoesNotExist
+from django.template.loader import render_to_string
 
+from .bodies import FORM, MULTIPART
 from .conf import conf
 
 __all__ = [
@@ -16,6 +20,7 @@ __all__ = [
     "KEY_MISSING",
     "KEY_REUSED",
     "OUTCOME_UNKNOWN",
+    "PROBLEMS",
     "STORE_UNAVAILABLE",
     "Problem",
     "problem_response",
@@ -86,20 +91,70 @@ STORE_UNAVAILABLE = Problem(
 )
 
 
-def problem_response(problem: Problem, *, reason: str = "") -> HttpResponse:
-    """Return the problem document; `reason` is the detail of KEY_INVALID."""
-    document = {
-        "type": f"{conf.IDEMPOTENCY_PROBLEM_BASE_URL}{problem.code}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason),
-        "code": problem.code,
-    }
-    response = HttpResponse(
-        json.dumps(document),
-        status=problem.status,
-        content_type="application/problem+json",
-    )
+PROBLEMS = (
+    KEY_MISSING,
+    KEY_INVALID,
+    KEY_REUSED,
+    IN_FLIGHT,
+    OUTCOME_UNKNOWN,
+    ANSWER_UNAVAILABLE,
+    STORE_UNAVAILABLE,
+)
+"""All there are."""
+
+
+def problem_response(
+    problem: Problem, request: HttpRequest, *, reason: str = ""
+) -> HttpResponse:
+    """Return the problem as JSON, or as a page to a browser that sent a form.
+
+    `reason` is the detail of KEY_INVALID. The page is ``django_idempotency/<code>.html``
+    where the project has one, else ``django_idempotency/problem.html``.
+    """
+    detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
+    page = _page(problem, detail, request) if _is_from_a_form(request) else None
+    if page is not None:
+        response = HttpResponse(page, status=problem.status)
+    else:
+        response = HttpResponse(
+            json.dumps(_document(problem, detail)),
+            status=problem.status,
+            content_type="application/problem+json",
+        )
     if problem.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(problem.retry_after_seconds)
     return response
+
+
+def _document(problem: Problem, detail: str) -> dict[str, str | int]:
+    return {
+        "type": f"{conf.IDEMPOTENCY_PROBLEM_BASE_URL}{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "code": problem.code,
+    }
+
+
+def _is_from_a_form(request: HttpRequest) -> bool:
+    if request.content_type not in (FORM, MULTIPART):
+        return False
+    preferred = request.get_preferred_type(["application/problem+json", "text/html"])
+    return preferred == "text/html"
+
+
+def _page(problem: Problem, detail: str, request: HttpRequest) -> str | None:
+    names = [
+        f"django_idempotency/{problem.code}.html",
+        "django_idempotency/problem.html",
+    ]
+    context = {
+        "code": problem.code,
+        "title": problem.title,
+        "detail": detail,
+        "can_be_repeated": problem.retry_after_seconds is not None,
+    }
+    try:
+        return render_to_string(names, context, request)
+    except (ImproperlyConfigured, TemplateDoesNotExist):
+        return None  # a project without templates

@@ -20,7 +20,7 @@ from django.http import Http404, HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 
-from . import engine, problems, store
+from . import engine, problems, signals, store
 from .answers import is_login_redirect, replay_of, snapshot
 from .bodies import hold_body
 from .conf import conf
@@ -28,6 +28,7 @@ from .decisions import Held, InFlight, Mismatch, Replay, Unreadable
 from .engine import Outcome, Ran
 from .exceptions import InvalidKey, StoreUnavailable
 from .http import Idempotency, key_of, operation_of
+from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
 from .policies import IdempotencyPolicy
 from .problems import problem_response
@@ -72,8 +73,14 @@ class NonAtomicRequests:
     is can't be known at import. Those that the view itself had named stay.
     """
 
-    def __init__(self, named: Collection[str] = ()) -> None:
+    def __init__(self, named: Collection[str]) -> None:
         self._named = set(named)
+
+    @classmethod
+    def of(cls, view: Any) -> NonAtomicRequests:
+        """Return the view's own, which a decorator further in has made, or a new one."""
+        named = getattr(view, "_non_atomic_requests", ())
+        return named if isinstance(named, cls) else cls(named)
 
     def __contains__(self, alias: object) -> bool:
         return alias in self._named or alias == store.record_alias()
@@ -105,12 +112,20 @@ def protect(
             hold_body(request)
             operation = operation_of(request, key, policy, view_request=view.request)
     except InvalidKey as error:
-        return problem_response(problems.KEY_INVALID, reason=str(error))
+        return problem_response(problems.KEY_INVALID, request, reason=str(error))
     if key is None:
-        if policy.key_required and request.method in REQUIRE_KEY:
-            return problem_response(problems.KEY_MISSING)
+        if request.method in REQUIRE_KEY:
+            _report_unkeyed(request)
+            if policy.key_required:
+                return problem_response(problems.KEY_MISSING, request)
         return _run_unkeyed(request, policy, view)
     return _run_once(request, operation, policy, view)
+
+
+def _report_unkeyed(request: HttpRequest) -> None:
+    """Tell who would be refused, or is, where keys are required."""
+    logger.info("idempotency unkeyed", extra={"action": "unkeyed", "request": request})
+    signals.unkeyed.send_robust(sender=IdempotencyRecord, request=request)
 
 
 def _run_unkeyed(
@@ -139,7 +154,7 @@ def _run_once(
             )
     except StoreUnavailable:
         logger.exception("A request could not be claimed.")
-        return problem_response(problems.STORE_UNAVAILABLE)
+        return problem_response(problems.STORE_UNAVAILABLE, request)
     match result:
         case Ran(response):
             return response
@@ -148,13 +163,13 @@ def _run_once(
             engine.report("replayed", operation)
             return _replay(operation, answer, using)
         case InFlight():
-            return problem_response(problems.IN_FLIGHT)
+            return problem_response(problems.IN_FLIGHT, request)
         case Mismatch():
-            return problem_response(problems.KEY_REUSED)
+            return problem_response(problems.KEY_REUSED, request)
         case Held():
-            return problem_response(problems.OUTCOME_UNKNOWN)
+            return problem_response(problems.OUTCOME_UNKNOWN, request)
         case Unreadable():
-            return problem_response(problems.ANSWER_UNAVAILABLE)
+            return problem_response(problems.ANSWER_UNAVAILABLE, request)
 
 
 def is_protected(request: HttpRequest) -> bool:

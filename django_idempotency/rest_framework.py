@@ -60,7 +60,7 @@ class IdempotencyMixin(_Base):
                 '    @method_decorator(idempotent, name="post")'
             )
         view = super().as_view(*args, **kwargs)
-        non_atomic = NonAtomicRequests(getattr(view, "_non_atomic_requests", ()))
+        non_atomic = NonAtomicRequests.of(view)
 
         @wraps(view)
         def protected_view(

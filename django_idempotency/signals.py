@@ -1,7 +1,7 @@
 """What happened to an operation, told after the fact.
 
-Every signal is sent after commit or rollback and robustly: a receiver that raises is
-logged by Django and can't undo a charge. The sender is `IdempotencyRecord`; the one
+Every signal but `unkeyed` is sent after commit or rollback, and all of them robustly: a receiver that raises is
+logged by Django and can't undo a charge. The sender is `IdempotencyRecord`; their one
 argument, `operation`, is the `django_idempotency.operations.Operation`. It holds the
 client's key: don't log it.
 
@@ -13,7 +13,15 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-__all__ = ["claimed", "in_flight", "kept", "mismatched", "released", "replayed"]
+__all__ = [
+    "claimed",
+    "in_flight",
+    "kept",
+    "mismatched",
+    "released",
+    "replayed",
+    "unkeyed",
+]
 
 claimed = Signal()
 """The view ran: sent together with `kept` or `released`, before it."""
@@ -29,6 +37,12 @@ replayed = Signal()
 
 in_flight = Signal()
 """A copy waited as long as it may and was told to come back (409)."""
+
+unkeyed = Signal()
+"""A POST or PATCH to a protected view came without a key; before anything else happens.
+
+Its one argument is `request`: the caller is to be found before keys are required.
+"""
 
 mismatched = Signal()
 """The key came back with another payload and was refused (422)."""

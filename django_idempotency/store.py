@@ -27,6 +27,7 @@ __all__ = [
     "claim",
     "claim_errors",
     "count_replay",
+    "is_aborted",
     "keep",
     "lock",
     "note_failure",
@@ -164,6 +165,16 @@ def keep(claim: Claim, answer: StoredAnswer, *, using: str) -> None:
                 "The claimed record is gone: something in the view deleted or changed "
                 "it. Nothing was committed."
             )
+
+
+def is_aborted(using: str) -> bool:
+    """Whether the database itself has given the open transaction up.
+
+    Django doesn't notice when a statement fails that was sent by a cursor of the view's
+    own; the COMMIT would silently be a ROLLBACK.
+    """
+    connection = connections[using]
+    return dialect_of(connection).is_aborted(connection)
 
 
 def note_failure(operation: Operation, error_name: str, *, using: str) -> None:
