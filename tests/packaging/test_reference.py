@@ -1,0 +1,115 @@
+"""The reference in ``docs/`` lists what the code has, no more and no less."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+from dataclasses import fields
+from importlib import import_module
+
+import pytest
+
+from django_idempotency import conf, problems
+from django_idempotency.policies import IdempotencyPolicy
+
+from .readme import ROOT
+
+# Modules whose ``__all__`` is for users.
+PUBLIC_MODULES = [
+    "decorators",
+    "exceptions",
+    "http",
+    "models",
+    "policies",
+    "rest_framework",
+    "signals",
+    "testing",
+]
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+
+
+def _names_in_first_column(page: str) -> set[str]:
+    return set(re.findall(r"^\| `([^` ]+)[^|]* \|", page, re.MULTILINE))
+
+
+def test_settings() -> None:
+    documented = re.findall(r"^### `(IDEMPOTENCY_\w+)`$", _page("settings.md"), re.M)
+    existing = [name for name in dir(conf.Settings) if name.startswith("IDEMPOTENCY_")]
+
+    assert sorted(documented) == existing
+
+
+def test_headers_that_are_not_replayed() -> None:
+    page = _page("settings.md")
+
+    missing = [
+        name for name in conf.DEFAULT_HEADER_DENY_LIST if f"`{name}`" not in page
+    ]
+
+    assert missing == []
+
+
+def test_policy() -> None:
+    documented = _names_in_first_column(_page("policy.md"))
+
+    assert documented == {field.name for field in fields(IdempotencyPolicy)}
+
+
+def test_problems() -> None:
+    documented = re.findall(r"^## (\S+)\n\n\*\*(\d+)\b", _page("problems.md"), re.M)
+    existing = [
+        (problem.code, str(problem.status))
+        for problem in vars(problems).values()
+        if isinstance(problem, problems.Problem)
+    ]
+
+    assert sorted(documented) == sorted(existing)
+
+
+def test_problems_link_to_their_headings() -> None:
+    assert conf.conf.IDEMPOTENCY_PROBLEM_BASE_URL.endswith("/reference/problems.html#")
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES)
+def test_public_names(module: str) -> None:
+    sections = dict(
+        re.findall(
+            r"^## `django_idempotency\.(\w+)`$(.*?)(?=^## |\Z)",
+            _page("names.md"),
+            re.MULTILINE | re.DOTALL,
+        )
+    )
+    existing = set(import_module(f"django_idempotency.{module}").__all__)
+
+    documented = set(re.findall(r"^### `(\w+)`$", sections[module], re.MULTILINE))
+
+    assert documented == existing
+
+
+def test_options_of_the_purge() -> None:
+    command = import_module(
+        "django_idempotency.management.commands.purge_idempotency_keys"
+    ).Command()
+    ours = ArgumentParser(add_help=False)
+    command.add_arguments(ours)
+    existing = {action.option_strings[0] for action in ours._actions}
+
+    assert _names_in_first_column(_page("commands.md")) == existing
+
+
+def test_checks() -> None:
+    sources = (ROOT / "django_idempotency" / "checks").glob("*.py")
+    ids = re.compile(r"django_idempotency\.(?:[EW]\d{3}|\{number\})")
+    numbers = re.compile(r'"([EW]\d{3})"')
+    existing = set()
+    for source in sources:
+        text = source.read_text(encoding="utf-8")
+        existing |= {each for each in ids.findall(text) if "{" not in each}
+        existing |= {f"django_idempotency.{each}" for each in numbers.findall(text)}
+
+    documented = _names_in_first_column(_page("checks.md"))
+
+    assert documented == existing

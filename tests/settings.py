@@ -1,0 +1,70 @@
+"""Settings of the test project.
+
+They are self-contained on purpose: the package must be testable without the example
+project's choices. ``DATABASE_URL`` is always set when this module is read, either by
+the caller or by :mod:`tests.embedded_postgresql`.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import environ
+
+env = environ.Env()
+
+SECRET_KEY = "tests-only"  # noqa: S105 - nothing outside the tests is signed with it
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+ROOT_URLCONF = "tests.urls"
+
+# The fallback is what mypy's Django plugin and sphinx see: they read the settings but
+# never connect.
+DATABASES = {"default": env.db("DATABASE_URL", default="sqlite://:memory:")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # A file, because a shared in-memory database locks whole tables and ignores the
+    # busy timeout: threads would see errors that no deployment has.
+    DATABASES["default"]["TEST"] = {"NAME": f"{DATABASES['default']['NAME']}.test"}
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django_idempotency",
+    "tests.testapp",
+    # With their models, for the tests of the example project and for mypy.
+    "example_project.checkout",
+    "example_project.naive",
+]
+# DRF is an extra: what doesn't need it must be testable without it.
+if find_spec("rest_framework") is not None:
+    INSTALLED_APPS.insert(4, "rest_framework")
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

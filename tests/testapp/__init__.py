@@ -1,0 +1,1 @@
+"""An app with the models and views that only the tests need."""
