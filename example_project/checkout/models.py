@@ -1,0 +1,112 @@
+"""What is sold, what was ordered, and which money moved.
+
+Amounts are whole numbers of the currency's minor unit (cents), as payment providers
+count, so that nothing is ever rounded.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+CURRENCY = "eur"
+
+
+class Product(models.Model):
+    name = models.CharField(max_length=100)
+    price_minor = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Cart(models.Model):
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="carts"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"cart {self.pk}"
+
+    def amount_due(self) -> int:
+        """What is to be paid for it, at the prices of this moment."""
+        price = models.F("quantity") * models.F("product__price_minor")
+        due: int = self.items.aggregate(due=models.Sum(price, default=0))["due"]
+        return due
+
+
+class CartItem(models.Model):
+    cart = models.ForeignKey(Cart, on_delete=models.CASCADE, related_name="items")
+    product = models.ForeignKey(Product, on_delete=models.PROTECT)
+    quantity = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["cart", "product"], name="one_item_per_product_in_cart"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(quantity__gt=0), name="item_quantity_positive"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} x {self.product}"
+
+
+class Order(models.Model):
+    """A cart that was paid."""
+
+    cart = models.ForeignKey(Cart, on_delete=models.PROTECT, related_name="orders")
+    amount_minor = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            # An idempotency key makes one *request* safe to repeat. Two requests with
+            # two keys are two wishes, from two tabs for example, and that a cart is
+            # ordered once is for the shop to say.
+            models.UniqueConstraint(fields=["cart"], name="one_order_per_cart")
+        ]
+
+    def __str__(self) -> str:
+        return f"order {self.pk}"
+
+
+class Payment(models.Model):
+    """Money that came in: one charge at the provider."""
+
+    order = models.OneToOneField(Order, on_delete=models.PROTECT)
+    provider_id = models.CharField(max_length=255)
+    amount_minor = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider_id"], name="one_payment_per_charge"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"payment {self.provider_id}"
+
+
+class Refund(models.Model):
+    """Money that went back: the whole payment, at most once."""
+
+    payment = models.OneToOneField(Payment, on_delete=models.PROTECT)
+    provider_id = models.CharField(max_length=255)
+    amount_minor = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider_id"], name="one_refund_per_provider_refund"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"refund {self.provider_id}"

@@ -1,0 +1,39 @@
+"""What the shop wants of a payment provider."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Protocol
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+__all__ = ["PaymentProvider", "payment_provider"]
+
+
+class PaymentProvider(Protocol):
+    """Moves money. Every call is made with a key, and the same key moves it once."""
+
+    def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
+        """Take the amount from the card and return the provider's id of the charge.
+
+        Raises:
+            CardDeclined: the bank said no; asking again with this key says no again.
+            ProviderUnavailable: nobody knows whether money moved. Ask again with the
+                same key, never with another.
+        """
+
+    def refund(self, *, charge_id: str, key: str) -> str:
+        """Give the whole charge back and return the provider's id of the refund.
+
+        Raises:
+            ProviderUnavailable: as for a charge.
+        """
+
+
+@cache
+def payment_provider() -> PaymentProvider:
+    """The provider that PAYMENT_PROVIDER names, one for the whole process."""
+    path: str = getattr(settings, "PAYMENT_PROVIDER")  # noqa: B009
+    provider: PaymentProvider = import_string(path)()
+    return provider

@@ -1,0 +1,59 @@
+"""Why an order or a refund is not made, in words for the customer."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyRefunded",
+    "CardDeclined",
+    "CartAlreadyOrdered",
+    "CartEmpty",
+    "ProviderUnavailable",
+    "Refusal",
+]
+
+
+class Refusal(Exception):
+    """The shop says no. Views *return* it as an answer, and so it is kept.
+
+    Raised out of a view it would be rolled back and the key released, and a repeat would
+    ask the bank again.
+    """
+
+    status: int
+    code: str
+    detail: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"code": self.code, "detail": self.detail}
+
+
+class CartEmpty(Refusal):
+    status = 409
+    code = "cart-empty"
+    detail = "There is nothing in this cart."
+
+
+class CartAlreadyOrdered(Refusal):
+    status = 409
+    code = "cart-already-ordered"
+    detail = "This cart has been ordered and paid."
+
+
+class CardDeclined(Refusal):
+    status = 402
+    code = "card-declined"
+    detail = "The bank declined the card. Please try another one."
+
+
+class AlreadyRefunded(Refusal):
+    status = 409
+    code = "already-refunded"
+    detail = "This order has been refunded."
+
+
+class ProviderUnavailable(Refusal):
+    """From 500 up nothing is kept: the retry asks the provider again, with its key."""
+
+    status = 503
+    code = "payment-unavailable"
+    detail = "The payment could not be confirmed. Please send the same request again."

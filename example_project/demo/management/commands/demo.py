@@ -1,0 +1,97 @@
+"""``manage.py demo``: parse, play, print."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from argparse import ArgumentParser
+from io import TextIOWrapper
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from example_project.demo.processes import ServerFailed, signals_as_exceptions
+from example_project.demo.progress import Progress
+from example_project.demo.report import Paint, addresses, sentence, table
+from example_project.demo.results import Result, all_right, play_all, storm_did_damage
+from example_project.demo.stage import Stage, set_up
+from example_project.devdb import DevDbError
+
+
+class Command(BaseCommand):
+    help = (
+        "Play the bad days of a web shop: double clicks, lost answers, killed workers; "
+        "against real servers on this machine, with and without django_idempotency. "
+        "Exits with 0 if the protected checkouts came through all of them."
+    )
+    # It has servers of its own, and neither needs nor touches the settings' database.
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--format",
+            choices=["table", "json"],
+            default="table",
+            help="what to print on standard output (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--unprotected",
+            action="store_true",
+            help="take the protection off; the demo must then fail",
+        )
+        parser.add_argument(
+            "--serve",
+            action="store_true",
+            help="leave the servers running afterwards, until Ctrl-C",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        progress = Progress(sys.stderr)
+        stage = set_up(unprotected=options["unprotected"], progress=progress)
+        try:
+            with signals_as_exceptions() as ignore_signals, stage as shop:
+                try:
+                    results = list(play_all(shop, progress))
+                    progress.done()
+                    self._print(results, as_json=options["format"] == "json")
+                    if options["serve"]:
+                        _serve(shop)
+                finally:
+                    ignore_signals()
+        except (ServerFailed, DevDbError) as error:
+            raise CommandError(str(error)) from error
+        if not storm_did_damage(results):
+            raise CommandError(
+                "The storm did the naive checkout no harm, so it shows nothing about the "
+                "others. Is this machine very busy? Please run the demo again."
+            )
+        if not all_right(results):
+            sys.exit(1)
+
+    def _print(self, results: list[Result], *, as_json: bool) -> None:
+        if as_json:
+            rows = [result.as_json() for result in results]
+            text = json.dumps({"scenarios": rows, "ok": all_right(results)})
+        else:
+            paint = Paint(
+                good=self.style.SUCCESS,
+                bad=self.style.ERROR,
+                strong=self.style.HTTP_INFO,
+            )
+            text = f"{table(results, paint)}\n\n{sentence(results)}\n"
+        if isinstance(sys.stdout, TextIOWrapper):
+            # A terminal that can't show a tick shall not cost the result.
+            sys.stdout.reconfigure(errors="replace")
+        self.stdout.write(text)
+        self.stdout.flush()
+
+
+def _serve(stage: Stage) -> None:
+    try:
+        sys.stderr.write(addresses(stage))
+        sys.stderr.flush()
+        while True:
+            signal.pause()
+    except SystemExit:
+        return  # by a signal: the way that this is meant to end

@@ -1,0 +1,101 @@
+"""The results for people: a table and one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .endpoints import ENDPOINTS, Endpoint
+from .results import Result
+from .stage import Stage
+
+__all__ = ["Paint", "addresses", "sentence", "table"]
+
+_HEADINGS = ("Requests", "Orders", "Charges", "Refunds", "Answers", "5xx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paint:
+    """How to write what; without a terminal each writes its text as it is."""
+
+    good: Callable[[str], str] = str
+    bad: Callable[[str], str] = str
+    strong: Callable[[str], str] = str
+
+
+def table(results: Sequence[Result], paint: Paint) -> str:
+    """One block a scenario, one line an endpoint, and at the end what it means."""
+    first = max(len(result.scenario.name) for result in results)
+    second = max(len(result.endpoint.name) for result in results)
+    heading = "  ".join((" " * (first + 2 + second), *_HEADINGS))
+    lines = [paint.strong(heading)]
+    for scenario in dict.fromkeys(result.scenario for result in results):
+        lines.append("─" * len(heading))
+        name = scenario.name
+        for result in results:
+            if result.scenario is scenario:
+                label = f"{name:{first}}  {result.endpoint.name:{second}}"
+                lines.append("  ".join((label, *_cells(result, paint))))
+                name = ""
+    lines += ["", "Answers: how many different ones the customers got."]
+    return "\n".join(lines)
+
+
+def sentence(results: Sequence[Result]) -> str:
+    """The demo for a shop owner."""
+    owed = sum(result.owed_minor for result in results) // len(ENDPOINTS)
+    taken = {endpoint.name: _taken(results, endpoint) for endpoint in ENDPOINTS}
+    naive = taken.pop("naive")
+    if set(taken.values()) == {owed}:
+        others = "the protected ones took what was owed, to the cent, whatever happened"
+    else:
+        parts = [f"{_euros(amount)} ({name})" for name, amount in taken.items()]
+        others = f"the others took {' and '.join(parts)}"
+    return (
+        f"Your customers wanted to pay {_euros(owed)}: the naive checkout took "
+        f"{_euros(naive)} from their cards, {others}."
+    )
+
+
+def addresses(stage: Stage) -> str:
+    """Where everything is while the demo goes on serving."""
+    customers = ", ".join(f"{who.name} / {who.password}" for who in stage.customers)
+    paths = ", ".join(endpoint.checkout_path for endpoint in ENDPOINTS)
+    return "\n".join(
+        (
+            f"shop            {stage.shop_url}{paths}",
+            f"sign in         {stage.shop_url}/accounts/login/ as {customers}",
+            f"gateway         {stage.gateway_url}/v1/payment_intents",
+            f"payment server  {stage.payment_server_url}/v1/charges",
+            f"database        {stage.database_url}",
+            f"logs            {stage.logs}",
+            "Ctrl-C ends it all.\n",
+        )
+    )
+
+
+def _cells(result: Result, paint: Paint) -> list[str]:
+    wanted, books = result.scenario, result.books
+    counted = (
+        (result.requests, result.requests),
+        (books.orders, wanted.orders),
+        (books.charges, wanted.charges),
+        (books.refunds, wanted.refunds),
+        (result.distinct_answers, wanted.distinct_answers),
+        (result.server_errors, 0),
+    )
+    cells = [
+        (str if got == right else paint.bad)(f"{got:>{len(heading)}}")
+        for heading, (got, right) in zip(_HEADINGS, counted, strict=True)
+    ]
+    verdict = "✓" if result.ok else f"✗ {result.faults[0]}"
+    return [*cells, (paint.good if result.ok else paint.bad)(verdict)]
+
+
+def _taken(results: Sequence[Result], endpoint: Endpoint) -> int:
+    own = [result for result in results if result.endpoint is endpoint]
+    return sum(result.books.charged_minor for result in own)
+
+
+def _euros(minor: int) -> str:
+    return f"€{minor / 100:,.2f}"

@@ -1,0 +1,153 @@
+"""What goes wrong on a busy day, and what the books must say afterwards."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from .browsers import Answer, Browser, at_once
+from .endpoints import DECLINED_CARD, Endpoint
+from .faults import DIE_AFTER_CHARGE
+from .ledger import Ledger
+
+__all__ = ["SCENARIOS", "Play", "Scenario", "ScenarioNotPlayed"]
+
+STORM = 64
+#: Less than a payment takes, so that the answer is lost while the shop is at work.
+IMPATIENT_SECONDS = 0.1
+
+
+class ScenarioNotPlayed(Exception):
+    """The scenario didn't happen as it says, so that its numbers would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """Who plays: two customers, each with carts that nobody has paid yet."""
+
+    endpoint: Endpoint
+    ada: Browser
+    grace: Browser
+    adas_carts: Iterator[int]
+    graces_carts: Iterator[int]
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A story and its right ending."""
+
+    name: str
+    #: Plays it, and returns what each request got: ``None`` where no answer came.
+    play: Callable[[Play], Sequence[Answer | None]]
+    orders: int = 1
+    charges: int = 1
+    refunds: int = 0
+    declines: int = 0
+    statuses: Collection[int] = (201,)
+    distinct_answers: int = 1
+
+
+def double_click(play: Play) -> Sequence[Answer | None]:
+    cart, key = next(play.adas_carts), _new_key()
+    return at_once([play.ada] * 2, lambda tab: play.endpoint.checkout(tab, cart, key))
+
+
+def answer_lost(play: Play) -> Sequence[Answer | None]:
+    cart, key = next(play.adas_carts), _new_key()
+    lost = play.endpoint.checkout(
+        play.ada, cart, key, patience_seconds=IMPATIENT_SECONDS
+    )
+    if lost is not None:
+        raise ScenarioNotPlayed("The answer came before it could be lost.")
+    return [lost, *(play.endpoint.checkout(play.ada, cart, key) for _ in range(2))]
+
+
+def storm(play: Play) -> Sequence[Answer | None]:
+    cart, key = next(play.adas_carts), _new_key()
+    browsers = [play.ada] * STORM
+    return at_once(browsers, lambda tab: play.endpoint.checkout(tab, cart, key))
+
+
+def other_cart(play: Play) -> Sequence[Answer | None]:
+    first, second, key = next(play.adas_carts), next(play.adas_carts), _new_key()
+    carts = (first, second, first)
+    return [play.endpoint.checkout(play.ada, cart, key) for cart in carts]
+
+
+def two_users(play: Play) -> Sequence[Answer | None]:
+    key = _new_key()
+    carts = {play.ada: next(play.adas_carts), play.grace: next(play.graces_carts)}
+
+    def pay(tab: Browser) -> Answer | None:
+        return play.endpoint.checkout(tab, carts[tab.opened_from], key)
+
+    return at_once([play.ada, play.grace] * 2, pay)
+
+
+def worker_killed(play: Play) -> Sequence[Answer | None]:
+    cart, key = next(play.adas_carts), _new_key()
+    before = play.ledger.now()
+    lost = play.endpoint.checkout(play.ada, cart, key, headers=DIE_AFTER_CHARGE)
+    happened = play.ledger.now() - before
+    if lost is not None or (happened.orders, happened.charges) != (0, 1):
+        raise ScenarioNotPlayed(
+            "The worker was to die between the charge and the commit; "
+            f"it left {happened.charges} charges and {happened.orders} orders."
+        )
+    return [lost, *(play.endpoint.checkout(play.ada, cart, key) for _ in range(2))]
+
+
+def refund_twice(play: Play) -> Sequence[Answer | None]:
+    paid = play.endpoint.checkout(play.ada, next(play.adas_carts), _new_key())
+    if paid is None or paid.status != 201:
+        raise ScenarioNotPlayed(f"The order to refund was not made: {paid}")
+    order, key = play.endpoint.order_in(paid), _new_key()
+    return at_once([play.ada] * 2, lambda tab: play.endpoint.refund(tab, order, key))
+
+
+def declined(play: Play) -> Sequence[Answer | None]:
+    cart, key = next(play.adas_carts), _new_key()
+    answers = [
+        play.endpoint.checkout(play.ada, cart, key, card=DECLINED_CARD)
+        for _ in range(2)
+    ]
+    # Another card is another payment, and gets a new key.
+    key = _new_key()
+    return answers + at_once(
+        [play.ada] * 2, lambda tab: play.endpoint.checkout(tab, cart, key)
+    )
+
+
+SCENARIOS = (
+    Scenario(name="double click", play=double_click),
+    Scenario(name="answer lost, browser resends", play=answer_lost),
+    Scenario(name=f"{STORM} copies in the same instant", play=storm),
+    Scenario(
+        name="key reused with another cart",
+        play=other_cart,
+        statuses=(201, 422),
+        distinct_answers=2,
+    ),
+    Scenario(
+        name="two users with one key, each twice",
+        play=two_users,
+        orders=2,
+        charges=2,
+        distinct_answers=2,
+    ),
+    Scenario(name="worker killed after charge, then retry", play=worker_killed),
+    Scenario(name="refund sent twice", play=refund_twice, refunds=1),
+    Scenario(
+        name="card declined, retried, then new card",
+        play=declined,
+        declines=1,
+        statuses=(402, 201),
+        distinct_answers=2,
+    ),
+)
+
+
+def _new_key() -> str:
+    return str(uuid.uuid4())

@@ -1,0 +1,153 @@
+"""Everything the demo plays on: a database, a payment server, a gateway and the shop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from example_project import devdb
+
+from .processes import Children, listen, url_of
+
+__all__ = ["API_KEY", "Customer", "Stage", "set_up"]
+
+API_KEY = "sk_test_demo"
+
+_PROTECTED = "example_project.urls"
+_UNPROTECTED = "example_project.demo.unprotected"
+
+# The shop can serve 64 copies at once, and the gateway every charge they cause, while
+# a payment takes its time: short, but longer than a second click needs to come.
+WORKERS, THREADS = 2, 40
+PAYMENT_SECONDS = 0.3
+MAX_CONNECTIONS = 4 * WORKERS * THREADS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """Somebody with an account and many carts, all for the same amount."""
+
+    name: str
+    password: str
+    carts: list[int]
+    cart_amount_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where everything is."""
+
+    shop_url: str
+    gateway_url: str
+    payment_server_url: str
+    database_url: str
+    customers: list[Customer]
+    logs: Path
+
+
+@contextlib.contextmanager
+def set_up(*, unprotected: bool, progress: Callable[[str], None]) -> Iterator[Stage]:
+    """Start it all, and end it all on every way out.
+
+    Raises:
+        ServerFailed: a server does not start; the message ends with its log.
+        DevDbError: the database does not start.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _start(stack, unprotected, progress)
+
+
+def _start(
+    stack: contextlib.ExitStack, unprotected: bool, progress: Callable[[str], None]
+) -> Stage:
+    logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
+    progress("Starting PostgreSQL")
+    settings = {"max_connections": str(MAX_CONNECTIONS)}
+    database = stack.enter_context(devdb.temporary(settings))
+    shop, gateway, payments = (
+        stack.enter_context(contextlib.closing(listen())) for _ in range(3)
+    )
+    children = stack.enter_context(Children(logs))
+    gateway_environment = _environment() | {
+        "DJANGO_SETTINGS_MODULE": "example_project.gateway.settings",
+        "GATEWAY_BACKEND_URL": url_of(payments),
+        "GATEWAY_DATABASE_URL": _create_database(database.url, "gateway"),
+        "GATEWAY_LATENCY_SECONDS": str(PAYMENT_SECONDS),
+    }
+    shop_environment = _environment() | {
+        "DATABASE_URL": database.url,
+        "DEMO_URLCONF": _UNPROTECTED if unprotected else _PROTECTED,
+        "DJANGO_SETTINGS_MODULE": "example_project.demo.settings",
+        "STRIPE_API_BASE": url_of(gateway),
+        "STRIPE_API_KEY": API_KEY,
+    }
+
+    # First, because it takes as long to start as the tables to be made.
+    fake_stripe = [*_python("example_project.gateway.fake_stripe"), "--fd"]
+    fake_stripe.append(str(payments.fileno()))
+    children.start("payment server", fake_stripe, _environment(), payments)
+
+    progress("Creating tables, customers and carts")
+    prepare = _python("example_project.demo.prepare")
+    migrate = [*_python("django"), "migrate", "--verbosity=0"]
+    children.start("prepare", prepare, shop_environment)
+    children.start("migrate", migrate, gateway_environment)
+    customers = [Customer(**each) for each in json.loads(children.result("prepare"))]
+    children.result("migrate")
+
+    progress("Starting the shop and its payment gateway")
+    command = _gunicorn("example_project.gateway.wsgi", gateway)
+    children.start("gateway", command, gateway_environment, gateway)
+    command = _gunicorn("example_project.wsgi", shop)
+    children.start("shop", command, shop_environment, shop)
+    children.ready("payment server", url_of(payments) + "/v1/charges")
+    children.ready("gateway", url_of(gateway) + "/v1/refunds")
+    children.ready("shop", url_of(shop) + "/accounts/login/")
+    return Stage(
+        shop_url=url_of(shop),
+        gateway_url=url_of(gateway),
+        payment_server_url=url_of(payments),
+        database_url=database.url,
+        customers=customers,
+        logs=logs,
+    )
+
+
+def _create_database(url: str, name: str) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+def _python(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+def _gunicorn(module: str, listener: socket.socket) -> list[str]:
+    return [
+        *_python("gunicorn"),
+        f"{module}:application",
+        f"--bind=fd://{listener.fileno()}",
+        f"--workers={WORKERS}",
+        f"--threads={THREADS}",
+        "--keep-alive=30",
+        "--preload",
+        "--no-control-socket",
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would point the servers elsewhere."""
+    ours = ("DATABASE_URL", "DEBUG", "HTTPS", "ALLOWED_HOSTS", "GUNICORN_CMD_ARGS")
+    environment = {k: v for k, v in os.environ.items() if k not in ours}
+    # Everything is on this machine, also where the outside world is behind a proxy.
+    return environment | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}

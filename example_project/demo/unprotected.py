@@ -1,0 +1,60 @@
+"""The protected addresses with the protection taken off: the demo's negative control.
+
+Everything else stays, the transaction and the lock on the cart included. If the demo
+were content with these, it would prove nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.db import transaction
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import include, path
+from django.views.decorators.http import require_POST
+from rest_framework.routers import SimpleRouter
+
+from django_idempotency.http import Idempotency
+from example_project.checkout import api, views
+
+__all__ = ["urlpatterns"]
+
+
+def unprotected(
+    view: Callable[..., HttpResponseBase],
+) -> Callable[..., HttpResponseBase]:
+    """The bare view in a transaction, with no key to know a repeat by."""
+    bare: Callable[..., HttpResponseBase] = inspect.unwrap(view)
+
+    @wraps(bare)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        request.idempotency = Idempotency()  # type: ignore[attr-defined]
+        with transaction.atomic():
+            return bare(request, *args, **kwargs)
+
+    return login_required(require_POST(wrapped))
+
+
+class UnprotectedOrderViewSet(api.OrderViewSet):
+    idempotency_policy = None
+
+    def dispatch(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        with transaction.atomic():
+            return super().dispatch(request, *args, **kwargs)
+
+
+router = SimpleRouter()
+router.register("orders", UnprotectedOrderViewSet, basename="order")
+
+urlpatterns = [
+    path("checkout/", unprotected(views.checkout)),
+    path("orders/<int:order_id>/refund/", unprotected(views.refund)),
+    path("api/", include(router.urls)),
+    path("", include("example_project.urls")),
+]

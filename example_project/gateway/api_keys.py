@@ -1,0 +1,40 @@
+"""Who calls: accounts are told by their secret API key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+
+from django.http import HttpRequest, HttpResponseBase
+
+from .stripe_errors import stripe_error
+
+__all__ = ["api_key_required", "principal"]
+
+_View = Callable[..., HttpResponseBase]
+
+
+def principal(request: HttpRequest) -> str:
+    """The owner of idempotency keys (IDEMPOTENCY_PRINCIPAL): a digest of the API key.
+
+    A digest, because scopes are stored and shown to operators, and the key is a secret.
+    """
+    digest = hashlib.sha256(_api_key(request).encode()).hexdigest()
+    return f"api-key:{digest}"
+
+
+def api_key_required(view: _View) -> _View:
+    """Answer 401 to who shows no API key; which keys are good, the backend knows."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest) -> HttpResponseBase:
+        if not _api_key(request).startswith("sk_"):
+            return stripe_error(401, "invalid_request_error", "No API key provided.")
+        return view(request)
+
+    return wrapped
+
+
+def _api_key(request: HttpRequest) -> str:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ")

@@ -1,0 +1,71 @@
+"""The way to the server that makes the charges."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from .stripe_errors import stripe_error
+
+__all__ = ["forward", "outcome_is_final"]
+
+# Nothing was sent: the backend has done nothing, and the next try may go well.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+def forward(request: HttpRequest) -> HttpResponse:
+    """Send the request on and return the backend's answer as it is."""
+    form = {k: v for k, v in request.POST.lists() if not _is_newer(k)}
+    headers = {"Authorization": request.headers["Authorization"]}
+    latency: timedelta = _setting("GATEWAY_LATENCY")
+    # Half on the way to the bank, half on the way back: a client that is cut off in
+    # between has paid and doesn't know.
+    time.sleep(latency.total_seconds() / 2)
+    try:
+        answer = _client().post(request.path, data=form, headers=headers)
+    except _NOT_SENT:
+        return stripe_error(503, "api_error", "The payment server is not reachable.")
+    except httpx.HTTPError:
+        return stripe_error(504, "api_error", "The payment server did not answer.")
+    time.sleep(latency.total_seconds() / 2)
+    return HttpResponse(
+        answer.content,
+        status=answer.status_code,
+        content_type=answer.headers.get("Content-Type"),
+    )
+
+
+def outcome_is_final(answer: HttpResponseBase) -> bool:
+    """Which answers an idempotency key keeps: those after which money may have moved.
+
+    Success and a declined card are outcomes. So is, as with Stripe, an error after the
+    request was sent: nobody knows what it did, the backend can't be asked again without
+    risking a second charge, and a person has to look. Bad parameters and a backend
+    that wasn't reached did nothing, and the same key may try again.
+    """
+    status = answer.status_code
+    return 200 <= status < 300 or status in (402, 500, 502, 504)
+
+
+def _is_newer(field: str) -> bool:
+    # Stripe needs it, and localstripe refuses what came after its time.
+    return field.startswith("automatic_payment_methods[")
+
+
+@cache
+def _client() -> httpx.Client:
+    # Made at first use, so that each process has connections of its own. A proxy for
+    # the outside world (trust_env) has no business between us and the backend.
+    url = _setting("GATEWAY_BACKEND_URL")
+    return httpx.Client(base_url=url, timeout=8, trust_env=False)
+
+
+def _setting(name: str) -> Any:
+    return getattr(settings, name)

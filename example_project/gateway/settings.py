@@ -1,0 +1,41 @@
+"""Settings of the payment gateway, which shares nothing with the shop."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import environ
+
+env = environ.Env()
+
+DEBUG = False
+SECRET_KEY = env.str("GATEWAY_SECRET_KEY", default="only-good-for-your-own-machine")
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+ROOT_URLCONF = "example_project.gateway.urls"
+WSGI_APPLICATION = "example_project.gateway.wsgi.application"
+
+INSTALLED_APPS = ["django_idempotency"]
+MIDDLEWARE: list[str] = []  # no sessions, no cookies: callers show an API key
+
+DATABASES = {
+    "default": {
+        **env.db("GATEWAY_DATABASE_URL"),
+        "CONN_MAX_AGE": 60,
+        "OPTIONS": {
+            "options": "-c idle_in_transaction_session_timeout=60s "
+            "-c tcp_user_timeout=30s"
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+IDEMPOTENCY_PRINCIPAL = "example_project.gateway.api_keys.principal"
+IDEMPOTENCY_REPLAYED_HEADER = "Idempotent-Replayed"  # as Stripe calls it
+
+# The server that makes the charges.
+GATEWAY_BACKEND_URL = env.str("GATEWAY_BACKEND_URL")
+# How long a payment takes, since banks are asked in between; nothing by default.
+GATEWAY_LATENCY = timedelta(seconds=env.float("GATEWAY_LATENCY_SECONDS", default=0))

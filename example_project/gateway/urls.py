@@ -1,0 +1,12 @@
+"""Stripe's paths, which end without a slash."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("v1/payment_intents", views.create),
+    path("v1/refunds", views.create),
+]

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.urls import path
+
+from . import views
+
+app_name = "naive"
+
+urlpatterns = [
+    path("checkout/", views.checkout, name="checkout"),
+    path("orders/<int:order_id>/refund/", views.refund, name="refund"),
+]

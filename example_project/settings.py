@@ -1,0 +1,112 @@
+"""Settings of the example shop; what differs by place comes from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="only-good-for-your-own-machine")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "rest_framework",
+    "django_idempotency",
+    "example_project.checkout",
+    "example_project.naive",
+    "example_project.demo",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+            ]
+        },
+    }
+]
+
+# --- Database
+
+if "DATABASE_URL" in env:
+    DATABASES = {"default": env.db("DATABASE_URL")}
+else:
+    # A PostgreSQL of our own, started by the first connection.
+    DATABASES = {
+        "default": {
+            "ENGINE": "example_project.devdb_backend",
+            "NAME": "postgres",
+            "USER": "postgres",
+        }
+    }
+
+if DATABASES["default"]["ENGINE"].endswith(("postgresql", "devdb_backend")):
+    DATABASES["default"] |= {
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        # A key is freed when its transaction ends. A killed process ends it at once,
+        # but a stopped one, a lost host or a cut network only through these: without
+        # them such a key, and the cart's lock with it, stays taken for ever. The first
+        # must be longer than the slowest view waits for the payment provider.
+        "OPTIONS": {
+            "options": "-c idle_in_transaction_session_timeout=60s "
+            "-c tcp_user_timeout=30s"
+        },
+    }
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Who is asking
+
+LOGIN_REDIRECT_URL = "/"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.SessionAuthentication"
+    ]
+}
+
+# Behind TLS set HTTPS=on; cookies marked secure would never come back without it.
+HTTPS = env.bool("HTTPS", default=False)
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+X_FRAME_OPTIONS = "DENY"
+
+# --- Payments
+
+# The gateway in example_project/gateway, or any server that speaks Stripe's API.
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="http://127.0.0.1:8421")
+STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="sk_test_example")
+PAYMENT_PROVIDER = "example_project.checkout.stripe_payments.StripePayments"
+
+# --- The rest
+
+LANGUAGE_CODE = "en"
+USE_TZ = True
+TIME_ZONE = "UTC"

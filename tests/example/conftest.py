@@ -1,0 +1,108 @@
+"""Customers of the example shop, in this process."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client, override_settings
+from django.test.client import MULTIPART_CONTENT
+
+from example_project.checkout.models import Cart, CartItem, Product
+from example_project.checkout.payments import payment_provider
+from tests.example.providers import GOOD_CARD, RecordingProvider
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as Answer
+
+
+@pytest.fixture
+def provider() -> Iterator[RecordingProvider]:
+    path = "tests.example.providers.RecordingProvider"
+    payment_provider.cache_clear()
+    with override_settings(PAYMENT_PROVIDER=path):
+        provider = payment_provider()
+        assert isinstance(provider, RecordingProvider)
+        yield provider
+    payment_provider.cache_clear()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customer:
+    """A signed-in customer at one of the shop's doors."""
+
+    user: User
+    http: Client
+    checkout_path: str
+    refund_path: str
+    sends_json: bool
+
+    def new_cart(self, *, quantity: int = 2, price_minor: int = 1250) -> Cart:
+        cart = Cart.objects.create(user=self.user)
+        if quantity:
+            product = Product.objects.create(name="Coffee", price_minor=price_minor)
+            CartItem.objects.create(cart=cart, product=product, quantity=quantity)
+        return cart
+
+    def pay(
+        self,
+        cart: Cart,
+        *,
+        key: str | None = None,
+        card: str = GOOD_CARD,
+        **headers: str,
+    ) -> Answer:
+        fields = {"cart": cart.pk, "payment_method": card}
+        return self._post(self.checkout_path, fields, key, **headers)
+
+    def refund(self, order: int, *, key: str | None = None) -> Answer:
+        return self._post(self.refund_path.format(order=order), {}, key)
+
+    def order_in(self, answer: Answer) -> int:
+        return int(json.loads(answer.content)["id" if self.sends_json else "order"])
+
+    def _post(
+        self, path: str, fields: dict[str, Any], key: str | None, **headers: str
+    ) -> Answer:
+        return self.http.post(
+            path,
+            fields,
+            content_type="application/json" if self.sends_json else MULTIPART_CONTENT,
+            headers={"Idempotency-Key": key or str(uuid.uuid4()), **headers},
+        )
+
+
+@pytest.fixture(params=["view", "drf"])
+def door(request: pytest.FixtureRequest) -> str:
+    """By which of its two doors, both protected, the shop is entered."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def ada(door: str, db: None, provider: RecordingProvider) -> Customer:
+    return new_customer("ada", door)
+
+
+@pytest.fixture
+def grace(door: str, db: None, provider: RecordingProvider) -> Customer:
+    return new_customer("grace", door)
+
+
+def new_customer(name: str, door: str) -> Customer:
+    user = User.objects.create_user(name)
+    http = Client(raise_request_exception=False)
+    http.force_login(user)
+    prefix = {"view": "", "drf": "/api", "naive": "/naive"}[door]
+    return Customer(
+        user=user,
+        http=http,
+        checkout_path="/api/orders/" if door == "drf" else f"{prefix}/checkout/",
+        refund_path=f"{prefix}/orders/{{order}}/refund/",
+        sends_json=door == "drf",
+    )

@@ -1,0 +1,144 @@
+"""``manage.py demo`` as people run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.demo, pytest.mark.timeout(180)]
+
+PROJECT = Path(__file__).resolve().parent.parent.parent.parent
+ENDPOINTS = ["naive", "view", "drf"]
+
+
+def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+    # Without the tests' own database and settings, as on anybody's machine.
+    ours = ("DATABASE_URL", "DJANGO_SETTINGS_MODULE")
+    environment = {k: v for k, v in os.environ.items() if k not in ours}
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "manage.py", "demo", *arguments],
+        cwd=PROJECT,
+        env=environment | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def play(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Play it to the end; its exit status and its one JSON object."""
+    with start("--format", "json", *arguments) as demo:
+        output, errors = demo.communicate(timeout=120)
+    assert output.count("\n") == 1, errors
+    result: dict[str, Any] = json.loads(output)
+    return demo.returncode, result
+
+
+def rows_of(result: dict[str, Any], endpoint: str) -> list[dict[str, Any]]:
+    return [row for row in result["scenarios"] if row["endpoint"] == endpoint]
+
+
+def test_protection_holds_and_the_naive_checkout_does_not() -> None:
+    status, result = play()
+
+    assert (status, result["ok"]) == (0, True)
+    names = [row["name"] for row in rows_of(result, "view")]
+    assert len(names) == 8
+    for endpoint in ENDPOINTS:
+        assert [row["name"] for row in rows_of(result, endpoint)] == names
+    for endpoint in ("view", "drf"):
+        rows = rows_of(result, endpoint)
+        assert all(row["ok"] for row in rows)
+        assert {row["server_errors"] for row in rows} == {0}
+        # Two orders only where two customers wanted one each.
+        assert [row["orders"] for row in rows] == [row["charges"] for row in rows]
+        assert sorted(row["orders"] for row in rows) == [1] * 7 + [2]
+        (storm,) = (row for row in rows if row["requests"] == 64)
+        assert (storm["orders"], storm["distinct_answers"]) == (1, 1)
+    assert not any(row["ok"] for row in rows_of(result, "naive"))
+    (storm,) = (row for row in rows_of(result, "naive") if row["requests"] == 64)
+    assert storm["charges"] > 12
+
+
+def test_without_protection_it_fails() -> None:
+    status, result = play("--unprotected")
+
+    assert (status, result["ok"]) == (1, False)
+    for endpoint in ("view", "drf"):
+        assert not any(row["ok"] for row in rows_of(result, endpoint))
+        (killed,) = (
+            row for row in rows_of(result, endpoint) if "killed" in row["name"]
+        )
+        assert killed["charges"] == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (signal.SIGTERM, "Starting PostgreSQL"),
+        (signal.SIGHUP, "Creating tables"),
+        (signal.SIGTERM, "Starting the shop"),
+        (signal.SIGINT, "64 copies"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_signal_leaves_nothing_behind(number: signal.Signals, step: str) -> None:
+    with temporary_folder() as folder, start(TMPDIR=str(folder)) as demo:
+        assert demo.stderr is not None
+        while step not in demo.stderr.readline():
+            pass
+        time.sleep(0.3)  # into the step, at no special place
+        demo.send_signal(number)
+        demo.communicate(timeout=30)
+
+        assert demo.returncode == 128 + number
+        assert processes_with(folder) == []
+        assert list(folder.iterdir()) == []
+
+
+def test_served_demo_answers_until_it_is_interrupted() -> None:
+    with start("--format", "json", "--serve") as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        assert json.loads(demo.stdout.readline())["ok"]
+        addresses = {}
+        while "Ctrl-C" not in (line := demo.stderr.readline()):
+            name, _, address = line.partition("  ")
+            addresses[name] = address.strip()
+        shop = addresses["shop"].partition("/naive")[0]
+        assert httpx.get(f"{shop}/accounts/login/").status_code == 200
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=30)
+
+    assert demo.returncode == 0
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="demo-test-") as name:
+        Path(name).chmod(0o755)  # so that the server's account can use it too
+        yield Path(name)
+
+
+def processes_with(folder: Path) -> list[str]:
+    """Processes that work in the folder, or were told to put temporary files there."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            told = process.environ().get("TMPDIR") == str(folder)
+            if told or Path(process.cwd()).is_relative_to(folder):
+                found.append(" ".join(process.cmdline()))
+    return found

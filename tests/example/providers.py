@@ -1,0 +1,35 @@
+"""A payment provider in memory that honours keys, as Stripe does."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from example_project.checkout.refusals import CardDeclined, ProviderUnavailable
+
+GOOD_CARD = "pm_good"
+DECLINED_CARD = "pm_declined"
+#: The charge is made, and the answer to the first request is lost.
+SILENT_CARD = "pm_silent"
+
+
+class RecordingProvider:
+    def __init__(self) -> None:
+        #: How often each key came.
+        self.asked: Counter[str] = Counter()
+        #: The amount of each charge and refund that was made, by its key.
+        self.charges: dict[str, int] = {}
+        self.refunds: dict[str, str] = {}
+
+    def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
+        self.asked[key] += 1
+        if payment_method == DECLINED_CARD:
+            raise CardDeclined
+        self.charges[key] = amount_minor
+        if payment_method == SILENT_CARD and self.asked[key] == 1:
+            raise ProviderUnavailable
+        return f"pi_{key}"
+
+    def refund(self, *, charge_id: str, key: str) -> str:
+        self.asked[key] += 1
+        self.refunds[key] = charge_id
+        return f"re_{key}"
