@@ -32,8 +32,8 @@ def snapshot(response: HttpResponseBase, policy: IdempotencyPolicy) -> StoredAns
     denied = {name.lower() for name in conf.IDEMPOTENCY_HEADER_DENY_LIST}
     denied |= {conf.IDEMPOTENCY_REPLAYED_HEADER.lower(), OMITTED_HEADER.lower()}
     headers = [
-        # A database's JSON can't hold it, and no header may (RFC 9110, 5.5).
-        (name, value.replace("\0", ""))
+        # A database's JSON can't hold NUL, and no header may (RFC 9110, 5.5).
+        (name.replace("\0", ""), value.replace("\0", ""))
         for name, value in response.headers.items()
         if name.lower() not in denied
     ]

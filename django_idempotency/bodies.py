@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
+from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import load_handler
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
@@ -36,17 +37,15 @@ def hold_body(request: HttpRequest) -> None:
 
     Up to DATA_UPLOAD_MAX_MEMORY_SIZE Django's own ``request.body`` does that. Beyond,
     ``request.body`` is refused, but the stream is not: a view or parser that streams
-    must go on working. Parsed forms and uploads stay where they are.
+    must go on working. A large upload is left to Django's own parser.
     """
     state = vars(request)
     if "_body" in state or "_idempotency_copy" in state or state["_read_started"]:
         return
-    if request.content_type == MULTIPART and request.method == "POST":
-        return
     limit = cast("int | None", settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     if limit is None or _content_length(request) <= limit:
         request.body  # noqa: B018 - reading it is what keeps it
-    else:
+    elif request.content_type != MULTIPART or request.method != "POST":
         copy = _CopyingStream(request._stream, limit)
         request._stream = io.BufferedReader(copy)
         request._idempotency_copy = copy  # type: ignore[attr-defined]
@@ -57,11 +56,11 @@ def canonical_payload(
 ) -> bytes:
     """Return bytes that are equal for payloads that mean the same.
 
-    `parsed` is what a framework's parser made of the body; it serves where the parser
-    ran before us and left no bytes.
+    `parsed` is what a framework's parser made of the body. Of an upload it is what
+    counts; else it serves where the parser ran before us and left no bytes.
     """
     if request.content_type == MULTIPART:
-        return _canonical_multipart(request, exclude)
+        return _canonical_multipart(request, exclude, was_parsed=parsed is not None)
     if (copy := _copy_of(request)) is not None:
         return canonical_bytes(copy.digest())
     try:
@@ -110,10 +109,12 @@ def _with_form_fields(exclude: Collection[str]) -> Collection[str]:
     return {*exclude, "csrfmiddlewaretoken", conf.IDEMPOTENCY_FIELD}
 
 
-def _canonical_multipart(request: HttpRequest, exclude: Collection[str]) -> bytes:
+def _canonical_multipart(
+    request: HttpRequest, exclude: Collection[str], *, was_parsed: bool
+) -> bytes:
     """Compare parts, not bytes: each client and each attempt has its own boundary."""
     try:
-        fields, files = _parts(request)
+        fields, files = _parts(request, was_parsed=was_parsed)
     except (MultiPartParserError, SuspiciousOperation):
         if request.method == "POST":
             raise
@@ -123,16 +124,16 @@ def _canonical_multipart(request: HttpRequest, exclude: Collection[str]) -> byte
     exclude = _with_form_fields(exclude)
     pairs = [(name, value) for name, values in fields.lists() for value in values]
     digests = [
-        (name, json.dumps([file.name, file.content_type, file.size, _digest(file)]))
+        (name, json.dumps(_described(file)))
         for name, values in files.lists()
         for file in values
     ]
     return canonical_pairs(pairs, exclude) + canonical_pairs(digests, exclude)
 
 
-def _parts(request: HttpRequest) -> tuple[Any, Any]:
+def _parts(request: HttpRequest, *, was_parsed: bool) -> tuple[Any, Any]:
     """Return fields and files; Django itself parses them for POST only."""
-    if request.method == "POST" or hasattr(request, "_files"):
+    if request.method == "POST" or was_parsed:
         return request.POST, request.FILES
     copy = _copy_of(request)
     body: Any = io.BytesIO(request.body) if copy is None else copy.whole()
@@ -141,17 +142,20 @@ def _parts(request: HttpRequest) -> tuple[Any, Any]:
     return MultiPartParser(request.META, body, handlers, encoding).parse()
 
 
-def _digest(file: Any) -> str:
+def _described(file: Any) -> list[Any]:
+    """Return what an uploaded file is told by; it is left at its start."""
+    if not isinstance(file, UploadedFile):
+        raise TypeError(f"{type(file).__name__} is no uploaded file")
     digest = hashlib.sha256()
     for chunk in file.chunks():
         digest.update(chunk)
     file.seek(0)
-    return digest.hexdigest()
+    return [file.name, file.content_type, file.size, digest.hexdigest()]
 
 
 def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> bytes:
     try:
-        return canonical_json(json.dumps(parsed).encode(), exclude)
+        return canonical_json(json.dumps(parsed, default=_described).encode(), exclude)
     except TypeError:
         raise RawPostDataException(
             "The body was read before the idempotency check, and what the parser made "

@@ -13,7 +13,7 @@ from django.views import View
 
 from .http import Idempotency
 from .policies import IdempotencyPolicy, PolicyOptions
-from .protected_views import PlainView, RestView
+from .protected_views import PlainView, RestView, handle_confined, prepare
 from .protection import HONOUR_KEY, NonAtomicRequests, is_protected, protect
 from .store import record_alias
 
@@ -90,19 +90,24 @@ def _run_function(
         # Its access checks are in dispatch(): the handler is what runs once.
         _protect_handler(instance, request, policy)
         return call()
-    return _run_handler(request, policy, call)
+    return _run_handler(request, policy, call, joins=True)
 
 
 def _run_handler(
-    request: Any, policy: IdempotencyPolicy, call: Callable[[], Any]
+    request: Any, policy: IdempotencyPolicy, call: Callable[[], Any], *, joins: bool
 ) -> HttpResponseBase:
+    """Run a handler; `joins`: under ATOMIC_REQUESTS it is inside Django's transaction."""
     rest_view = (getattr(request, "parser_context", None) or {}).get("view")
     if rest_view is None:
         _refuse_keep_errors(policy)
         return protect(request, policy, PlainView(request, call))
-    request.data  # noqa: B018 - refused by the parser as without us
+    django_request = prepare(request)
     view = _RestFunction(rest_view, request, call)
-    return view.finish(protect(_django_request(request), policy, view))
+    response = protect(django_request, policy, view)
+    # A kept error would go with it.
+    if joins and not policy.keep_errors:
+        view.hand_rollback_on()
+    return view.finish(response)
 
 
 def _protect_handler(instance: View, request: Any, policy: IdempotencyPolicy) -> None:
@@ -115,9 +120,12 @@ def _protect_handler(instance: View, request: Any, policy: IdempotencyPolicy) ->
         call = partial(handler, request, *args, **kwargs)
         if is_protected(_django_request(request)):
             return call()
-        return _run_handler(request, policy, call)
+        return _run_handler(request, policy, call, joins=False)
 
     setattr(instance, name, protected_handler)
+    if hasattr(instance, "handle_exception"):
+        confined = partial(handle_confined, _django_request(request))
+        instance.handle_exception = partial(confined, instance.handle_exception)
 
 
 def _protected_class(view_class: type[View], policy: IdempotencyPolicy) -> type[View]:
@@ -134,10 +142,10 @@ def _protected_class(view_class: type[View], policy: IdempotencyPolicy) -> type[
 
 
 class _RestFunction(RestView):
-    """A handler below ``@api_view`` or ``@action``.
+    """A handler below ``@api_view`` or ``@action``, or one of a decorated dispatch().
 
-    Out here a transaction of ATOMIC_REQUESTS is Django's own, and the framework's wish
-    to roll it back is handed on.
+    Where the transaction of ATOMIC_REQUESTS is Django's own, the framework's wish to
+    roll it back is handed on.
     """
 
     wants_rollback = False
@@ -147,10 +155,9 @@ class _RestFunction(RestView):
         self.wants_rollback = connections[record_alias()].needs_rollback
         return response
 
-    def finish(self, response: HttpResponseBase) -> HttpResponseBase:
+    def hand_rollback_on(self) -> None:
         if self.wants_rollback and connections[record_alias()].in_atomic_block:
             transaction.set_rollback(True, using=record_alias())
-        return super().finish(response)
 
 
 def _django_request(request: Any) -> HttpRequest:

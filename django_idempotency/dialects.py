@@ -85,7 +85,11 @@ class Dialect:
         )
 
         def unless_expired(value: str, otherwise: str) -> str:
-            return f"CASE WHEN expires_at <= {now} THEN {otherwise} ELSE {value} END"
+            row = f"{table}."
+            return (
+                f"CASE WHEN {row}expires_at <= {now} THEN {otherwise}"
+                f" ELSE {row}{value} END"
+            )
 
         nothing, no_steps = "''", json.replace("%s", "'{}'")
         self.renew = (
@@ -107,9 +111,11 @@ class Dialect:
         )
         self.note_failure = (
             f"{fresh}{released}) ON CONFLICT (id) DO UPDATE SET"
-            f" attempts = {table}.attempts + 1, last_error = excluded.last_error,"
-            " fingerprint = excluded.fingerprint, expires_at = excluded.expires_at"
-            f" WHERE {table}.state = {released}"
+            f" attempts = {unless_expired('attempts + 1', '1')},"
+            f" effects = {unless_expired('effects', no_steps)},"
+            f" created_at = {unless_expired('created_at', now)},"
+            " last_error = excluded.last_error, fingerprint = excluded.fingerprint,"
+            f" expires_at = excluded.expires_at WHERE {table}.state = {released}"
         )
         self.count_replay = (
             f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now}"
@@ -178,9 +184,9 @@ class PostgreSQL(Dialect):
     CONFLICTS = frozenset({"40001", "40P01"})
     # lock_not_available, query_canceled
     TIMEOUTS = frozenset({"55P03", "57014"})
-    # admin_shutdown, crash_shutdown, cannot_connect_now, idle sessions ended; class 08
-    # is "connection exception".
-    DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+    # admin_shutdown, crash_shutdown, cannot_connect_now, and sessions that the server
+    # ended by one of its time-outs; class 08 is "connection exception".
+    DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
     READ_ONLY = "25006"
     IN_ERROR = 3
     """libpq's PQTRANS_INERROR."""
@@ -216,12 +222,13 @@ class PostgreSQL(Dialect):
             return Trouble.TIMED_OUT
         if state == self.READ_ONLY:
             return Trouble.UNAVAILABLE
-        if isinstance(error, InterfaceError):
+        if state is None:
+            is_gone = isinstance(error, InterfaceError | OperationalError)
+            return Trouble.DISCONNECTED if is_gone else None
+        # By the code and not by the class: the driver files 25P03 under InternalError.
+        if state in self.DISCONNECTS or state.startswith("08"):
             return Trouble.DISCONNECTED
-        if isinstance(error, OperationalError):
-            gone = state is None or state[:2] == "08" or state in self.DISCONNECTS
-            return Trouble.DISCONNECTED if gone else Trouble.UNAVAILABLE
-        return None
+        return Trouble.UNAVAILABLE if isinstance(error, OperationalError) else None
 
 
 class SQLite(Dialect):

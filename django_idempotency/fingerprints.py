@@ -71,10 +71,9 @@ def fingerprint_of(*parts: bytes) -> Fingerprint:
     return Fingerprint(digest.digest())
 
 
-def canonical_query(query_string: str) -> bytes:
+def canonical_query(query: bytes) -> bytes:
     """Sort a query by name; values of one name keep their order."""
-    pairs = parse_qsl(query_string, keep_blank_values=True, errors="surrogateescape")
-    return canonical_pairs(pairs)
+    return canonical_form(query)
 
 
 def canonical_form(

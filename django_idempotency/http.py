@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from .bodies import FORM, MULTIPART, canonical_payload, media_type
+from .bodies import FORM, MULTIPART, canonical_payload, hold_body, media_type
 from .conf import conf
 from .exceptions import InvalidKey
 from .fingerprints import Fingerprint, canonical_query, fingerprint_of
@@ -148,8 +149,10 @@ def _key_in_header(request: HttpRequest) -> str | None:
 
 
 def _key_in_form(request: HttpRequest) -> str | None:
-    if request.content_type not in (FORM, MULTIPART):
+    # Browsers post forms, and Django parses the fields of nothing else.
+    if request.method != "POST" or request.content_type not in (FORM, MULTIPART):
         return None
+    hold_body(request)  # a view may want the bytes of the form as well
     return request.POST.get(conf.IDEMPOTENCY_FIELD)
 
 
@@ -174,7 +177,14 @@ def _fingerprint(
         return fingerprint_of(b"hook", value)
     parsed = None if view_request is request else view_request.data
     return fingerprint_of(
-        canonical_query(request.META.get("QUERY_STRING", "")),
+        canonical_query(_query_of(request)),
         media_type(request),
         canonical_payload(request, policy.exclude, parsed),
     )
+
+
+def _query_of(request: HttpRequest) -> bytes:
+    """Return the query as it came; WSGI hands bytes over as if they were Latin-1."""
+    encoding = "latin-1" if isinstance(request, WSGIRequest) else "utf-8"
+    query: str = request.META.get("QUERY_STRING", "")
+    return query.encode(encoding, "surrogateescape")

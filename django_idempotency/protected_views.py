@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
-from django.http import HttpRequest
+from django.db import connections, transaction
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.datastructures import MultiValueDict
 
-from .protection import Answer
+from .bodies import hold_body
+from .protection import Answer, is_protected
+from .store import record_alias
 
-__all__ = ["PlainView", "RestView"]
+__all__ = ["PlainView", "RestView", "check_object", "handle_confined", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ class RestView:
         return Answer(rendered(response), raised)
 
     def check_replay(self) -> None:
-        """Nothing to ask by default: the view's `initial()` has spoken."""
+        """Ask the view, in a transaction such as the handler has."""
+        check = getattr(self.view, "check_replay", partial(check_object, self.view))
+        with transaction.atomic(using=record_alias()):
+            check(self.request)
 
     def finish(self, response: HttpResponseBase) -> HttpResponseBase:
         """Return the response to `dispatch`, which must leave it as it is."""
@@ -67,6 +75,56 @@ class RestView:
         except Exception:
             self.view.handle_exception = _reraise
             raise
+
+
+def prepare(request: Any) -> HttpRequest:
+    """Let the framework authenticate and parse, and return Django's request.
+
+    What it refuses is refused here, as without us, for first calls and replays. Lazy
+    authentication would leave everybody anonymous, with one scope between them.
+    """
+    django_request: HttpRequest = request._request
+    hold_body(django_request)
+    request.user  # noqa: B018 - told to Django's request as well
+    request.data  # noqa: B018 - parsed once
+    if not getattr(django_request, "_files", None):
+        # Closed with the request, even if the view never looks at them.
+        files = MultiValueDict({name: [file] for name, file in request.FILES.items()})
+        django_request._files = files  # type: ignore[attr-defined]
+    return django_request
+
+
+def check_object(view: Any, request: Any) -> None:
+    """On a detail route, fetch the object, so that object permissions are asked.
+
+    An object that is gone is what a repeated DELETE expects to find.
+    """
+    lookup = getattr(view, "lookup_url_kwarg", None) or getattr(
+        view, "lookup_field", None
+    )
+    if lookup not in view.kwargs or not hasattr(view, "get_object"):
+        return
+    try:
+        view.get_object()
+    except Http404:
+        if request.method != "DELETE":
+            raise
+
+
+def handle_confined(
+    request: HttpRequest, handle: Callable[[Exception], Any], error: Exception
+) -> Any:
+    """Let the framework answer an error that comes before or after the protected part.
+
+    Its `set_rollback` marks whatever is open on an ATOMIC_REQUESTS database, meaning
+    the transaction that Django would have opened. Django has not, so that what is open
+    can only be a caller's, such as a test case's: a savepoint takes the mark.
+    """
+    using = record_alias()
+    if is_protected(request) or not connections[using].in_atomic_block:
+        return handle(error)
+    with transaction.atomic(using=using):
+        return handle(error)
 
 
 def rendered(response: Any) -> Any:

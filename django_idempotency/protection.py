@@ -270,6 +270,10 @@ def _replay(operation: Operation, answer: StoredAnswer, using: str) -> HttpRespo
 
 
 def _count_replay(record_id: uuid.UUID, using: str) -> None:
+    # The look-up has left it open, unless the response is closed in another thread:
+    # there a connection would be opened that nobody closes.
+    if connections[using].connection is None:
+        return
     try:
         store.count_replay(record_id, using=using)
     except Error as error:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 
-from .dialects import dialect_of
+from .dialects import Trouble, dialect_of
 
 __all__ = ["Purge"]
 
@@ -50,11 +50,24 @@ class Purge:
         keeps what was done. Two purges at once share the work: each skips the rows that
         the other has locked.
         """
-        connection = connections[self.using]
-        while True:
-            with transaction.atomic(using=self.using), connection.cursor() as cursor:
-                cursor.execute(dialect_of(connection).purge, [self.cutoff, size])
-                deleted: int = cursor.rowcount
-            if deleted == 0:
-                return
+        while deleted := self._delete(size):
             yield deleted
+
+    def _delete(self, size: int) -> int:
+        connection = connections[self.using]
+        dialect = dialect_of(connection)
+        while True:
+            try:
+                with (
+                    transaction.atomic(using=self.using),
+                    connection.cursor() as cursor,
+                ):
+                    cursor.execute(dialect.purge, [self.cutoff, size])
+                    deleted: int = cursor.rowcount
+                return deleted
+            except Error as error:
+                # Above READ COMMITTED, a row that another purge or a renewal got first.
+                if connection.in_atomic_block:
+                    raise
+                if dialect.trouble(error) is not Trouble.CONFLICT:
+                    raise

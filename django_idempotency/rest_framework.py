@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, transaction
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.request import Request
@@ -16,9 +16,8 @@ from rest_framework.views import APIView
 from .bodies import hold_body
 from .http import Idempotency
 from .policies import IdempotencyPolicy
-from .protected_views import RestView
+from .protected_views import RestView, check_object, handle_confined, prepare
 from .protection import HONOUR_KEY, NonAtomicRequests, is_protected, protect
-from .store import record_alias
 
 __all__ = ["IdempotencyMixin"]
 
@@ -93,16 +92,7 @@ class IdempotencyMixin(_Base):
         Raises:
             APIException, Http404, PermissionDenied: answered as in a handler.
         """
-        lookup = getattr(self, "lookup_url_kwarg", None) or getattr(
-            self, "lookup_field", None
-        )
-        if lookup not in self.kwargs or not hasattr(self, "get_object"):
-            return
-        try:
-            self.get_object()
-        except Http404:
-            if request.method != "DELETE":
-                raise
+        check_object(self, request)
 
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any
@@ -139,28 +129,21 @@ class IdempotencyMixin(_Base):
             setattr(self, name, partial(self._run_protected, handler, policy))
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Keep the framework from rolling back a transaction that isn't ours.
-
-        It marks whatever is open on an ATOMIC_REQUESTS database, meaning the one that
-        Django would have opened. We have not, so that can only be a caller's.
-        """
+        """Keep the framework from rolling back a transaction that isn't ours."""
         request = self.request._request
-        using = record_alias()
-        if (
-            request.method not in HONOUR_KEY
-            or is_protected(request)
-            or not connections[using].in_atomic_block
-        ):
+        if request.method not in HONOUR_KEY:
             return super().handle_exception(exc)
-        with transaction.atomic(using=using):
-            return super().handle_exception(exc)
+        response: Response = handle_confined(request, super().handle_exception, exc)
+        return response
 
     def _run_unprotected(
         self, handler: Callable[..., Any], request: Request, *args: Any, **kwargs: Any
     ) -> Any:
         self._refuse_unacceptable()
-        boundary = request._request._idempotency_boundary  # type: ignore[attr-defined]
-        with boundary.as_django_would():
+        # Missing where another class's as_view() stands before ours: then Django has
+        # opened its transaction itself.
+        boundary = vars(request._request).get("_idempotency_boundary")
+        with boundary.as_django_would() if boundary else nullcontext():
             return handler(request, *args, **kwargs)
 
     def _run_protected(
@@ -175,15 +158,10 @@ class IdempotencyMixin(_Base):
             self._refuse_unacceptable()
             return handler(request, *args, **kwargs)
 
-        request.data  # noqa: B018 - refused by the parser as without us
-        view = _MixinView(self, request, call)
-        return view.finish(protect(request._request, policy, view))
+        django_request = prepare(request)
+        view = RestView(self, request, call)
+        return view.finish(protect(django_request, policy, view))
 
     def _refuse_unacceptable(self) -> None:
         if self._idempotency_not_acceptable is not None:
             raise self._idempotency_not_acceptable
-
-
-class _MixinView(RestView):
-    def check_replay(self) -> None:
-        self.view.check_replay(self.request)

@@ -264,8 +264,14 @@ def _answer(
         pairs = tuple((str(name), str(value)) for name, value in stored)
     except (TypeError, ValueError):
         return None
+    if not all(_can_be_sent(name, value) for name, value in pairs):
+        return None
     if status is None or not 100 <= status <= 599:
         return None
     return StoredAnswer(
         status=status, headers=pairs, body=None if body is None else bytes(body)
     )
+
+
+def _can_be_sent(name: str, value: str) -> bool:
+    return name.isascii() and name != "" and not {"\r", "\n"} & {*name, *value}

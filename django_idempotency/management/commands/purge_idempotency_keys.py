@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from django_idempotency.management.durations import duration
+from django_idempotency.management.interruption import Interruption
 from django_idempotency.management.progress import Progress
 from django_idempotency.purging import Purge
 from django_idempotency.store import record_alias
@@ -74,18 +75,19 @@ class Command(BaseCommand):
     def _purge(self, purge: Purge, batch_size: int, stop_at: float | None) -> None:
         progress = Progress(self.stderr, total=purge.count(), verb="Purging")
         purged = 0
-        try:
+        with Interruption() as interruption:
             for deleted in purge.batches(batch_size):
                 purged += deleted
                 progress.show(purged)
+                if interruption.is_wanted:
+                    break
                 if stop_at is not None and time.monotonic() >= stop_at:
                     break
-        except KeyboardInterrupt:
+        progress.close()
+        if interruption.is_wanted:
             raise CommandError(
                 f"Interrupted. Purged {purged} idempotency records.", returncode=130
-            ) from None
-        finally:
-            progress.close()
+            )
         self.stdout.write(f"Purged {purged} idempotency records.")
 
 
