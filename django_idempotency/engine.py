@@ -136,11 +136,14 @@ def run(
             report("in_flight", operation)
         case Mismatch():
             report("mismatched", operation)
+        case Held():
+            logger.warning("idempotency held", extra=_log_fields("held", operation))
         case Unreadable():
             logger.error(
-                "The stored answer of record %s can't be read.", operation.record_id
+                "idempotency unreadable: the stored answer can't be read",
+                extra=_log_fields("unreadable", operation),
             )
-        case Ran() | Replay() | Held():
+        case Ran() | Replay():
             pass
     return result
 
@@ -312,10 +315,10 @@ def _release(operation: Operation, failure: str | None, using: str) -> None:
 
 def report(action: str, operation: Operation) -> None:
     """Write one log line and send the signal of that name."""
-    logger.info(
-        "idempotency %s",
-        action,
-        extra={"action": action, "record_id": str(operation.record_id)},
-    )
+    logger.info("idempotency %s", action, extra=_log_fields(action, operation))
     signal: Signal = getattr(signals, action)
     signal.send_robust(sender=IdempotencyRecord, operation=operation)
+
+
+def _log_fields(action: str, operation: Operation) -> dict[str, str]:
+    return {"action": action, "record_id": str(operation.record_id)}

@@ -153,7 +153,10 @@ def _run_once(
                 failure_of=_failure_of,
             )
     except StoreUnavailable:
-        logger.exception("A request could not be claimed.")
+        logger.exception(
+            "idempotency unavailable: a request could not be claimed",
+            extra={"action": "unavailable"},
+        )
         return problem_response(problems.STORE_UNAVAILABLE, request)
     match result:
         case Ran(response):
