@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import RequestFactory, override_settings
+
+from django_idempotency import problems
+from django_idempotency.problems import PROBLEMS, Problem, problem_response
+
+BASE_URL = (
+    "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#"
+)
+EVERY_PROBLEM = [pytest.param(problem, id=problem.code) for problem in PROBLEMS]
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=x"
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def response_to(
+    problem: Problem,
+    *,
+    content_type: str = JSON,
+    accept: str = "*/*",
+    reason: str = "The key is empty.",
+) -> HttpResponse:
+    request = RequestFactory().post(
+        "/orders/", b"a=1", content_type=content_type, headers={"Accept": accept}
+    )
+    return problem_response(problem, request, reason=reason)
+
+
+def document_of(problem: Problem) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(response_to(problem).content)
+    return document
+
+
+def test_codes_and_statuses_are_those_that_clients_know() -> None:
+    assert {problem.code: problem.status for problem in PROBLEMS} == {
+        "key-missing": 400,
+        "key-invalid": 400,
+        "key-reused": 422,
+        "in-flight": 409,
+        "outcome-unknown": 409,
+        "answer-unavailable": 409,
+        "store-unavailable": 503,
+    }
+
+
+@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+def test_document_has_the_members_of_rfc_9457_and_the_code(problem: Problem) -> None:
+    assert document_of(problem) == {
+        "type": BASE_URL + problem.code,
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail.format(
+            header="Idempotency-Key", reason="The key is empty."
+        ),
+        "code": problem.code,
+    }
+
+
+@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+def test_status_and_content_type_are_the_document_s(problem: Problem) -> None:
+    response = response_to(problem)
+
+    assert (response.status_code, response.headers["Content-Type"]) == (
+        problem.status,
+        "application/problem+json",
+    )
+
+
+@pytest.mark.parametrize("content_type", [JSON, FORM])
+@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+def test_only_what_passes_by_itself_says_when_to_come_back(
+    problem: Problem, content_type: str
+) -> None:
+    response = response_to(problem, content_type=content_type, accept=BROWSER)
+    expected = {"in-flight": "1", "store-unavailable": "1"}.get(problem.code)
+
+    assert response.headers.get("Retry-After") == expected
+
+
+@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+def test_detail_is_made_of_whole_sentences(problem: Problem) -> None:
+    assert re.fullmatch(r"[A-Z][^{}]+\.", document_of(problem)["detail"])
+
+
+@override_settings(IDEMPOTENCY_HEADER="X-Request-Token")
+def test_missing_key_names_the_configured_header() -> None:
+    assert "X-Request-Token header" in document_of(problems.KEY_MISSING)["detail"]
+
+
+@override_settings(IDEMPOTENCY_PROBLEM_BASE_URL="/help/")
+def test_type_leads_to_the_configured_place() -> None:
+    assert document_of(problems.IN_FLIGHT)["type"] == "/help/in-flight"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "accept", "expected"),
+    [
+        pytest.param(FORM, BROWSER, "text/html; charset=utf-8", id="form"),
+        pytest.param(MULTIPART, BROWSER, "text/html; charset=utf-8", id="multipart"),
+        pytest.param(JSON, BROWSER, "application/problem+json", id="script-in-a-page"),
+        pytest.param(FORM, "*/*", "application/problem+json", id="curl-form"),
+        pytest.param(FORM, JSON, "application/problem+json", id="form-by-script"),
+        pytest.param(FORM, "", "application/problem+json", id="accepts-nothing"),
+    ],
+)
+def test_only_a_browser_that_sent_a_form_gets_a_page(
+    content_type: str, accept: str, expected: str
+) -> None:
+    response = response_to(
+        problems.KEY_REUSED, content_type=content_type, accept=accept
+    )
+
+    assert response.headers["Content-Type"] == expected
+
+
+@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+def test_page_says_what_the_document_says(problem: Problem) -> None:
+    response = response_to(problem, content_type=FORM, accept=BROWSER)
+    page = unescape(response.content.decode())
+    document = document_of(problem)
+
+    assert (
+        response.status_code,
+        document["title"] in page,
+        document["detail"] in page,
+    ) == (problem.status, True, True)
+
+
+def test_page_escapes_what_it_is_given() -> None:
+    response = response_to(
+        problems.KEY_INVALID, content_type=FORM, accept=BROWSER, reason="<script>"
+    )
+
+    assert b"<script>" not in response.content
+
+
+@override_settings(TEMPLATES=[])
+def test_project_without_templates_answers_a_form_with_the_document() -> None:
+    response = response_to(problems.KEY_REUSED, content_type=FORM, accept=BROWSER)
+
+    assert response.headers["Content-Type"] == "application/problem+json"
