@@ -60,6 +60,7 @@ def idempotent(
 def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
     _refuse_misplacement(view)
     if _comes_from_as_view(view):
+        _refuse_keep_errors(policy)
         run = _protected_class(view.view_class, policy).as_view(**view.view_initkwargs)
     else:
         run = partial(_run_function, view, policy)

@@ -87,7 +87,12 @@ class _Wait:
 
     def __init__(self, limit: timedelta) -> None:
         self._limit = limit
-        self._started = time.monotonic()
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Begin to count, once; waiting for a free connection is nobody's fault."""
+        if self._started is None:
+            self._started = time.monotonic()
 
     @property
     def left(self) -> timedelta:
@@ -104,6 +109,8 @@ class _Wait:
 
     @property
     def _elapsed(self) -> timedelta:
+        if self._started is None:
+            return timedelta(0)
         return timedelta(seconds=time.monotonic() - self._started)
 
 
@@ -211,6 +218,9 @@ class _Attempt(Generic[T]):
                     return self._decision_after(another)
 
     def _run_claimed(self, *, row_exists: bool) -> Ran[T]:
+        with store.claim_errors(self.using):
+            connections[self.using].ensure_connection()
+        self.wait.start()
         wait = self.wait.left
         with ExitStack() as stack:
             with store.claim_errors(self.using), store.opened(self.using, wait):

@@ -1,0 +1,118 @@
+"""What other decorators and Django read off a view is still there (FR-101)."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import pytest
+from django.contrib.auth.decorators import login_required
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+
+from django_idempotency.decorators import idempotent
+
+from .class_views import OrderView
+from .customer import KEY, customer
+from .facts import orders
+from .orders import order
+from .placement import Placement
+
+pytestmark = [
+    pytest.mark.urls("tests.integration.placements.urls"),
+    pytest.mark.usefixtures("db"),
+]
+EXEMPT = {
+    "below-csrf-exempt",
+    "above-csrf-exempt",
+    "dispatch-below-csrf-exempt",
+    "as-view-below-csrf-exempt",
+}
+
+
+def _is_exempt(placement: Placement) -> bool:
+    return placement.name in EXEMPT
+
+
+def applies_to(placement: Placement) -> bool:
+    return placement.refuses_anonymous is None and "api-view" not in placement.name
+
+
+def test_csrf_is_checked_where_it_was_and_nowhere_else(placement: Placement) -> None:
+    ada = customer()
+    ada.client.handler.enforce_csrf_checks = True
+    response = ada.post(placement.path)
+
+    assert response.status_code == (201 if _is_exempt(placement) else 403)
+    assert orders() == (1 if _is_exempt(placement) else 0)
+
+
+def test_name_and_documentation_are_the_views_own() -> None:
+    protected = idempotent(order)
+
+    assert (protected.__name__, protected.__doc__) == (order.__name__, order.__doc__)
+    assert protected.__module__ == order.__module__
+
+
+def test_view_class_and_initkwargs_are_those_of_as_view() -> None:
+    plain = OrderView.as_view()
+    protected = idempotent(OrderView.as_view())
+
+    assert protected.view_class is OrderView  # type: ignore[attr-defined]
+    assert protected.view_initkwargs == plain.view_initkwargs  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "decorate",
+    [never_cache, csrf_exempt, csrf_protect, login_required, transaction.atomic],
+    ids=lambda decorate: decorate.__name__,
+)
+def test_django_opens_no_transaction_of_its_own_around_a_decorated_view(
+    decorate: type,
+) -> None:
+    view = decorate(idempotent(order))
+
+    assert "default" in view._non_atomic_requests
+
+
+def test_other_databases_named_by_the_view_stay_named() -> None:
+    @transaction.non_atomic_requests(using="other")
+    @idempotent
+    @transaction.non_atomic_requests(using="third")
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    named = view._non_atomic_requests  # type: ignore[attr-defined]
+    assert [alias in named for alias in ("default", "other", "third", "fourth")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("name", ["below-gzip-page", "above-gzip-page"])
+def test_compressed_answer_can_be_read_on_replay(name: str) -> None:
+    ada = customer()
+    wish = {"returns": 201, "note": "x" * 500}
+    first, again = (
+        ada.client.post(
+            f"/{name}/",
+            wish,
+            content_type="application/json",
+            headers={"Idempotency-Key": KEY, "Accept-Encoding": "gzip"},
+        )
+        for _ in range(2)
+    )
+
+    assert first.headers["Content-Encoding"] == "gzip"
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert _read(again) == _read(first)
+
+
+def _read(response: Any) -> bytes:
+    if response.headers.get("Content-Encoding") == "gzip":
+        return gzip.decompress(response.content)
+    return bytes(response.content)

@@ -1,0 +1,375 @@
+"""Uploads, forms and JSON are whole in the view, whoever touched them first (FR-098)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rest_framework
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import HttpRequest
+from django.test import override_settings
+from django.urls import path
+from rest_framework.decorators import api_view, parser_classes, permission_classes
+from rest_framework.parsers import (
+    BaseParser,
+    FileUploadParser,
+    FormParser,
+    JSONParser,
+    MultiPartParser,
+)
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIClient
+from rest_framework.views import APIView
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.rest_framework import IdempotencyMixin
+from tests.testapp.models import Order
+
+from .exchange import is_replay, orders, send, signed_in
+
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("db")]
+
+BIG = 3 * 1024 * 1024
+"""More than DATA_UPLOAD_MAX_MEMORY_SIZE."""
+
+
+class StreamingParser(BaseParser):
+    """Reads in pieces and keeps only a digest, for bodies that fit no memory."""
+
+    media_type = "application/octet-stream"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Any = None
+    ) -> dict[str, Any]:
+        digest, size = hashlib.sha256(), 0
+        while piece := stream.read(10_000):
+            digest.update(piece)
+            size += len(piece)
+        return {"digest": digest.hexdigest(), "size": size}
+
+
+class MeasuringParser(BaseParser):
+    """Tells the view less than the client sent."""
+
+    media_type = "text/plain"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Any = None
+    ) -> dict[str, Any]:
+        return {"size": len(stream.read())}
+
+
+class LooksAtData(BasePermission):
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.data is not None
+
+
+PARSERS = [JSONParser, FormParser, MultiPartParser, StreamingParser, MeasuringParser]
+
+
+def report(request: Request) -> Response:
+    """Say what the view could read."""
+    Order.objects.create()
+    data: Any = request.data
+    files = {name: _described(file) for name, file in request.FILES.items()}
+    fields = {name: _short(data[name]) for name in data if name not in files}
+    return Response({"fields": fields, "files": files}, status=201)
+
+
+def _short(value: Any) -> Any:
+    return len(value) if isinstance(value, str) and len(value) > 1_000 else value
+
+
+def _described(file: Any) -> list[Any]:
+    with file:  # FileUploadParser's file is closed by nobody else
+        return [file.name, file.size, hashlib.sha256(file.read()).hexdigest()]
+
+
+class Mixin(IdempotencyMixin, APIView):
+    parser_classes = PARSERS
+
+    def post(self, request: Request, **kwargs: str) -> Response:
+        return report(request)
+
+    put = patch = post
+
+
+class Curious(Mixin):
+    permission_classes = [LooksAtData]
+
+
+class Uploads(Mixin):
+    parser_classes = [FileUploadParser]
+
+
+@api_view(["POST", "PUT", "PATCH"])
+@parser_classes(PARSERS)
+@idempotent
+def below_api_view(request: Request) -> Response:
+    return report(request)
+
+
+@api_view(["POST", "PUT", "PATCH"])
+@parser_classes(PARSERS)
+@permission_classes([LooksAtData])
+@idempotent
+def curious_below_api_view(request: Request) -> Response:
+    return report(request)
+
+
+@api_view(["POST", "PUT", "PATCH"])
+@parser_classes([FileUploadParser])
+@idempotent
+def uploads_below_api_view(request: Request, filename: str) -> Response:
+    return report(request)
+
+
+urlpatterns = [
+    path("mixin/", Mixin.as_view()),
+    path("curious/", Curious.as_view()),
+    path("below/", below_api_view),
+    path("curious-below/", curious_below_api_view),
+    path("upload/<filename>", Uploads.as_view()),
+    path("upload-below/<filename>", uploads_below_api_view),
+]
+
+
+def touches_post(get_response: Callable[[HttpRequest], Any]) -> Any:
+    def middleware(request: HttpRequest) -> Any:
+        request.POST  # noqa: B018
+        return get_response(request)
+
+    return middleware
+
+
+def touches_body(get_response: Callable[[HttpRequest], Any]) -> Any:
+    def middleware(request: HttpRequest) -> Any:
+        request.body  # noqa: B018
+        return get_response(request)
+
+    return middleware
+
+
+def _read(files: Any) -> None:
+    for file in files.values():
+        file.read()
+
+
+def touches_files(get_response: Callable[[HttpRequest], Any]) -> Any:
+    def middleware(request: HttpRequest) -> Any:
+        _read(request.FILES)
+        return get_response(request)
+
+    return middleware
+
+
+@pytest.fixture(params=[None, "touches_post", "touches_body", "touches_files"])
+def touched_first(request: pytest.FixtureRequest, settings: Any) -> None:
+    """Middleware that is the first to look at the payload."""
+    if request.param is not None:
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.{request.param}"]
+
+
+def upload(content: bytes = b"\x00\xff", name: str = "a.bin") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, content, "image/png")
+
+
+def described(content: bytes = b"\x00\xff", name: str = "a.bin") -> list[Any]:
+    return [name, len(content), hashlib.sha256(content).hexdigest()]
+
+
+VIEWS = ["/mixin/", "/curious/", "/below/", "/curious-below/"]
+
+
+@pytest.mark.parametrize("method", ["post", "put"])
+@pytest.mark.parametrize("path", VIEWS)
+def test_json_is_whole(path: str, method: str, touched_first: None) -> None:
+    client = signed_in()
+    data = {"a": [1, "ä"], "b": {"c": 1.5}}
+    first, again = (send(client, path, data, method=method) for _ in range(2))
+
+    assert first.json() == {"fields": data, "files": {}}
+    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+
+
+@pytest.mark.parametrize("method", ["post", "put"])
+@pytest.mark.parametrize("path", VIEWS)
+def test_form_is_whole(path: str, method: str, touched_first: None) -> None:
+    client = signed_in()
+    form: dict[str, Any] = {
+        "content_type": "application/x-www-form-urlencoded",
+        "format": None,
+    }
+    first, again = (
+        send(client, path, "a=1&b=%C3%A4", method=method, **form) for _ in range(2)
+    )
+
+    assert first.json() == {"fields": {"a": "1", "b": "ä"}, "files": {}}
+    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+
+
+@pytest.mark.parametrize("method", ["post", "put", "patch"])
+@pytest.mark.parametrize("path", VIEWS)
+def test_multipart_is_whole(path: str, method: str, touched_first: None) -> None:
+    client = signed_in()
+    first, again = (
+        send(
+            client,
+            path,
+            {"a": "1", "file": upload()},
+            method=method,
+            format="multipart",
+        )
+        for _ in range(2)
+    )
+
+    assert first.json() == {"fields": {"a": "1"}, "files": {"file": described()}}
+    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+
+
+@pytest.mark.parametrize("method", ["post", "put"])
+@pytest.mark.parametrize("path", VIEWS)
+def test_changed_byte_of_a_file_is_a_mismatch(path: str, method: str) -> None:
+    client = signed_in()
+    statuses = [
+        send(
+            client, path, {"file": upload(content)}, method=method, format="multipart"
+        ).status_code
+        for content in (b"abc", b"abd")
+    ]
+
+    assert statuses == [201, 422]
+    assert orders() == 1
+
+
+@pytest.mark.parametrize("path", VIEWS)
+def test_big_multipart_is_whole(path: str) -> None:
+    content = b"x" * BIG
+    client = signed_in()
+    first, again = (
+        send(client, path, {"file": upload(content)}, format="multipart")
+        for _ in range(2)
+    )
+
+    assert first.json()["files"] == {"file": described(content)}
+    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+
+
+@pytest.mark.parametrize("method", ["put", "patch"])
+@pytest.mark.parametrize("path", VIEWS)
+def test_big_multipart_by_another_method_is_whole(path: str, method: str) -> None:
+    content = b"x" * BIG
+    client = signed_in()
+    first, again = (
+        send(client, path, {"file": upload(content)}, method=method, format="multipart")
+        for _ in range(2)
+    )
+
+    assert first.json()["files"] == {"file": described(content)}
+    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+
+
+def streamed(client: APIClient, path: str, body: bytes, **kwargs: Any) -> Any:
+    return send(
+        client,
+        path,
+        body,
+        format=None,
+        content_type="application/octet-stream",
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize("size", [100, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("path", VIEWS)
+def test_streaming_parser_gets_every_byte(path: str, size: int) -> None:
+    client, body = signed_in(), b"ab" * (size // 2)
+    first, again = (streamed(client, path, body) for _ in range(2))
+
+    assert first.json()["fields"] == {
+        "digest": hashlib.sha256(body).hexdigest(),
+        "size": size,
+    }
+    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+
+
+@pytest.mark.parametrize("size", [100, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("path", VIEWS)
+def test_last_byte_of_a_stream_counts(path: str, size: int) -> None:
+    client = signed_in()
+    bodies = [b"a" * size, b"a" * (size - 1) + b"b"]
+
+    assert [streamed(client, path, body).status_code for body in bodies] == [201, 422]
+
+
+@pytest.mark.parametrize("path", ["/mixin/", "/curious/", "/below/"])
+def test_bytes_are_compared_and_not_what_the_parser_made_of_them(path: str) -> None:
+    client = signed_in()
+    kinds: dict[str, Any] = {"format": None, "content_type": "text/plain"}
+    answers = [send(client, path, body, **kinds) for body in (b"abc", b"abd")]
+
+    assert [each.status_code for each in answers] == [201, 422]
+
+
+@pytest.mark.parametrize("method", ["post", "put"])
+@pytest.mark.parametrize("size", [100, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("path", ["/upload/a.bin", "/upload-below/a.bin"])
+def test_file_upload_parser_gets_the_file(
+    path: str, size: int, method: str, settings: Any
+) -> None:
+    """FileUploadParser has no limit without us, and has none with us."""
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * BIG
+    client, body = signed_in(), b"x" * size
+    first, again = (streamed(client, path, body, method=method) for _ in range(2))
+    other = streamed(client, path, body[:-1] + b"y", method=method)
+
+    assert first.json()["files"] == {"file": described(body)}
+    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+    assert other.status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/upload/a.bin", "/upload-below/a.bin"])
+def test_upload_of_a_replay_is_closed(path: str, tmp_path: Path, settings: Any) -> None:
+    """The view, which would close it, doesn't run."""
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    client = signed_in()
+    answers = [streamed(client, path, b"x" * BIG) for _ in range(2)]
+
+    assert is_replay(answers[1])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/mixin/", "/below/"])
+def test_big_json_is_as_without_us(path: str) -> None:
+    """Refused where REST framework itself refuses it (from 3.18 on), else whole."""
+    client, data = signed_in(), {"a": "x" * BIG}
+    first, again = (send(client, path, data) for _ in range(2))
+
+    if _limits_json():
+        assert [first.status_code, again.status_code] == [400, 400]
+    else:
+        assert first.json()["fields"] == {"a": BIG}
+        assert (again.content, is_replay(again)) == (first.content, True)
+
+
+@pytest.mark.parametrize("path", ["/mixin/", "/below/"])
+def test_replay_survives_a_lower_limit_on_bodies(path: str) -> None:
+    """Beyond the limit the raw copy is compared, within it the document."""
+    client, body = signed_in(), json.dumps({"a": "x" * 5_000})
+    kinds: dict[str, Any] = {"format": None, "content_type": "application/json"}
+    first = send(client, path, body, **kinds)
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=None):
+        again = send(client, path, body, **kinds)
+
+    assert (again.content, is_replay(again)) == (first.content, True)
+
+
+def _limits_json() -> bool:
+    return tuple(map(int, rest_framework.VERSION.split(".")[:2])) >= (3, 18)
