@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.template import TemplateDoesNotExist
 from django.template.loader import render_to_string
@@ -158,3 +159,5 @@ def _page(problem: Problem, detail: str, request: HttpRequest) -> str | None:
         return render_to_string(names, context, request)
     except (ImproperlyConfigured, TemplateDoesNotExist):
         return None  # a project without templates
+    except Error:
+        return None  # the project's page asks the database that can't be reached
