@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -8,3 +8,9 @@ class IdempotencyConfig(AppConfig):
     name = "django_idempotency"
     verbose_name = _("Idempotency")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401 - registers them
+
+        if apps.is_installed("drf_spectacular"):
+            from .contrib import spectacular  # noqa: F401 - registers its extension

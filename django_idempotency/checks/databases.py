@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import NotSupportedError, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_idempotency.dialects import dialect_of
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store import record_alias
+
+
+def check_databases(
+    app_configs: Collection[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check what can be seen without a connection."""
+    connection = connections[record_alias()]
+    return [
+        *_same_database_as_the_models(connection),
+        *_supported(connection),
+        *_sqlite_takes_its_lock_first(connection),
+        *_prepared_statements_behind_a_pooler(connection),
+    ]
+
+
+def check_live_databases(
+    app_configs: Collection[AppConfig] | None,
+    databases: Sequence[str] | None = None,
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """Check what only the database itself can tell, where it may be asked."""
+    alias = record_alias()
+    if not databases or alias not in databases:
+        return []
+    connection = connections[alias]
+    table = IdempotencyRecord._meta.db_table
+    with connection.cursor() as cursor:
+        is_there = table in connection.introspection.table_names(cursor)
+    if not is_there:
+        # No error: migrate runs this check too, and would refuse to make the table.
+        return [
+            Warning(
+                f"The table {table} is missing in database {alias!r}: no key can be "
+                "claimed.",
+                hint=f"python manage.py migrate django_idempotency --database {alias}",
+                id="django_idempotency.W014",
+            )
+        ]
+    if connection.vendor != "postgresql":
+        return []
+    return [*_dead_clients_are_noticed(connection), *_purge_is_allowed(connection)]
+
+
+def _same_database_as_the_models(
+    connection: BaseDatabaseWrapper,
+) -> Iterator[CheckMessage]:
+    """A claim in another database can't commit together with the view's writes."""
+    aliases = Counter(
+        router.db_for_write(model)
+        for model in apps.get_models()
+        if model._meta.managed
+        and not model._meta.proxy
+        and model._meta.app_config.name != "django_idempotency"
+        and not model.__module__.startswith("django.contrib.")
+    )
+    if not aliases:
+        return
+    [(usual, _)] = aliases.most_common(1)
+    if usual != connection.alias:
+        yield Warning(
+            f"Idempotency records are written to database {connection.alias!r}, but "
+            f"most models to {usual!r}: a record and the work that it stands for no "
+            "longer commit together.",
+            hint="In your database router's db_for_write(), return the same alias for "
+            f'the app label "django_idempotency" as for your models:\n\n'
+            f"    return {usual!r}",
+            id="django_idempotency.W010",
+        )
+
+
+def _supported(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    try:
+        dialect_of(connection)
+    except NotSupportedError as error:
+        yield Error(
+            str(error),
+            hint=f"In DATABASES[{connection.alias!r}]:\n\n"
+            '    "ENGINE": "django.db.backends.postgresql",',
+            id="django_idempotency.E011",
+        )
+
+
+def _sqlite_takes_its_lock_first(
+    connection: BaseDatabaseWrapper,
+) -> Iterator[CheckMessage]:
+    if connection.vendor != "sqlite":
+        return
+    mode = connection.settings_dict["OPTIONS"].get("transaction_mode") or "DEFERRED"
+    if str(mode).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield Warning(
+            f"SQLite begins transactions of database {connection.alias!r} as {mode}: "
+            "a request that reads before it writes fails at once when another one "
+            "writes, instead of waiting.",
+            hint=f"In DATABASES[{connection.alias!r}]:\n\n"
+            '    "OPTIONS": {"transaction_mode": "IMMEDIATE"},',
+            id="django_idempotency.W012",
+        )
+
+
+def _prepared_statements_behind_a_pooler(
+    connection: BaseDatabaseWrapper,
+) -> Iterator[CheckMessage]:
+    """Whoever disables server-side cursors is behind a transaction pooler."""
+    if connection.vendor != "postgresql":
+        return
+    if not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return
+    options = connection.settings_dict["OPTIONS"]
+    unsafe = [
+        name
+        for name in ("prepare_threshold", "options")
+        if options.get(name) is not None
+    ]
+    if unsafe:
+        names = " and ".join(repr(name) for name in unsafe)
+        yield Warning(
+            f"Database {connection.alias!r} disables server-side cursors, as one does "
+            f"behind PgBouncer in transaction mode, but sets {names}, which such a "
+            "pooler hands to whoever gets the connection next.",
+            hint=f"In DATABASES[{connection.alias!r}]['OPTIONS'], remove {names}; set "
+            "time-outs on the role instead:\n\n"
+            "    ALTER ROLE your_role SET idle_in_transaction_session_timeout = '60s';",
+            id="django_idempotency.W013",
+        )
+
+
+def _dead_clients_are_noticed(
+    connection: BaseDatabaseWrapper,
+) -> Iterator[CheckMessage]:
+    """A lost host keeps its keys until the server notices that it is gone."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT quote_ident(current_user),"
+            " current_setting('idle_in_transaction_session_timeout'),"
+            " current_setting('tcp_user_timeout')"
+        )
+        role, idle, tcp = cursor.fetchone()
+    if idle == "0" and tcp == "0":
+        yield Warning(
+            f"Database {connection.alias!r} never gives up on a client that stopped in "
+            "the middle of a transaction: the keys of a lost host or a frozen worker "
+            "stay claimed.",
+            hint="Choose a time above your slowest view:\n\n"
+            f"    ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s';\n"
+            f"    ALTER ROLE {role} SET tcp_user_timeout = '30s';",
+            id="django_idempotency.W015",
+        )
+
+
+def _purge_is_allowed(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    table = IdempotencyRecord._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT quote_ident(current_user), has_table_privilege(%s, 'DELETE'),"
+            " current_setting('transaction_read_only')",
+            [table],
+        )
+        role, may_delete, read_only = cursor.fetchone()
+    if read_only == "on":
+        fault = f"Database {connection.alias!r} is read-only"
+        remedy = (
+            "Let db_for_write() name the primary, and on it:\n\n"
+            f"    ALTER ROLE {role} SET default_transaction_read_only = off;"
+        )
+    elif not may_delete:
+        fault = f"The database user {role} can't delete from {table}"
+        remedy = f"GRANT DELETE ON {table} TO {role};"
+    else:
+        return
+    yield Warning(
+        f"{fault}: purge_idempotency_keys won't work and the table will grow for ever.",
+        hint=remedy,
+        id="django_idempotency.W016",
+    )

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from types import FunctionType
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.transaction import Atomic
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from django_idempotency.placements import (
+    class_of,
+    inwards,
+    outside,
+    protected_functions,
+)
+from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.store import record_alias
+
+from .settings import SHORTEST_SAFE_RETENTION
+
+
+def check_placements(
+    app_configs: Collection[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Walk the URLconf for what could not be refused where it was written.
+
+    `method_decorator` decorates anew at each request, and what a view does inside is
+    not for a decorator to see.
+    """
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    found = [message for view in _views(get_resolver()) for message in _check(view)]
+    # One view is often reached by several patterns.
+    return list({(message.id, message.msg): message for message in found}.values())
+
+
+def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
+    for function in protected_functions(view):
+        policy: IdempotencyPolicy = function.idempotency_policy  # type: ignore[attr-defined]
+        name = f"{function.__module__}.{function.__qualname__}"
+        yield from _async_handler(function, name)
+        yield from _hidden_access_check(function, name)
+        yield from _durable_transaction(function, name)
+        yield from _keep_errors(view, policy, name)
+        yield from _short_retention(policy, name)
+        yield from _joined_transaction(view, function, name)
+        yield from _outer_transaction(view, function, name)
+    view_class = class_of(view)
+    policy_of_class = getattr(view_class, "idempotency_policy", None)
+    if isinstance(policy_of_class, IdempotencyPolicy):
+        name = f"{view_class.__module__}.{view_class.__qualname__}"
+        yield from _short_retention(policy_of_class, name)
+
+
+def _views(resolver: URLResolver) -> Iterator[Callable[..., Any]]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLPattern):
+            yield pattern.callback
+        else:
+            yield from _views(pattern)
+
+
+def _async_handler(function: FunctionType, name: str) -> Iterator[CheckMessage]:
+    if any(iscoroutinefunction(each) for each in inwards(function)):
+        yield Error(
+            f"@idempotent can't protect the async handler {name}: it runs in a "
+            "transaction, and Django has no async ones.",
+            hint=f"    def {function.__name__}(self, request):  # without async",
+            id="django_idempotency.E020",
+        )
+
+
+def _hidden_access_check(function: FunctionType, name: str) -> Iterator[CheckMessage]:
+    inner = list(inwards(function))[1:]
+    if any(hasattr(each, "login_url") for each in inner):
+        yield Error(
+            f"An access check stands below @idempotent in {name}: a stored answer "
+            "would be replayed to whoever may no longer see it.",
+            hint=f"    @login_required\n    @idempotent\n    def {function.__name__}"
+            "(request):",
+            id="django_idempotency.E021",
+        )
+
+
+def _durable_transaction(function: FunctionType, name: str) -> Iterator[CheckMessage]:
+    if any(
+        isinstance(each, Atomic) and each.durable  # type: ignore[attr-defined]
+        for each in inwards(function)
+    ):
+        yield Error(
+            f"{name} opens atomic(durable=True) inside @idempotent's transaction, "
+            "which Django refuses at each request.",
+            hint=f"    @transaction.atomic  # not durable\n    def {function.__name__}"
+            "(request):",
+            id="django_idempotency.E022",
+        )
+
+
+def _keep_errors(
+    view: Callable[..., Any], policy: IdempotencyPolicy, name: str
+) -> Iterator[CheckMessage]:
+    if policy.keep_errors and not hasattr(view, "cls"):
+        yield Error(
+            f"{name} is protected with keep_errors=True, which needs REST framework.",
+            hint="Return the answer instead of raising:\n\n"
+            "    return HttpResponse(status=404)",
+            id="django_idempotency.E023",
+        )
+
+
+def _short_retention(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMessage]:
+    if policy.retention is not None and policy.retention < SHORTEST_SAFE_RETENTION:
+        yield Warning(
+            f"The answers of {name} are kept for {policy.retention}, less than a day: "
+            "a retry that comes later runs again, although the payment provider may "
+            "still know its key.",
+            hint="    retention=timedelta(hours=48)",
+            id="django_idempotency.W024",
+        )
+
+
+def _joined_transaction(
+    view: Callable[..., Any], function: FunctionType, name: str
+) -> Iterator[CheckMessage]:
+    """Django asks only the outermost function whether to open ATOMIC_REQUESTS."""
+    alias = record_alias()
+    if not connections[alias].settings_dict["ATOMIC_REQUESTS"]:
+        return
+    if alias in getattr(view, "_non_atomic_requests", ()):
+        return
+    yield Warning(
+        f"ATOMIC_REQUESTS opens a transaction around {name} before @idempotent can: "
+        "copies wait with a transaction open, and under REPEATABLE READ they get 409 "
+        "instead of the answer.",
+        hint=_way_out(view, function, alias),
+        id="django_idempotency.W025",
+    )
+
+
+def _way_out(view: Callable[..., Any], function: FunctionType, alias: str) -> str:
+    """Return the lines that take ATOMIC_REQUESTS from this view and no other."""
+    view_class = class_of(view)
+    if view_class is None or view_class.__qualname__ == "WrappedAPIView":  # @api_view
+        using = "" if alias == DEFAULT_DB_ALIAS else f"(using={alias!r})"
+        return (
+            "Take it away from outside, above every other decorator; @idempotent "
+            "opens its own:\n\n"
+            f"    @transaction.non_atomic_requests{using}\n"
+            f"    def {function.__name__}(request):"
+        )
+    if hasattr(view, "cls"):
+        bases = ", ".join(base.__name__ for base in view_class.__bases__)
+        return (
+            "Let the mixin protect the view in place of @idempotent; "
+            "get_idempotency_policy() chooses what is protected:\n\n"
+            f"    class {view_class.__name__}(IdempotencyMixin, {bases}):"
+        )
+    return (
+        "Decorate dispatch() in place of the handler; access checks in it still come "
+        "first:\n\n"
+        '    @method_decorator(idempotent, name="dispatch")\n'
+        f"    class {view_class.__name__}(…):"
+    )
+
+
+def _outer_transaction(
+    view: Callable[..., Any], function: FunctionType, name: str
+) -> Iterator[CheckMessage]:
+    """What is kept commits with the view's writes; here that is not ours to promise."""
+    if any(isinstance(each, Atomic) for each in outside(view, function)):
+        yield Warning(
+            f"@transaction.atomic stands above @idempotent in {name}: copies wait with "
+            "a transaction open, and nothing is kept before that one commits.",
+            hint="@idempotent opens a transaction itself; write\n\n"
+            f"    @idempotent\n    def {function.__name__}(request):",
+            id="django_idempotency.W026",
+        )

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test import override_settings
+
+from django_idempotency.checks.urls import check_placements
+
+from . import views
+from .messages import ids, only
+
+WRONG_VIEWS: dict[str, Any] = views.WRONG
+RIGHT_VIEWS: dict[str, Any] = views.RIGHT
+if find_spec("rest_framework") is not None:
+    from . import rest_views
+
+    WRONG_VIEWS = {**WRONG_VIEWS, **rest_views.WRONG}
+    RIGHT_VIEWS = {**RIGHT_VIEWS, **rest_views.RIGHT}
+
+# What is said about each view, and the line to paste.
+REMEDIES = {
+    "async-handler": ("E020", "    def post(self, request):"),
+    "access-check-below": ("E021", "    @login_required\n    @idempotent\n"),
+    "durable": ("E022", "    @transaction.atomic  # not durable\n    def durable("),
+    "keep-errors": ("E023", "    return HttpResponse(status=404)"),
+    "short-retention": ("W024", "    retention=timedelta(hours=48)"),
+    "atomic-above": ("W026", "    @idempotent\n    def atomic_above(request):"),
+    "atomic-dispatch": ("W026", "    @idempotent\n    def post(request):"),
+    "atomic-as-view": ("W026", "    @idempotent\n    def view(request):"),
+    "rest-short-retention": ("W024", "    retention=timedelta(hours=48)"),
+}
+
+# Where ATOMIC_REQUESTS opens its transaction around the protection, and the way out.
+JOINED = {
+    "on-post": '    @method_decorator(idempotent, name="dispatch")\n    class OnPost(…):',
+    "rest-function": "    @transaction.non_atomic_requests\n    def rest_function(",
+    "rest-action": "    class Orders(IdempotencyMixin, ViewSet):",
+    "rest-post": "    class OrderOnPost(IdempotencyMixin, OrderAPI):",
+}
+
+
+def check(view: Callable[..., Any]) -> Any:
+    with override_settings(ROOT_URLCONF=views.Only(view)):
+        return check_placements(None)
+
+
+@pytest.mark.parametrize("name", WRONG_VIEWS)
+def test_wrong_view_has_an_id_and_a_line_to_paste(name: str) -> None:
+    message = only(check(WRONG_VIEWS[name]))
+    expected, line = REMEDIES[name]
+
+    assert (ids([message]), line in str(message.hint)) == ([expected], True)
+
+
+@pytest.mark.parametrize("name", WRONG_VIEWS)
+def test_message_names_the_view(name: str) -> None:
+    message = only(check(WRONG_VIEWS[name]))
+
+    assert re.search(r"\btests\.integration\.checks\.\w+\.\w+", message.msg)
+
+
+@pytest.mark.parametrize("name", RIGHT_VIEWS)
+def test_right_view_is_not_complained_about(name: str) -> None:
+    assert check(RIGHT_VIEWS[name]) == []
+
+
+@pytest.fixture
+def atomic_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+
+@pytest.mark.usefixtures("atomic_requests")
+@pytest.mark.parametrize("name", RIGHT_VIEWS)
+def test_atomic_requests_are_mentioned_only_where_they_come_first(name: str) -> None:
+    expected = ["W025"] if name in JOINED else []
+
+    assert ids(check(RIGHT_VIEWS[name])) == expected
+
+
+@pytest.mark.usefixtures("atomic_requests")
+@pytest.mark.parametrize("name", JOINED.keys() & RIGHT_VIEWS.keys())
+def test_atomic_requests_that_come_first_have_a_way_out(name: str) -> None:
+    assert JOINED[name] in str(only(check(RIGHT_VIEWS[name])).hint)
+
+
+@pytest.mark.usefixtures("atomic_requests")
+def test_taking_atomic_requests_away_from_outside_ends_the_warning() -> None:
+    joined = views.without_wraps(views.function)
+    before = ids(check(joined))
+
+    assert (before, check(transaction.non_atomic_requests(joined))) == (["W025"], [])
+
+
+def test_view_that_many_patterns_reach_is_named_once() -> None:
+    assert ids(check(views.durable)) == ["E022"]
+
+
+def test_every_wrong_view_of_a_urlconf_is_named() -> None:
+    with override_settings(ROOT_URLCONF=views.__name__):
+        found = ids(check_placements(None))
+
+    assert sorted(found) == [
+        "E020", "E021", "E022", "E023", "W024", "W026", "W026", "W026",
+    ]  # fmt: skip
+
+
+@override_settings(ROOT_URLCONF=None)
+def test_project_without_urlconf_has_nothing_to_say() -> None:
+    assert check_placements(None) == []
