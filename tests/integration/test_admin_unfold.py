@@ -1,0 +1,32 @@
+"""The tests of the admin once more, in a project with django-unfold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("unfold")
+
+TESTS = Path(__file__).with_name("test_admin.py")
+
+
+def test_admin_is_as_good_under_unfold() -> None:
+    """In a process of its own: an admin is registered once and for all at start-up."""
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        [
+            *(sys.executable, "-m", "pytest", str(TESTS)),
+            *("--ds", "tests.settings_unfold", "-p", "no:cacheprovider", "-q"),
+            # Its own, not ours: it lags behind Django's deprecations.
+            *("-W", "ignore:Overriding get_action_choices"),
+        ],
+        capture_output=True,
+        check=False,
+        cwd=TESTS.parents[2],
+        text=True,
+        timeout=100,
+    )
+
+    assert done.returncode == 0, done.stdout
