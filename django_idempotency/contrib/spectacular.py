@@ -1,0 +1,145 @@
+"""drf-spectacular: protected views show their key and their problem documents.
+
+Imported by the app's configuration where drf-spectacular is installed; there is nothing
+to configure. A `OpenApiViewExtension` of the project for the same view goes first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiViewExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent, get_class
+from rest_framework.views import APIView
+
+from django_idempotency import problems
+from django_idempotency.conf import conf
+from django_idempotency.placements import protected_functions
+from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.problems import Problem
+from django_idempotency.protection import HONOUR_KEY, REQUIRE_KEY
+from django_idempotency.rest_framework import IdempotencyMixin
+
+__all__ = ["ProtectedViews"]
+
+PROBLEM = "IdempotencyProblem"
+
+
+class ProtectedViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
+    """Gives every REST framework view a schema that asks how it is protected."""
+
+    target_class = "rest_framework.views.APIView"
+    match_subclasses = True
+    priority = -10
+
+    def view_replacement(self) -> type[APIView]:
+        view: type[APIView] = self.target
+        if not isinstance(view.schema, AutoSchema):
+            return view
+        return type(view.__name__, (view,), {"schema": _with_key(view.schema)})
+
+
+class _KeySchema(AutoSchema):
+    def __set__(self, instance: Any, other: Any) -> None:
+        """Keep our part when ``@extend_schema`` brings a schema of its own."""
+        super().__set__(instance, other and _with_key(other))
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation = super().get_operation(*args, **kwargs)
+        policy = self._policy()
+        if operation is not None and policy is not None:
+            self._describe(operation, policy)
+        return operation
+
+    def _policy(self) -> IdempotencyPolicy | None:
+        if self.method not in HONOUR_KEY:
+            return None
+        view = self.view
+        if isinstance(view, IdempotencyMixin):
+            return view.get_idempotency_policy()
+        name = getattr(view, "action", None) or self.method.lower()
+        # Of the class: a bound method hides the function that is marked.
+        handler = getattr(type(view), name)
+        for function in protected_functions(handler):
+            policy: IdempotencyPolicy = function.idempotency_policy  # type: ignore[attr-defined]
+            return policy
+        return None
+
+    def _describe(self, operation: dict[str, Any], policy: IdempotencyPolicy) -> None:
+        required = policy.key_required and self.method in REQUIRE_KEY
+        operation.setdefault("parameters", []).append(_key_parameter(required))
+        for response in operation["responses"].values():
+            response.setdefault("headers", {})[conf.IDEMPOTENCY_REPLAYED_HEADER] = {
+                "description": "`true` on a replay of the first answer.",
+                "schema": {"type": "string", "enum": ["true"]},
+            }
+        self.registry.register_on_missing(_problem_component())
+        for status, answers in _by_status(required).items():
+            self._add_problem(operation["responses"], status, answers)
+
+    def _add_problem(
+        self, responses: dict[str, Any], status: int, answers: list[Problem]
+    ) -> None:
+        titles = "; ".join(f"`{each.code}`: {each.title}" for each in answers)
+        response = responses.setdefault(str(status), {"description": ""})
+        # A lazy translation, where it is the framework's own.
+        description = str(response.get("description", ""))
+        response["description"] = f"{description} {titles}.".lstrip()
+        response.setdefault("content", {})["application/problem+json"] = {
+            "schema": _problem_component().ref,
+        }
+        if any(each.retry_after_seconds for each in answers):
+            response.setdefault("headers", {})["Retry-After"] = {
+                "description": "Seconds to wait before sending the request again.",
+                "schema": {"type": "integer"},
+            }
+
+
+def _with_key(schema: Any) -> AutoSchema:
+    """Take a schema, its class, or the weak proxy that the generator makes of it."""
+    kind: type[AutoSchema] = get_class(schema)
+    keyed: AutoSchema = type(kind.__name__, (_KeySchema, kind), {})()
+    return keyed
+
+
+def _key_parameter(required: bool) -> dict[str, Any]:
+    return {
+        "in": "header",
+        "name": conf.IDEMPOTENCY_HEADER,
+        "required": required,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "description": "A random key for this attempt, made before the first try and "
+        "sent again with each retry.",
+    }
+
+
+def _by_status(key_required: bool) -> dict[int, list[Problem]]:
+    by_status: dict[int, list[Problem]] = {}
+    for problem in problems.PROBLEMS:
+        if problem is not problems.KEY_MISSING or key_required:
+            by_status.setdefault(problem.status, []).append(problem)
+    return by_status
+
+
+def _problem_component() -> ResolvedComponent:
+    codes = ", ".join(f"`{problem.code}`" for problem in problems.PROBLEMS)
+    return ResolvedComponent(  # type: ignore[no-untyped-call]
+        name=PROBLEM,
+        type=ResolvedComponent.SCHEMA,
+        object=PROBLEM,
+        schema={
+            "type": "object",
+            "description": "A problem document (RFC 9457).",
+            "properties": {
+                "type": {"type": "string", "format": "uri"},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "detail": {"type": "string"},
+                # No enum: drf-spectacular would make it a component named CodeEnum,
+                # and rename that of a project with choices of its own in a "code".
+                "code": {"type": "string", "description": f"One of {codes}."},
+            },
+            "required": ["type", "title", "status", "detail", "code"],
+        },
+    )
