@@ -1,0 +1,262 @@
+"""Whose key it is: users of all kinds, and what a project's own hook says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.http import HttpRequest
+from django.test import Client, RequestFactory, override_settings
+from django.test.utils import isolate_apps
+from django.urls import path
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.http import principal_of
+from django_idempotency.models import IdempotencyRecord
+from tests.testapp.models import Order
+
+from .ordering import GUEST_KEY, is_replay, orders, place_order, signed_in_client
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as ClientResponse
+
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
+
+urlpatterns = [path("order/", idempotent(place_order))]
+
+PROTECTED_USERS = Path(__file__).parent / "users" / "protected_users.py"
+
+
+# Users
+
+
+@pytest.mark.parametrize(
+    "model", ["UuidUser", "EmailUser", "NumberedUser", "ProxyUser"]
+)
+def test_projects_own_user_model_is_protected(model: str) -> None:
+    """FR-111: migrated and run with each, in a project of its own."""
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        [
+            *(sys.executable, "-m", "pytest", str(PROTECTED_USERS)),
+            *("--ds", "tests.settings_users", "-p", "no:cacheprovider", "-q"),
+        ],
+        capture_output=True,
+        check=False,
+        cwd=PROTECTED_USERS.parents[3],
+        env={**os.environ, "TESTS_USER_MODEL": model},
+        text=True,
+        timeout=100,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+@dataclass
+class ApiUser:
+    """What an authentication without a model makes: no `_meta`."""
+
+    pk: Any
+    is_authenticated: bool = True
+
+
+class OtherApiUser(ApiUser): ...
+
+
+def request_by(user: Any) -> HttpRequest:
+    request = RequestFactory().post("/order/")
+    request.user = user
+    return request
+
+
+def test_user_is_named_by_model_and_primary_key() -> None:
+    assert principal_of(request_by(User(pk=7))) == "auth.User:7"
+
+
+@isolate_apps("tests.testapp")
+def test_user_by_a_proxy_model_is_the_same_user() -> None:
+    class Customer(User):
+        class Meta:
+            app_label = "testapp"
+            proxy = True
+
+    assert principal_of(request_by(Customer(pk=7))) == "auth.User:7"
+
+
+def test_user_without_a_model_is_named_by_class() -> None:
+    assert principal_of(request_by(ApiUser("7"))) == f"{__name__}.ApiUser:7"
+
+
+def test_equal_numbers_of_two_models_are_two_principals() -> None:
+    """FR-111: user 1 and '1' of another model."""
+    another = Order(pk=1)
+    another.is_authenticated = True  # type: ignore[attr-defined]
+    users = [User(pk=1), another, ApiUser(1), OtherApiUser(1)]
+
+    assert len({principal_of(request_by(user)) for user in users}) == len(users)
+
+
+def test_visitor_is_anonymous() -> None:
+    assert principal_of(request_by(AnonymousUser())) == "anonymous"
+
+
+def test_request_without_authentication_is_anonymous() -> None:
+    assert principal_of(RequestFactory().post("/order/")) == "anonymous"
+
+
+@pytest.mark.parametrize("pk", [None, ""])
+def test_signed_in_user_without_a_key_is_refused(pk: object) -> None:
+    with pytest.raises(ImproperlyConfigured, match="can't be told from another"):
+        principal_of(request_by(ApiUser(pk)))
+
+
+# The project's hook
+
+
+def tenant(request: HttpRequest) -> str:
+    return f"tenant:{request.headers['X-Tenant']}|{principal_of(request)}"
+
+
+def account(request: HttpRequest) -> str:
+    """API keys: several of them can be one account's."""
+    accounts = {"key-1": "4", "key-2": "4", "key-3": "5"}
+    sent = request.headers.get("X-Api-Key")
+    return f"account:{accounts[sent]}" if sent else principal_of(request)
+
+
+def refusing(request: HttpRequest) -> str:
+    raise PermissionDenied
+
+
+def nobody(request: HttpRequest) -> None:
+    return None
+
+
+def blank(request: HttpRequest) -> str:
+    return ""
+
+
+def number(request: HttpRequest) -> int:
+    return 7
+
+
+def by_hook(hook: Any) -> Any:
+    return override_settings(IDEMPOTENCY_PRINCIPAL=f"{__name__}.{hook.__name__}")
+
+
+def post(client: Client, key: str = "order-1", **headers: str) -> ClientResponse:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/order/", headers={"Idempotency-Key": key, **sent})
+
+
+def test_one_user_in_two_tenants_has_two_keys() -> None:
+    client = signed_in_client()
+    with by_hook(tenant):
+        answers = [post(client, X_Tenant=name) for name in ("a", "b", "a")]
+
+    assert ([is_replay(each) for each in answers], orders()) == (
+        [False, False, True],
+        2,
+    )
+
+
+def test_two_users_of_one_tenant_stay_two() -> None:
+    with by_hook(tenant):
+        answers = [post(signed_in_client(n), X_Tenant="a") for n in ("ann", "bob")]
+
+    assert [is_replay(each) for each in answers] == [False, False]
+
+
+def test_two_api_keys_of_one_account_are_one_principal() -> None:
+    with by_hook(account):
+        answers = [
+            post(Client(), X_Api_Key=name) for name in ("key-1", "key-2", "key-3")
+        ]
+
+    assert [is_replay(each) for each in answers] == [False, True, False]
+
+
+def test_name_given_by_the_hook_is_stored() -> None:
+    with by_hook(account):
+        post(Client(), X_Api_Key="key-1")
+
+    assert IdempotencyRecord.objects.get().scope == "account:4|POST|/order/"
+
+
+def test_guest_whom_the_hook_leaves_a_guest_needs_an_unguessable_key() -> None:
+    with by_hook(account):
+        statuses = [post(Client(), key).status_code for key in ("1", GUEST_KEY)]
+
+    assert statuses == [400, 201]
+
+
+@pytest.mark.parametrize("hook", [nobody, blank, number])
+def test_hook_that_names_nobody_is_an_error(hook: Any) -> None:
+    with by_hook(hook), pytest.raises(
+        ImproperlyConfigured, match="must return a non-empty str"
+    ):  # fmt: skip
+        post(Client())
+
+
+@pytest.mark.parametrize("hook", [nobody, blank, number])
+def test_hook_that_names_nobody_lets_nothing_happen(hook: Any) -> None:
+    with by_hook(hook):
+        answer = post(Client(raise_request_exception=False), GUEST_KEY)
+
+    assert (answer.status_code, orders(), IdempotencyRecord.objects.count()) == (
+        500,
+        0,
+        0,
+    )
+
+
+def test_hook_that_refuses_is_answered_as_in_a_view() -> None:
+    with by_hook(refusing):
+        answer = post(Client(), GUEST_KEY)
+
+    assert (answer.status_code, IdempotencyRecord.objects.count()) == (403, 0)
+
+
+def test_hook_is_not_asked_without_a_key() -> None:
+    with by_hook(nobody):
+        answer = signed_in_client().put("/order/")
+
+    assert answer.status_code == 201
+
+
+# FR-062, FR-063: neither learns that the other's key exists
+
+
+def test_two_users_with_one_key_have_an_order_each() -> None:
+    answers = [post(signed_in_client(name)) for name in ("ann", "bob")]
+
+    assert ([is_replay(each) for each in answers], orders()) == ([False, False], 2)
+
+
+def test_two_users_with_one_key_are_answered_alike() -> None:
+    answers = [post(signed_in_client(name)) for name in ("ann", "bob")]
+
+    assert answers[0].headers == answers[1].headers
+
+
+def test_other_payload_of_another_user_is_no_mismatch() -> None:
+    post(signed_in_client("ann"))
+    answer = signed_in_client("bob").post(
+        "/order/", {"amount": 2}, headers={"Idempotency-Key": "order-1"}
+    )
+
+    assert answer.status_code == 201
+
+
+def test_signing_in_midway_is_another_principal() -> None:
+    client = Client()
+    post(client, GUEST_KEY)
+    client.force_login(User.objects.create(username="ann"))
+
+    assert not is_replay(post(client, GUEST_KEY))

@@ -1,0 +1,1 @@
+"""An app with the user models that projects have; see `tests/settings_users.py`."""
