@@ -1,0 +1,153 @@
+"""The views that the storms hit, in threads and in server processes; also a URLconf.
+
+Each one goes through the gate and then writes one order, so that orders are executions
+that were committed. `scene` says what else happens in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections import deque
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.http import IdempotentRequest
+from tests.concurrency.storm import go_through_the_gate
+from tests.testapp.models import Order
+
+__all__ = ["SIGNAL_VARIABLE", "Scene", "scene", "urlpatterns"]
+
+SIGNAL_VARIABLE = "SHOP_SENDS_ITSELF"
+"""Environment variable: the signal that a server process sends itself in its view."""
+
+
+class Scene:
+    """What happens in the views of this process."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.lock = threading.Lock()
+        self.calls = 0
+        """How often a view was entered, whatever became of it."""
+        self.failures: deque[Exception] = deque()
+        """What the next executions raise, after the order was written."""
+        self.rollbacks = 0
+        """How many of the next transactions around a view are rolled back."""
+
+    def enter(self) -> None:
+        with self.lock:
+            self.calls += 1
+
+    def leave(self) -> None:
+        if name := os.environ.get(SIGNAL_VARIABLE):
+            os.kill(os.getpid(), signal.Signals[name])
+        with self.lock:
+            failure = self.failures.popleft() if self.failures else None
+        if failure is not None:
+            raise failure
+
+
+scene = Scene()
+
+
+def place(request: HttpRequest) -> HttpResponse:
+    scene.enter()
+    go_through_the_gate()
+    amount = json.loads(request.body)["amount"]
+    order = Order.objects.create(amount=amount)
+    scene.leave()
+    return JsonResponse({"order": order.pk, **_seen(request)}, status=201)
+
+
+def _seen(request: HttpRequest) -> dict[str, Any]:
+    idempotency = getattr(request, "idempotency", None)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout')")
+        return {
+            "lock_timeout": cursor.fetchone()[0],
+            "charge_key": idempotency and idempotency.key_for("charge"),
+        }
+
+
+@idempotent
+def protected(request: IdempotentRequest) -> HttpResponse:
+    return place(request)
+
+
+@idempotent(wait=timedelta(0))
+def impatient(request: IdempotentRequest) -> HttpResponse:
+    return place(request)
+
+
+@idempotent(wait=timedelta(milliseconds=300))
+def hasty(request: IdempotentRequest) -> HttpResponse:
+    return place(request)
+
+
+@idempotent(wait=timedelta(milliseconds=1500))
+def fairly_patient(request: IdempotentRequest) -> HttpResponse:
+    return place(request)
+
+
+@idempotent
+def in_three_steps(request: IdempotentRequest) -> HttpResponse:
+    """Three saves of an autocommit project, with pauses between them."""
+    for number in range(2):
+        Order.objects.create(amount=number)
+        go_through_the_gate()
+    return place(request)
+
+
+@transaction.atomic
+def in_a_transaction(request: IdempotentRequest) -> HttpResponse:
+    """The project's own transaction around the protected view, held at the gate."""
+    response = inner(request)
+    go_through_the_gate()
+    if scene.rollbacks:
+        scene.rollbacks -= 1
+        transaction.set_rollback(True)
+    return response
+
+
+@idempotent
+def held(request: IdempotentRequest) -> HttpResponse:
+    go_through_the_gate()
+    return HttpResponse(status=201)
+
+
+@idempotent
+def refused(request: IdempotentRequest) -> HttpResponse:
+    return HttpResponse(status=503)
+
+
+@idempotent(wait=timedelta(milliseconds=300))
+def inner_hasty(request: IdempotentRequest) -> HttpResponse:
+    return JsonResponse({}, status=201)
+
+
+@idempotent
+def inner(request: IdempotentRequest) -> HttpResponse:
+    order = Order.objects.create()
+    return JsonResponse({"order": order.pk}, status=201)
+
+
+urlpatterns = [
+    path("unprotected/", csrf_exempt(place)),
+    path("protected/", csrf_exempt(protected)),
+    path("impatient/", csrf_exempt(impatient)),
+    path("hasty/", csrf_exempt(hasty)),
+    path("fairly-patient/", csrf_exempt(fairly_patient)),
+    path("in-three-steps/", csrf_exempt(in_three_steps)),
+    path("in-a-transaction/", csrf_exempt(in_a_transaction)),
+]

@@ -1,0 +1,82 @@
+"""The table: how it is made, unmade and named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from django_idempotency.models import IdempotencyRecord
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLE = IdempotencyRecord._meta.db_table
+
+
+def migrate(name: str | None) -> None:
+    executor = MigrationExecutor(connection)
+    executor.migrate([("django_idempotency", name)])
+
+
+@pytest.fixture
+def unmigrated() -> Iterator[None]:
+    migrate(None)
+    yield
+    migrate("0001_initial")
+
+
+@pytest.mark.parametrize("field", ["AutoField", "BigAutoField", "SmallAutoField"])
+def test_no_migration_is_missing(field: str, settings: Any) -> None:  # FR-110
+    settings.DEFAULT_AUTO_FIELD = f"django.db.models.{field}"
+
+    call_command("makemigrations", "django_idempotency", check=True, verbosity=0)
+
+
+@pytest.mark.usefixtures("unmigrated")
+def test_migration_is_reversible() -> None:
+    assert TABLE not in connection.introspection.table_names()
+
+
+@pytest.mark.usefixtures("unmigrated")
+def test_migration_can_be_made_again() -> None:
+    migrate("0001_initial")
+
+    assert TABLE in connection.introspection.table_names()
+
+
+@pytest.mark.postgresql
+def test_pages_have_room_for_updates() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = %s", [TABLE])
+
+        assert cursor.fetchone()[0] == ["fillfactor=60"]
+
+
+def test_constraints_and_indexes_are_named() -> None:
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, TABLE)
+
+    named = {name for name, what in found.items() if not what["primary_key"]}
+    assert named >= {
+        "idempotency_record_expires",
+        "idempotency_record_kept_has_answer",
+        "idempotency_record_state",
+    }
+
+
+@pytest.mark.postgresql
+def test_only_the_key_and_the_expiry_are_indexed() -> None:
+    """Note [Which columns are indexed]"""
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, TABLE)
+
+    indexed = sorted(
+        what["columns"]
+        for what in found.values()
+        if what["index"] or what["primary_key"]
+    )
+    assert indexed == [["expires_at"], ["id"]]
