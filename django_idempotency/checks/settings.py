@@ -39,6 +39,7 @@ def _header(name: str, example: str, number: str) -> Iterator[CheckMessage]:
     if (
         isinstance(value, str)
         and _HEADER_NAME.fullmatch(value)
+        and value.lower() not in ("content-length", "content-type")
         and not value.upper().startswith("HTTP-")
     ):
         return
