@@ -98,10 +98,7 @@ def _is_json(content_type: str | None) -> bool:
 
 
 def _content_length(request: HttpRequest) -> int:
-    try:
-        return int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError:
-        return 0
+    return int(request.META.get("CONTENT_LENGTH") or 0)
 
 
 def _with_form_fields(exclude: Collection[str]) -> Collection[str]:

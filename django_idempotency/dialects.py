@@ -10,6 +10,7 @@ savepoint or transaction that the claim stands in, which the engine always does.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -39,7 +40,7 @@ class Trouble(Enum):
     """The database can't be written to."""
 
 
-class Dialect:
+class Dialect(ABC):
     """The statements. Parameters are given by the verbs of the store, in that order."""
 
     now: str
@@ -150,9 +151,9 @@ class Dialect:
         """Whether the open transaction can only be rolled back; asks nobody."""
         return False
 
+    @abstractmethod
     def trouble(self, error: Error) -> Trouble | None:
         """Say what the error means; ``None``: a fault that must not be hidden."""
-        raise NotImplementedError
 
 
 class PostgreSQL(Dialect):

@@ -150,7 +150,7 @@ def run(
                 "idempotency unreadable: the stored answer can't be read",
                 extra=_log_fields("unreadable", operation),
             )
-        case Ran() | Replay():
+        case Ran() | Replay():  # pragma: no branch - mypy proves there is no other
             pass
     return result
 

@@ -171,7 +171,7 @@ def _run_once(
             return problem_response(problems.KEY_REUSED, request)
         case Held():
             return problem_response(problems.OUTCOME_UNKNOWN, request)
-        case Unreadable():
+        case Unreadable():  # pragma: no branch - mypy proves there is no other
             return problem_response(problems.ANSWER_UNAVAILABLE, request)
 
 

@@ -1,0 +1,274 @@
+"""What hardly ever happens, and must be right when it does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import (
+    Error,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    transaction,
+)
+from django.http import HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
+from django.http.request import RawPostDataException
+from django.http.response import HttpResponseBase
+from django.test import RequestFactory
+from django.utils.decorators import method_decorator
+from django.views import View
+from django.views.decorators.cache import never_cache
+
+from django_idempotency import engine, store
+from django_idempotency.bodies import canonical_payload
+from django_idempotency.decisions import InFlight
+from django_idempotency.decorators import idempotent
+from django_idempotency.dialects import PostgreSQL, SQLite, Trouble
+from django_idempotency.engine import Outcome, Ran
+from django_idempotency.exceptions import ClaimConflict, StoreUnavailable
+from django_idempotency.fingerprints import fingerprint_of
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.operations import Operation, Scope, StoredAnswer
+from django_idempotency.purging import Purge
+from tests.testapp.models import Order
+
+OPERATION = Operation(
+    scope=Scope(principal="auth.User:1", method="POST", path="/orders/"),
+    key="k",
+    fingerprint=fingerprint_of(b"payload"),
+    wait=timedelta(0),
+    retention=timedelta(hours=1),
+)
+ANSWER = StoredAnswer(status=201, headers=(), body=b"")
+database = pytest.mark.django_db(transaction=True)
+
+
+def post(
+    path: str = "/", key: str | None = "8c4be2a5-2f0c-4a44-9a3c-6f1d1c8c9f0e"
+) -> Any:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return RequestFactory().post(path, {}, "application/json", headers=headers)
+
+
+class DriverError(Exception):
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+
+def caused_by(error: Error, sqlstate: str) -> Error:
+    error.__cause__ = DriverError(sqlstate)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (caused_by(OperationalError(), "53300"), Trouble.UNAVAILABLE),
+        (caused_by(OperationalError(), "08006"), Trouble.DISCONNECTED),
+        (caused_by(IntegrityError(), "23505"), None),
+        (IntegrityError(), None),
+    ],
+    ids=["too-many-connections", "connection-failure", "constraint", "no-code"],
+)
+def test_postgresql_error_is_told_by_its_code(
+    error: Error, trouble: Trouble | None
+) -> None:
+    assert PostgreSQL().trouble(error) is trouble
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (OperationalError("database is locked"), Trouble.TIMED_OUT),
+        (OperationalError("attempt to write a readonly database"), Trouble.UNAVAILABLE),
+        (OperationalError("no such table: x"), None),
+        (IntegrityError("UNIQUE constraint failed"), None),
+    ],
+    ids=["locked", "read-only", "no-table", "constraint"],
+)
+def test_sqlite_error_is_told_by_its_text(
+    error: Error, trouble: Trouble | None
+) -> None:
+    assert SQLite().trouble(error) is trouble
+
+
+@database
+def test_fault_during_a_claim_is_not_hidden() -> None:
+    with pytest.raises(ProgrammingError), store.claim_errors("default"):
+        raise ProgrammingError("no such table")
+
+
+@database
+def test_row_that_is_gone_is_not_renewed() -> None:
+    with pytest.raises(ClaimConflict):
+        store.renew(OPERATION, using="default")
+
+
+@database
+def test_unavailable_of_the_work_is_its_own_affair() -> None:
+    """The work has run: it must not be taken for a claim that could not be tried."""
+    runs = []
+
+    def work() -> Outcome[None]:
+        runs.append(1)
+        raise StoreUnavailable(is_disconnect=True)
+
+    with pytest.raises(StoreUnavailable):
+        engine.run(OPERATION, work, using="default", failure_of=lambda error: None)
+
+    assert runs == [1]
+
+
+@database
+def test_claim_that_never_succeeds_ends_with_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each time the row is gone before it can be read."""
+
+    def conflict(*args: Any, **kwargs: Any) -> None:
+        raise ClaimConflict
+
+    monkeypatch.setattr(store, "claim", conflict)
+    result = engine.run(
+        OPERATION,
+        lambda: Outcome(value=None, keep=False),
+        using="default",
+        failure_of=lambda error: None,
+    )
+
+    assert result == InFlight()
+
+
+@database
+def test_answer_of_a_failure_that_cannot_be_kept_is_given_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(store, "keep", fail)
+    result = engine.run(
+        OPERATION,
+        lambda: Outcome(value="no", keep=False, answer=ANSWER),
+        using="default",
+        failure_of=lambda error: None,
+    )
+
+    assert (result, IdempotencyRecord.objects.count()) == (Ran("no"), 0)
+
+
+@database
+@pytest.mark.postgresql
+def test_purge_that_is_refused_says_so() -> None:
+    purge = Purge.of_expired(using="default", for_at_least=timedelta(0))
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(Error):
+            list(purge.batches(10))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+
+
+@database
+@pytest.mark.postgresql
+def test_purge_inside_a_transaction_does_not_try_again() -> None:
+    purge = Purge.of_expired(using="default", for_at_least=timedelta(0))
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+        with pytest.raises(Error):
+            list(purge.batches(10))
+
+
+def test_body_that_was_consumed_cannot_be_compared() -> None:
+    request = post()
+    request.read()
+
+    with pytest.raises(RawPostDataException):
+        canonical_payload(request, ())
+
+
+def test_parsed_body_that_cannot_be_described_cannot_be_compared() -> None:
+    request = post()
+    request.read()
+
+    with pytest.raises(RawPostDataException, match="fingerprint function"):
+        canonical_payload(request, (), parsed={"a": object()})
+
+
+def test_broken_upload_is_refused_as_django_does() -> None:
+    request = RequestFactory().post(
+        "/", b"no parts", "multipart/form-data; boundary=\x00"
+    )
+
+    with pytest.raises(MultiPartParserError):
+        canonical_payload(request, ())
+
+
+@database
+def test_view_that_returns_nothing_without_a_key_is_left_to_django() -> None:
+    @idempotent(required=False)
+    def view(request: HttpRequest) -> None:
+        Order.objects.create()
+
+    assert (view(post(key=None)), Order.objects.count()) == (None, 0)
+
+
+def test_view_needs_a_request() -> None:
+    @idempotent
+    def view(request: object) -> HttpResponse:
+        return HttpResponse()
+
+    with pytest.raises(TypeError, match="with a request"):
+        view("no request")
+
+
+@database
+def test_function_named_dispatch_is_an_ordinary_view() -> None:
+    @idempotent
+    @never_cache
+    def dispatch(request: HttpRequest) -> HttpResponse:
+        Order.objects.create()
+        return HttpResponse()
+
+    answers = [dispatch(post()) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert Order.objects.count() == 1
+
+
+@database
+def test_decorated_dispatch_without_a_handler_refuses_the_method() -> None:
+    @method_decorator(idempotent, name="dispatch")
+    class OnlyGet(View):
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse()
+
+    assert OnlyGet.as_view()(post()).status_code == 405
+    assert IdempotencyRecord.objects.count() == 0
+
+
+@database
+def test_class_inside_a_protected_view_is_transparent() -> None:
+    class Inner(View):
+        def post(self, request: HttpRequest) -> HttpResponse:
+            Order.objects.create()
+            return HttpResponse()
+
+    inner = idempotent(Inner.as_view())
+
+    @idempotent
+    def outer(request: HttpRequest) -> HttpResponseBase:
+        return inner(request)
+
+    answers = [outer(post()) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert (Order.objects.count(), IdempotencyRecord.objects.count()) == (1, 1)
