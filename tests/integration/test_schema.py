@@ -98,8 +98,9 @@ def test_schema_is_valid(made: dict[str, Any]) -> None:
     assert is_valid(made)
 
 
+@pytest.mark.demo
 def test_schema_of_the_example_project_is_valid() -> None:
-    pytest.importorskip("stripe")
+    """With the demo's tests, since they bring what the example needs."""
     assert is_valid(schema("example_project.urls"))
 
 
