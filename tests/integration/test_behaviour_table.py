@@ -413,6 +413,7 @@ def test_view_knows_its_operation() -> None:
 
 
 def test_fr027_derived_key_is_equal_on_each_attempt() -> None:
+    """FR-027."""
     client = signed_in_client()
     failed = send(client, "/operation/", **{"X-Fail": "1"}).json()
     done = send(client, "/operation/").json()
@@ -428,6 +429,7 @@ def test_fr027_derived_key_is_equal_on_each_attempt() -> None:
     ],
 )
 def test_fr027_derived_key_of_another_operation_differs(other: dict[str, Any]) -> None:
+    """FR-027."""
     client = signed_in_client()
     one = send(client, "/operation/").json()
     another = send(client, "/operation/", **other).json()
@@ -436,6 +438,7 @@ def test_fr027_derived_key_of_another_operation_differs(other: dict[str, Any]) -
 
 
 def test_fr027_derived_key_outlives_the_secret_key() -> None:
+    """FR-027."""
     client = signed_in_client()
     before = send(client, "/operation/", **{"X-Fail": "1"}).json()
     rotated = override_settings(

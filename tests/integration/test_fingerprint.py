@@ -150,6 +150,7 @@ PLAIN_AND_REST = pytest.mark.parametrize("url", ["/orders/", "/rest/"])
 def test_fr044_json_is_compared_by_its_meaning(
     url: str, first: str, second: str, outcome: str
 ) -> None:
+    """FR-044."""
     client = signed_in_client()
     send(client, first, url)
 
@@ -169,6 +170,7 @@ def test_fr044_json_is_compared_by_its_meaning(
     ],
 )
 def test_fr045_query_counts(url: str, first: str, second: str, outcome: str) -> None:
+    """FR-045."""
     client = signed_in_client()
     send(client, url=url + first)
 
@@ -187,6 +189,7 @@ def test_fr045_query_counts(url: str, first: str, second: str, outcome: str) -> 
 def test_fr046_media_type_counts_without_its_charset(
     content_type: str, outcome: str
 ) -> None:
+    """FR-046."""
     client = signed_in_client()
     send(client, '{"a":1}')
 
@@ -204,6 +207,7 @@ def test_fr046_media_type_counts_without_its_charset(
     ],
 )
 def test_fr047_key_of_another_endpoint_or_method_runs(method: str, url: str) -> None:
+    """FR-047."""
     client = signed_in_client()
     send(client)
 
@@ -224,6 +228,7 @@ def test_fr047_key_of_another_endpoint_or_method_runs(method: str, url: str) -> 
 def test_fr048_path_counts_as_it_is_decoded(
     first: str, second: str, outcome: str
 ) -> None:
+    """FR-048."""
     client = signed_in_client()
     send(client, b"", first, content_type="")
 
@@ -245,6 +250,7 @@ def test_fr048_path_counts_as_it_is_decoded(
 def test_fr049_multipart_is_compared_by_its_parts(
     url: str, part: bytes, outcome: str, method: str
 ) -> None:
+    """FR-049."""
     client = signed_in_client()
     amount = multipart.field("amount", "1")
     first = multipart.body(amount, multipart.file("f", b"one\0"))
@@ -263,6 +269,7 @@ def test_fr049_multipart_is_compared_by_its_parts(
 
 @pytest.mark.parametrize("size", [10, 3_000_000], ids=["in-memory", "on-disk"])
 def test_fr049_upload_can_be_read_by_the_view(size: int) -> None:
+    """FR-049."""
     content = b"\0\xff" * (size // 2)
     response = send(
         signed_in_client(),
@@ -275,6 +282,7 @@ def test_fr049_upload_can_be_read_by_the_view(size: int) -> None:
 
 
 def test_fr052_other_amount_is_refused_and_not_run() -> None:
+    """FR-052."""
     client = signed_in_client()
     send(client, '{"amount":10}')
     response = send(client, '{"amount":12}')
@@ -287,6 +295,7 @@ def test_fr052_other_amount_is_refused_and_not_run() -> None:
 
 
 def test_fr052_mismatch_leaves_the_first_record_untouched() -> None:
+    """FR-052."""
     client = signed_in_client()
     send(client, '{"amount":10}')
     before = IdempotencyRecord.objects.values().get()
@@ -296,6 +305,7 @@ def test_fr052_mismatch_leaves_the_first_record_untouched() -> None:
 
 
 def test_fr052_first_answer_can_still_be_had_after_a_mismatch() -> None:
+    """FR-052."""
     client = signed_in_client()
     first = send(client, '{"amount":10}')
     send(client, '{"amount":12}')
@@ -330,6 +340,7 @@ def test_fr052_first_answer_can_still_be_had_after_a_mismatch() -> None:
 def test_fr053_excluded_field_and_custom_fingerprint(
     url: str, second: str, outcome: str
 ) -> None:
+    """FR-053."""
     client = signed_in_client()
     send(client, '{"amount":1,"client_nonce":1}', url)
 
@@ -344,6 +355,7 @@ def test_fr053_excluded_field_and_custom_fingerprint(
     ],
 )
 def test_fr053_excluded_field_of_a_form(second: bytes, outcome: str) -> None:
+    """FR-053."""
     client = signed_in_client()
     send(client, b"amount=1&client_nonce=1", "/excluding/", content_type=FORM)
 
@@ -390,6 +402,7 @@ odd_bodies = pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES
 def test_fr054_view_gets_the_odd_body_as_without_us(
     body: bytes, content_type: str
 ) -> None:
+    """FR-054."""
     client = signed_in_client()
     plain = send(client, body, "/plain-echo/", content_type=content_type)
     response = send(client, body, "/echo/", content_type=content_type)
@@ -400,6 +413,7 @@ def test_fr054_view_gets_the_odd_body_as_without_us(
 @odd_bodies
 @pytest.mark.parametrize("content_type", [JSON, "text/plain", FORM], ids=repr)
 def test_fr054_copy_of_an_odd_body_is_a_replay(body: bytes, content_type: str) -> None:
+    """FR-054."""
     client = signed_in_client()
     outcomes = [
         seen_as(send(client, body, content_type=content_type)) for _ in range(2)
@@ -410,6 +424,7 @@ def test_fr054_copy_of_an_odd_body_is_a_replay(body: bytes, content_type: str) -
 
 @odd_bodies
 def test_fr054_rest_view_answers_an_odd_body_as_without_us(body: bytes) -> None:
+    """FR-054."""
     # The parser of REST framework has limits of its own, which answer with 500.
     client = signed_in_client(raise_request_exception=False)
     plain = send(client, body, "/plain-rest/")
@@ -425,6 +440,7 @@ def test_fr054_rest_view_answers_an_odd_body_as_without_us(body: bytes) -> None:
     ],
 )
 def test_fr068_rotation_of_the_secret_key(fallbacks: list[str], outcome: str) -> None:
+    """FR-068."""
     client = Client()
     send(client, key=GUEST_KEY)
     rotated = override_settings(
@@ -437,6 +453,7 @@ def test_fr068_rotation_of_the_secret_key(fallbacks: list[str], outcome: str) ->
 
 
 def test_fr068_payload_cannot_be_rebuilt_from_the_row() -> None:
+    """FR-068."""
     send(signed_in_client(), '{"pin": "1234"}')
     stored = repr(IdempotencyRecord.objects.values().get())
     with override_settings(**{"SECRET_KEY": "guessed"}):

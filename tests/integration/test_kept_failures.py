@@ -272,6 +272,7 @@ def test_note_never_holds_the_message_of_an_error() -> None:
 
 @pytest.mark.parametrize("url", ["/raised/error/", "/returned/503/", "/returned/500/"])
 def test_fr039_failure_frees_the_key_and_the_retry_runs(url: str) -> None:
+    """FR-039."""
     client = forgiving_client()
     first = send(client, url)
     World.is_ready = True
@@ -284,6 +285,7 @@ def test_fr039_failure_frees_the_key_and_the_retry_runs(url: str) -> None:
 
 
 def test_fr039_success_after_failures_keeps_their_number() -> None:
+    """FR-039."""
     client = forgiving_client()
     for _ in range(2):
         send(client, "/raised/error/")
@@ -294,6 +296,7 @@ def test_fr039_success_after_failures_keeps_their_number() -> None:
 
 
 def test_fr039_project_may_keep_a_5xx() -> None:
+    """FR-039."""
     client = signed_in_client()
     send(client, "/all/503/")
     World.is_ready = True
@@ -304,6 +307,7 @@ def test_fr039_project_may_keep_a_5xx() -> None:
 
 @pytest.mark.parametrize("kind", ["400", "404", "403"])
 def test_fr040_raised_4xx_frees_the_key(kind: str) -> None:
+    """FR-040."""
     client = signed_in_client()
     send(client, f"/raised/{kind}/")
     World.is_ready = True
@@ -316,6 +320,7 @@ def test_fr040_raised_4xx_frees_the_key(kind: str) -> None:
 def test_fr040_returned_4xx_is_kept_until_the_client_makes_a_new_key(
     status: int,
 ) -> None:
+    """FR-040."""
     client = signed_in_client()
     send(client, f"/returned/{status}/")
     World.is_ready = True
@@ -328,6 +333,7 @@ def test_fr040_returned_4xx_is_kept_until_the_client_makes_a_new_key(
 
 @pytest.mark.parametrize("status", [400, 404, 409])
 def test_fr040_keep_of_the_policy_frees_a_returned_4xx(status: int) -> None:
+    """FR-040."""
     client = signed_in_client()
     send(client, f"/success/{status}/")
     World.is_ready = True
@@ -337,6 +343,7 @@ def test_fr040_keep_of_the_policy_frees_a_returned_4xx(status: int) -> None:
 
 
 def test_fr043_decline_is_replayed_to_the_same_card() -> None:
+    """FR-043."""
     client = signed_in_client()
     send(client, "/charge/", '{"card":"declined"}')
     response = send(client, "/charge/", '{"card":"declined"}')
@@ -345,6 +352,7 @@ def test_fr043_decline_is_replayed_to_the_same_card() -> None:
 
 
 def test_fr043_new_card_under_the_same_key_is_told_to_make_a_new_one() -> None:
+    """FR-043."""
     client = signed_in_client()
     send(client, "/charge/", '{"card":"declined"}')
     response = send(client, "/charge/", '{"card":"good"}')
@@ -354,6 +362,7 @@ def test_fr043_new_card_under_the_same_key_is_told_to_make_a_new_one() -> None:
 
 
 def test_fr043_new_card_under_a_new_key_runs() -> None:
+    """FR-043."""
     client = signed_in_client()
     send(client, "/charge/", '{"card":"declined"}')
     response = send(client, "/charge/", '{"card":"good"}', key="K2")
@@ -377,6 +386,7 @@ KEYS = pytest.mark.parametrize("key", ["K", None], ids=["keyed", "unkeyed"])
 def test_fr007_success_over_a_broken_transaction_raises(
     view: str, key: str | None
 ) -> None:
+    """FR-007."""
     with pytest.raises(BrokenTransaction):
         send(signed_in_client(), f"/{view}/200/", key=key)
 
@@ -386,6 +396,7 @@ def test_fr007_success_over_a_broken_transaction_raises(
 def test_fr007_success_over_a_broken_transaction_is_never_kept(
     view: str, key: str | None
 ) -> None:
+    """FR-007."""
     response = send(forgiving_client(), f"/{view}/200/", key=key)
     states = set(IdempotencyRecord.objects.values_list("state", flat=True))
 
@@ -424,6 +435,7 @@ def test_repeat_of_a_released_one_with_another_payload_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["exit", "interrupt"])
 def test_fr018_exit_propagates_and_frees_the_key(kind: str) -> None:
+    """FR-018."""
     client = signed_in_client()
     with pytest.raises(type(LEAVING[kind])):
         send(client, f"/leaving/{kind}/")

@@ -89,6 +89,7 @@ def send_by_asgi(client: Client, url: str, *, key: str) -> Any:
 )
 @pytest.mark.parametrize("first", ["abc", '"abc"'], ids=repr)
 def test_fr055_bare_and_quoted_are_one_key(url: str, first: str, again: str) -> None:
+    """FR-055."""
     client = signed_in_client()
     send(client, url, key=first)
     response = send(client, url, key=again)
@@ -98,6 +99,7 @@ def test_fr055_bare_and_quoted_are_one_key(url: str, first: str, again: str) -> 
 
 @pytest.mark.parametrize("key", [r'"a\"b"', r'"a\\b"', '"a,b"'])
 def test_fr055_quoted_key_may_hold_what_a_bare_one_may_not(key: str) -> None:
+    """FR-055."""
     client = signed_in_client()
     responses = [send(client, key=key) for _ in range(2)]
 
@@ -110,6 +112,7 @@ def test_fr055_quoted_key_may_hold_what_a_bare_one_may_not(key: str) -> None:
     ['"abc', 'abc"', '"a"b"', '"abc\\"', r'"a\b"', '"a", "b"', "a,b", "a\\b"],
 )
 def test_fr055_broken_quoting_is_refused(url: str, key: str) -> None:
+    """FR-055."""
     response = send(signed_in_client(), url, key=key)
 
     assert (response.status_code, problem_code(response), orders()) == (
@@ -122,6 +125,7 @@ def test_fr055_broken_quoting_is_refused(url: str, key: str) -> None:
 @pytest.mark.parametrize("length", [1, 254, 255])
 @pytest.mark.parametrize("url", ["/required/", f"/{'x' * 60_000}/", f"/{'é' * 9_000}/"])
 def test_fr056_key_up_to_the_limit_works_with_any_path(length: int, url: str) -> None:
+    """FR-056."""
     client = signed_in_client()
     responses = [send(client, url, key="k" * length) for _ in range(2)]
 
@@ -132,6 +136,7 @@ def test_fr056_key_up_to_the_limit_works_with_any_path(length: int, url: str) ->
 def test_fr056_longer_key_is_refused_before_any_query(
     length: int, django_assert_num_queries: Any
 ) -> None:
+    """FR-056."""
     client = Client()
     with django_assert_num_queries(0):
         response = send(client, key="k" * length)
@@ -157,6 +162,7 @@ odd_keys = pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS)
 @odd_keys
 @PLAIN_AND_REST
 def test_fr057_odd_key_is_refused_over_wsgi(url: str, key: str) -> None:
+    """FR-057."""
     response = send(signed_in_client(), url, key=key)
 
     assert (response.status_code, problem_code(response), orders()) == (
@@ -170,6 +176,7 @@ def test_fr057_odd_key_is_refused_over_wsgi(url: str, key: str) -> None:
 @PLAIN_AND_REST
 @pytest.mark.django_db(transaction=True)
 def test_fr057_odd_key_is_refused_over_asgi(url: str, key: str) -> None:
+    """FR-057."""
     response = send_by_asgi(signed_in_client(), url, key=key)
 
     assert (response.status_code, problem_code(response), orders()) == (
@@ -181,6 +188,7 @@ def test_fr057_odd_key_is_refused_over_asgi(url: str, key: str) -> None:
 
 @odd_keys
 def test_fr057_odd_key_is_not_repeated_in_the_answer(key: str) -> None:
+    """FR-057."""
     response = send(signed_in_client(), key=key)
 
     assert key not in response.content.decode() + str(response.headers)
@@ -190,6 +198,7 @@ def test_fr057_odd_key_is_not_repeated_in_the_answer(key: str) -> None:
 def test_fr057_no_control_characters_in_logs(
     key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """FR-057."""
     with caplog.at_level(logging.DEBUG):
         send(signed_in_client(), key=key)
 
@@ -208,6 +217,7 @@ def test_one_key_over_wsgi_and_asgi_is_one_operation() -> None:
 @pytest.mark.parametrize("key", ["", " ", "   ", '""', '"', '" "'], ids=repr)
 @pytest.mark.parametrize("url", ["/required/", "/optional/", "/rest/"])
 def test_fr058_key_that_is_present_but_empty_is_refused(url: str, key: str) -> None:
+    """FR-058."""
     response = send(signed_in_client(), url, key=key)
 
     assert (response.status_code, problem_code(response), orders()) == (
@@ -220,6 +230,7 @@ def test_fr058_key_that_is_present_but_empty_is_refused(url: str, key: str) -> N
 @PLAIN_AND_REST
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_fr058_absent_key_is_refused_where_required(url: str, method: str) -> None:
+    """FR-058."""
     response = send(signed_in_client(), url, key=None, method=method)
 
     assert (response.status_code, problem_code(response), orders()) == (
@@ -243,6 +254,7 @@ def test_fr058_absent_key_is_refused_where_required(url: str, method: str) -> No
 def test_fr058_absent_key_runs_each_time_where_it_is_not_required(
     url: str, method: str
 ) -> None:
+    """FR-058."""
     client = signed_in_client()
     statuses = [
         send(client, url, key=None, method=method).status_code for _ in range(2)
@@ -260,6 +272,7 @@ def test_fr058_absent_key_runs_each_time_where_it_is_not_required(
     ],
 )
 def test_fr059_case_of_the_header_does_not_matter(setting: str, sent: str) -> None:
+    """FR-059."""
     client = signed_in_client()
     with override_settings(IDEMPOTENCY_HEADER=setting):
         responses = [client.post("/required/", headers={sent: "abc"}) for _ in range(2)]
@@ -269,6 +282,7 @@ def test_fr059_case_of_the_header_does_not_matter(setting: str, sent: str) -> No
 
 @override_settings(IDEMPOTENCY_HEADER="X-Request-Token")
 def test_fr059_only_the_configured_header_counts() -> None:
+    """FR-059."""
     response = send(signed_in_client(), key="abc")
 
     assert (response.status_code, problem_code(response)) == (400, "key-missing")
@@ -279,6 +293,7 @@ def test_fr059_only_the_configured_header_counts() -> None:
 def test_fr060_safe_method_never_needs_a_key_and_leaves_no_record(
     method: str, key: str | None
 ) -> None:
+    """FR-060."""
     response = send(signed_in_client(), key=key, method=method, body=b"")
 
     assert (response.status_code, IdempotencyRecord.objects.count()) == (200, 0)
@@ -286,12 +301,14 @@ def test_fr060_safe_method_never_needs_a_key_and_leaves_no_record(
 
 @pytest.mark.parametrize("method", ["OPTIONS", "GET"])
 def test_fr060_safe_method_of_a_rest_view_never_needs_a_key(method: str) -> None:
+    """FR-060."""
     response = send(signed_in_client(), "/rest/", key=None, method=method, body=b"")
 
     assert (response.status_code // 100, IdempotencyRecord.objects.count()) == (2, 0)
 
 
 def test_fr061_get_with_a_key_is_fresh_each_time() -> None:
+    """FR-061."""
     client = signed_in_client()
     before = send(client, key="abc", method="GET", body=b"")
     Order.objects.create()
@@ -303,6 +320,7 @@ def test_fr061_get_with_a_key_is_fresh_each_time() -> None:
 @PLAIN_AND_REST
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
 def test_fr061_unsafe_method_with_a_key_runs_once(url: str, method: str) -> None:
+    """FR-061."""
     client = signed_in_client()
     responses = [send(client, url, key="abc", method=method) for _ in range(2)]
 
@@ -311,6 +329,7 @@ def test_fr061_unsafe_method_with_a_key_runs_once(url: str, method: str) -> None
 
 @pytest.mark.parametrize("key", [None, "abc", '"broken'], ids=repr)
 def test_fr061_method_that_is_not_listed_passes_untouched(key: str | None) -> None:
+    """FR-061."""
     response = send(signed_in_client(), key=key, method="REPORT")
 
     assert (response.json(), IdempotencyRecord.objects.count()) == ({"orders": 0}, 0)

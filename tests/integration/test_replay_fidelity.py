@@ -203,6 +203,7 @@ def headers_of(response: ClientResponse) -> dict[str, str]:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 303, 400, 403, 404, 409, 422])
 def test_fr030_status_body_and_headers_are_the_first(status: int) -> None:
+    """FR-030."""
     client = signed_in_client()
     first = send(client, f"/orders/status-{status}/")
     again = send(client, f"/orders/status-{status}/")
@@ -216,6 +217,7 @@ def test_fr030_status_body_and_headers_are_the_first(status: int) -> None:
 
 
 def test_fr030_no_content_type_is_invented() -> None:
+    """FR-030."""
     client = signed_in_client()
     for _ in range(2):
         response = send(client, "/orders/untyped/")
@@ -228,6 +230,7 @@ def test_fr030_no_content_type_is_invented() -> None:
 def test_fr031_stored_answer_goes_out_whatever_is_accepted(
     url: str, accept: str
 ) -> None:
+    """FR-031."""
     client = signed_in_client()
     first = send(client, url, Accept=JSON)
     again = send(client, url, Accept=accept)
@@ -242,6 +245,7 @@ def test_fr031_stored_answer_goes_out_whatever_is_accepted(
 
 @pytest.mark.parametrize("kind", ["csv", "pdf", "xml", "empty", "json", "long"])
 def test_fr032_body_is_the_first_byte_by_byte(kind: str) -> None:
+    """FR-032."""
     client = signed_in_client()
     first = send(client, f"/orders/{kind}/")
     again = send(client, f"/orders/{kind}/")
@@ -259,6 +263,7 @@ def test_fr032_body_is_the_first_byte_by_byte(kind: str) -> None:
     ["Location", "ETag", "Link", "Content-Language", "Cache-Control", "X-Name"],
 )
 def test_fr033_header_of_the_answer_returns(header: str) -> None:
+    """FR-033."""
     client = signed_in_client()
     first = send(client, "/orders/headers/")
     again = send(client, "/orders/headers/")
@@ -271,6 +276,7 @@ PER_EXCHANGE = ["Date", "Server", "WWW-Authenticate", "Authorization"]
 
 @pytest.mark.parametrize("header", [*PER_EXCHANGE, "Set-Cookie"])
 def test_fr033_header_of_one_exchange_is_not_replayed(header: str) -> None:
+    """FR-033."""
     client = signed_in_client()
     for _ in range(2):
         again = send(client, "/orders/headers/")
@@ -281,6 +287,7 @@ def test_fr033_header_of_one_exchange_is_not_replayed(header: str) -> None:
 
 @override_settings(IDEMPOTENCY_HEADER_DENY_LIST=["Date", "x-request-id"])
 def test_fr033_deny_list_can_be_configured() -> None:
+    """FR-033."""
     client = signed_in_client()
     for _ in range(2):
         again = send(client, "/orders/headers/")
@@ -290,6 +297,7 @@ def test_fr033_deny_list_can_be_configured() -> None:
 
 
 def test_fr033_what_is_not_replayed_is_not_stored_either() -> None:
+    """FR-033."""
     send(signed_in_client(), "/orders/headers/")
     stored: Any = IdempotencyRecord.objects.get().response_headers
 
@@ -321,6 +329,7 @@ def decoded(response: ClientResponse) -> bytes:
 def test_fr034_each_client_can_decode_its_copy(
     first: str, second: str, settings: Any
 ) -> None:
+    """FR-034."""
     _compressing(settings)
     client = signed_in_client()
     copies = [
@@ -336,6 +345,7 @@ def test_fr034_each_client_can_decode_its_copy(
 
 
 def test_fr034_answer_that_the_view_encoded_is_replayed_with_its_coding() -> None:
+    """FR-034."""
     client = signed_in_client()
     copies = [send(client, "/gzip/", Accept_Encoding="gzip") for _ in range(2)]
 
@@ -345,6 +355,7 @@ def test_fr034_answer_that_the_view_encoded_is_replayed_with_its_coding() -> Non
 
 @pytest.mark.parametrize("kind", ["stream", "file"])
 def test_fr035_first_client_gets_the_whole_stream(kind: str) -> None:
+    """FR-035."""
     response = send(signed_in_client(), f"/orders/{kind}/")
 
     assert (response.status_code, body_of(response)) == (200, b"onetwo")
@@ -352,6 +363,7 @@ def test_fr035_first_client_gets_the_whole_stream(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["stream", "file"])
 def test_fr035_repeat_of_a_stream_says_that_the_body_is_omitted(kind: str) -> None:
+    """FR-035."""
     client = signed_in_client()
     first = send(client, f"/orders/{kind}/")
     body_of(first)
@@ -368,6 +380,7 @@ def test_fr035_repeat_of_a_stream_says_that_the_body_is_omitted(kind: str) -> No
 
 @pytest.mark.django_db(transaction=True)
 def test_fr035_async_stream_reaches_the_first_client_whole() -> None:
+    """FR-035."""
     client = AsyncClient()
     client.cookies = signed_in_client().cookies
 
@@ -384,6 +397,7 @@ def test_fr035_async_stream_reaches_the_first_client_whole() -> None:
     "url", ["/short/long/", "/short/json/"], ids=["over-the-limit", "within"]
 )
 def test_fr036_large_answer_is_never_made_twice(url: str) -> None:
+    """FR-036."""
     client = signed_in_client()
     first, again = (send(client, url) for _ in range(2))
 
@@ -396,11 +410,13 @@ def test_fr036_large_answer_is_never_made_twice(url: str) -> None:
 
 
 def test_fr036_first_client_gets_the_large_answer_whole() -> None:
+    """FR-036."""
     assert send(signed_in_client(), "/short/long/").content == LONG
 
 
 @override_settings(IDEMPOTENCY_MAX_BODY=1)
 def test_fr036_limit_of_the_setting_holds() -> None:
+    """FR-036."""
     client = signed_in_client()
     for _ in range(2):
         response = send(client, "/orders/long/")
@@ -409,6 +425,7 @@ def test_fr036_limit_of_the_setting_holds() -> None:
 
 
 def test_fr037_replay_is_the_first_answer_though_the_world_has_changed() -> None:
+    """FR-037."""
     client = signed_in_client()
     first = send(client, "/status/")
     Order.objects.update(reference="cancelled")
@@ -418,6 +435,7 @@ def test_fr037_replay_is_the_first_answer_though_the_world_has_changed() -> None
 
 
 def test_fr038_only_a_replay_is_marked() -> None:
+    """FR-038."""
     client = signed_in_client()
     first = send(client, "/status/")
     replay = send(client, "/status/")
@@ -439,6 +457,7 @@ def test_fr038_only_a_replay_is_marked() -> None:
 
 @override_settings(IDEMPOTENCY_REPLAYED_HEADER="X-Replay")
 def test_fr038_mark_has_the_configured_name() -> None:
+    """FR-038."""
     client = signed_in_client()
     for _ in range(2):
         response = send(client, "/status/")
@@ -447,12 +466,14 @@ def test_fr038_mark_has_the_configured_name() -> None:
 
 
 def test_fr067_body_that_must_not_be_kept_is_nowhere_in_the_database() -> None:
+    """FR-067."""
     send(signed_in_client(), "/token/")
 
     assert "S3CR3T" not in repr(IdempotencyRecord.objects.values().get())
 
 
 def test_fr067_repeat_makes_no_second_token_and_says_so() -> None:
+    """FR-067."""
     client = signed_in_client()
     for _ in range(2):
         response = send(client, "/token/")
@@ -487,6 +508,7 @@ EVERY_KIND = ["json", "status-204", "redirect", "stream", "file"]
 @pytest.mark.parametrize("kind", [*EVERY_KIND, "nothing", "missing", "error"])
 @pytest.mark.django_db(transaction=True)
 def test_fr020_no_kind_of_answer_leaves_a_record_in_flight(kind: str) -> None:
+    """FR-020."""
     client = signed_in_client(raise_request_exception=False)
     body_of(send(client, f"/orders/{kind}/"))
     states = set(IdempotencyRecord.objects.values_list("state", flat=True))
@@ -522,6 +544,7 @@ def sessions_on_the_database() -> int:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 def test_fr107_replay_by_the_async_test_client_leaves_no_connection_open() -> None:
+    """FR-107."""
     # That client closes the response in another thread than the view's.
     client = AsyncClient()
     client.cookies = signed_in_client().cookies
@@ -559,6 +582,7 @@ def test_replay_is_not_counted_where_the_project_says_so() -> None:
 def test_fr017_stored_answer_that_cannot_be_read_is_neither_run_again_nor_an_error(
     headers: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """FR-017."""
     client = signed_in_client()
     send(client, "/status/")
     IdempotencyRecord.objects.update(response_headers=headers)
@@ -574,6 +598,7 @@ def test_fr017_stored_answer_that_cannot_be_read_is_neither_run_again_nor_an_err
 
 @pytest.mark.parametrize("status", [0, 42, 99, 600, 30_000])
 def test_fr017_stored_status_that_is_none_is_unreadable(status: int) -> None:
+    """FR-017."""
     client = signed_in_client()
     send(client, "/status/")
     IdempotencyRecord.objects.update(response_status=status)

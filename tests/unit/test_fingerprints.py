@@ -375,6 +375,7 @@ def test_stored_form_depends_on_the_secret_key() -> None:
     ],
 )
 def test_fr068_rotation_of_the_secret_key(fallbacks: list[str], expected: bool) -> None:
+    """FR-068."""
     with secret_key("old"):
         stored = PIN.sign()
 

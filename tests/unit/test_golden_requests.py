@@ -93,6 +93,7 @@ GOLDEN: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_fr051_request_is_seen_as_by_every_release(name: str) -> None:
+    """FR-051."""
     assert seen(name) == GOLDEN[name]
 
 
@@ -109,6 +110,7 @@ def test_fr051_request_is_seen_as_by_every_release(name: str) -> None:
 def test_fr050_every_process_sees_the_same(
     hash_seed: str, locale: dict[str, str]
 ) -> None:
+    """FR-050."""
     process = subprocess.run(
         [sys.executable, "-m", "tests.unit.golden_requests"],
         env={
