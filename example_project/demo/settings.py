@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import environ
 
 from example_project.settings import *  # noqa: F403
@@ -11,3 +13,6 @@ ROOT_URLCONF = environ.Env().str("DEMO_URLCONF", default="example_project.urls")
 
 MIDDLEWARE = [*MIDDLEWARE, "example_project.demo.faults.fault_middleware"]
 PAYMENT_PROVIDER = "example_project.demo.faults.MortalPayments"
+
+# All 64 copies shall get the answer, on a laptop that has other things to do as well.
+IDEMPOTENCY_WAIT = timedelta(seconds=20)

@@ -54,6 +54,8 @@ def rows_of(result: dict[str, Any], endpoint: str) -> list[dict[str, Any]]:
 def test_protection_holds_and_the_naive_checkout_does_not() -> None:
     status, result = play()
 
+    wrong = [row for row in result["scenarios"] if not row["ok"]]
+    assert [row for row in wrong if row["endpoint"] != "naive"] == []
     assert (status, result["ok"]) == (0, True)
     names = [row["name"] for row in rows_of(result, "view")]
     assert len(names) == 8
