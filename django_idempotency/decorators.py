@@ -134,8 +134,7 @@ def _protected_class(view_class: type[View], policy: IdempotencyPolicy) -> type[
 
     def setup(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         view_class.setup(self, request, *args, **kwargs)
-        if not is_protected(request):
-            _protect_handler(self, request, policy)
+        _protect_handler(self, request, policy)
 
     names = {"setup": setup, "__module__": view_class.__module__}
     protected: type[View] = type(view_class.__name__, (view_class,), names)

@@ -77,7 +77,7 @@ def claim_errors(using: str) -> Iterator[None]:
                 raise StoreUnavailable(is_disconnect=True) from error
             case Trouble.UNAVAILABLE:
                 raise StoreUnavailable(is_disconnect=False) from error
-            case None:
+            case None:  # pragma: no branch - mypy proves there is no other
                 raise
 
 
