@@ -58,6 +58,8 @@ class Dialect(ABC):
     rows_are_located = False
     """Whether `at_row` takes the location that the claim returned, before the id."""
     skip_locked = ""
+    read_committed = ""
+    """Said first in a transaction that must not make others fail."""
     json = "%s"
     instant = "%s"
     """A parameter that is an instant in the database's own spelling."""
@@ -178,6 +180,7 @@ class PostgreSQL(Dialect):
     at_row = "ctid = %s::tid AND id = %s"
     rows_are_located = True
     skip_locked = " FOR UPDATE SKIP LOCKED"
+    read_committed = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
     json = "%s::jsonb"
     instant = "%s::timestamptz"
     as_text = "({})::text"

@@ -56,12 +56,16 @@ class Purge:
     def _delete(self, size: int) -> int:
         connection = connections[self.using]
         dialect = dialect_of(connection)
+        is_ours = not connection.in_atomic_block
         while True:
             try:
                 with (
                     transaction.atomic(using=self.using),
                     connection.cursor() as cursor,
                 ):
+                    # Under SERIALIZABLE what it reads would make live requests fail.
+                    if is_ours and dialect.read_committed:
+                        cursor.execute(dialect.read_committed)
                     cursor.execute(dialect.purge, [self.cutoff, size])
                     deleted: int = cursor.rowcount
                 return deleted
