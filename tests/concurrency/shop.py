@@ -51,7 +51,9 @@ class Scene:
 
     def leave(self) -> None:
         if name := os.environ.get(SIGNAL_VARIABLE):
-            os.kill(os.getpid(), signal.Signals[name])
+            # To this thread: a signal to the process may be taken by another one, and
+            # the view would go on, and commit, until that is scheduled.
+            signal.pthread_kill(threading.get_ident(), signal.Signals[name])
         with self.lock:
             failure = self.failures.popleft() if self.failures else None
         if failure is not None:
