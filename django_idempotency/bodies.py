@@ -51,6 +51,20 @@ def hold_body(request: HttpRequest) -> None:
         request._idempotency_copy = copy  # type: ignore[attr-defined]
 
 
+def raw_body(request: HttpRequest, limit: int) -> bytes | None:
+    """Return the body as it came, ``None`` if it is longer than `limit` bytes.
+
+    Raises:
+        RawPostDataException: something has read the stream and kept nothing.
+    """
+    if _content_length(request) > limit:
+        return None
+    hold_body(request)
+    copy = _copy_of(request)
+    body = request.body if copy is None else copy.whole().read(limit + 1)
+    return body if len(body) <= limit else None
+
+
 def canonical_payload(
     request: HttpRequest, exclude: Collection[str], parsed: Any = None
 ) -> bytes:
@@ -98,7 +112,11 @@ def _is_json(content_type: str | None) -> bool:
 
 
 def _content_length(request: HttpRequest) -> int:
-    return int(request.META.get("CONTENT_LENGTH") or 0)
+    """Return what Django reads as the length: nonsense is 0."""
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0
 
 
 def _with_form_fields(exclude: Collection[str]) -> Collection[str]:

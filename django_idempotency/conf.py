@@ -66,6 +66,11 @@ class Settings:
         return _setting("IDEMPOTENCY_RETENTION", timedelta(hours=48))
 
     @property
+    def IDEMPOTENCY_EVENT_RETENTION(self) -> timedelta:
+        """How long a webhook event is recognised, from when it was handled or stored."""
+        return _setting("IDEMPOTENCY_EVENT_RETENTION", timedelta(days=35))
+
+    @property
     def IDEMPOTENCY_MAX_BODY(self) -> int:
         """Largest answer body that is stored, in bytes."""
         return _setting("IDEMPOTENCY_MAX_BODY", 1024 * 1024)

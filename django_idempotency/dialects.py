@@ -1,4 +1,4 @@
-"""What each kind of database calls things: the store's SQL, compiled once.
+"""What each kind of database calls things, and how it waits and fails.
 
 Note [The wait inside the claim]
 On PostgreSQL a copy waits for an uncommitted leader at the unique index, and
@@ -11,7 +11,7 @@ savepoint or transaction that the claim stands in, which the engine always does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from enum import Enum, auto
@@ -20,9 +20,6 @@ from typing import Any
 
 from django.db import Error, InterfaceError, NotSupportedError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
-
-from .decisions import State
-from .models import IdempotencyRecord
 
 __all__ = ["Dialect", "Trouble", "dialect_of"]
 
@@ -41,14 +38,16 @@ class Trouble(Enum):
 
 
 class Dialect(ABC):
-    """The statements. Parameters are given by the verbs of the store, in that order."""
+    """The words that the statements are put together from."""
 
     now: str
     """The database's clock, even in an old transaction."""
+    statement_began: str
+    """The same clock as one constant, so that an index can be searched with it."""
     later: str
     """`now` plus a parameter, in seconds."""
-    claimed_state = "%s"
-    """How the state is written by a claim; may take the wait as a parameter."""
+    claimed_state = "STATE"
+    """How a claim writes the state; may take the wait as a parameter."""
     claim_returns = ""
     renew_returns = ""
     claim_waits = False
@@ -66,75 +65,31 @@ class Dialect(ABC):
     as_text = "{}"
     """How an instant gets that spelling."""
 
-    def __init__(self) -> None:
-        table = IdempotencyRecord._meta.db_table
-        now, later, json = self.now, self.later, self.json
-        in_flight, kept, released, held = (
-            f"'{state.value}'"
-            for state in (State.IN_FLIGHT, State.KEPT, State.RELEASED, State.HELD)
-        )
-        claimed = self.claimed_state.replace("IN_FLIGHT", in_flight)
-        fresh = (
-            f"INSERT INTO {table} (id, scope, key, method, path, fingerprint, effects,"
-            " attempts, last_error, replays, created_at, expires_at, state) VALUES"
-            f" (%s, %s, %s, %s, %s, %s, '{{}}', 1, %s, 0, {now}, {later}, "
-        )
-        self.claim = (
-            f"{fresh}{claimed}) ON CONFLICT (id) DO NOTHING{self.claim_returns}"
-        )
-        self.read = (
-            "SELECT scope, key, fingerprint, state, response_status, response_headers,"
-            f" response_body, expires_at <= {now} FROM {table} WHERE id = %s"
+    def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
+        """The claim: an INSERT that waits for an uncommitted row and fails on no other.
+
+        `values` are SQL expressions by column.
+        """
+        columns, expressions = ", ".join(values), ", ".join(values.values())
+        claimed = self.claimed_state.replace("STATE", f"'{state}'")
+        return (
+            f"INSERT INTO {table} ({columns}, state) VALUES ({expressions}, {claimed})"
+            f" ON CONFLICT (id) DO NOTHING{self.claim_returns}"
         )
 
-        def unless_expired(value: str, otherwise: str) -> str:
-            row = f"{table}."
-            return (
-                f"CASE WHEN {row}expires_at <= {now} THEN {otherwise}"
-                f" ELSE {row}{value} END"
-            )
+    def instant_as_text(self) -> str:
+        """The instant that is so many seconds from now, in the database's spelling."""
+        return f"SELECT {self.as_text.format(self.later)}"
 
-        nothing, no_steps = "''", json.replace("%s", "'{}'")
-        self.renew = (
-            f"UPDATE {table} SET state = {in_flight}, fingerprint = %s,"
-            f" attempts = {unless_expired('attempts + 1', '1')},"
-            f" effects = {unless_expired('effects', no_steps)},"
-            f" last_error = {unless_expired('last_error', nothing)},"
-            f" replays = {unless_expired('replays', '0')},"
-            f" created_at = {unless_expired('created_at', now)},"
-            " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
-            " response_headers = NULL, response_body = NULL, lease_token = NULL,"
-            f" lease_expires_at = NULL, expires_at = {later} WHERE id = %s"
-            f"{self.renew_returns}"
+    def delete_batch(self, table: str, condition: str) -> str:
+        """Delete the oldest rows, as many as a parameter says, that nobody has locked."""
+        selection = (
+            f"FROM {table} WHERE {condition} ORDER BY expires_at"
+            f" LIMIT %s{self.skip_locked}"
         )
-        self.keep = (
-            f"UPDATE {table} SET state = {kept}, response_status = %s,"
-            f" response_headers = {json}, response_body = %s, completed_at = {now}"
-            f" WHERE {self.at_row} AND state = {in_flight}"
-        )
-        self.note_failure = (
-            f"{fresh}{released}) ON CONFLICT (id) DO UPDATE SET"
-            f" attempts = {unless_expired('attempts + 1', '1')},"
-            f" effects = {unless_expired('effects', no_steps)},"
-            f" created_at = {unless_expired('created_at', now)},"
-            " last_error = excluded.last_error, fingerprint = excluded.fingerprint,"
-            f" expires_at = excluded.expires_at WHERE {table}.state = {released}"
-        )
-        self.count_replay = (
-            f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now}"
-            f" WHERE id = (SELECT id FROM {table} WHERE id = %s{self.skip_locked})"
-        )
-        purgeable = (
-            f"FROM {table} WHERE expires_at <= {self.instant} AND state <> {held}"
-            f" AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
-        )
-        self.cutoff = f"SELECT {self.as_text.format(later)}"
-        self.count_expired = f"SELECT count(*) {purgeable}"
-        self.purge = self._purge(
-            table, f"{purgeable} ORDER BY expires_at LIMIT %s{self.skip_locked}"
-        )
+        return self._delete_selected(table, selection)
 
-    def _purge(self, table: str, selection: str) -> str:
+    def _delete_selected(self, table: str, selection: str) -> str:
         return f"DELETE FROM {table} WHERE id IN (SELECT id {selection})"
 
     def opening(
@@ -160,6 +115,7 @@ class Dialect(ABC):
 
 class PostgreSQL(Dialect):
     now = "clock_timestamp()"
+    statement_began = "statement_timestamp()"
     later = "clock_timestamp() + %s * interval '1 second'"
     # See Note [The wait inside the claim]. Nested, because CASE promises the order of
     # evaluation and AND does not.
@@ -167,7 +123,7 @@ class PostgreSQL(Dialect):
         "CASE WHEN set_config('idempotency.lock_timeout',"
         " current_setting('lock_timeout'), true) IS NOT NULL THEN"
         " CASE WHEN set_config('lock_timeout', %s, true) IS NOT NULL"
-        " THEN IN_FLIGHT END END"
+        " THEN STATE END END"
     )
     claim_returns = (
         " RETURNING ctid, set_config('lock_timeout',"
@@ -195,7 +151,7 @@ class PostgreSQL(Dialect):
     IN_ERROR = 3
     """libpq's PQTRANS_INERROR."""
 
-    def _purge(self, table: str, selection: str) -> str:
+    def _delete_selected(self, table: str, selection: str) -> str:
         return f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid {selection}))"
 
     @contextmanager
@@ -238,8 +194,9 @@ class PostgreSQL(Dialect):
 class SQLite(Dialect):
     # As Django writes its timestamps, so that they sort as text.
     now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now')"
+    statement_began = now
     later = "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', %s || ' seconds')"
-    claimed_state = "IN_FLIGHT"
+    claimed_state = "STATE"
 
     # A write lock is the whole database's, and BEGIN IMMEDIATE takes it.
     @contextmanager

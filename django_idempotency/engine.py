@@ -7,9 +7,7 @@ back is the outcome's value, or the decision that was taken instead of running.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -18,24 +16,18 @@ from django.db import Error, connections, transaction
 from django.dispatch import Signal
 
 from . import signals, store
+from .claiming import Claiming
 from .decisions import (
     Decision,
     Held,
     InFlight,
     Mismatch,
-    Renew,
     Replay,
     Unreadable,
+    Verdict,
     decide,
 )
-from .exceptions import (
-    BrokenTransaction,
-    ClaimConflict,
-    ClaimFailed,
-    ClaimOutrun,
-    ClaimTimedOut,
-    StoreUnavailable,
-)
+from .exceptions import BrokenTransaction, StoreUnavailable
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
 from .store import Claim
@@ -45,9 +37,6 @@ __all__ = ["Outcome", "Ran", "Result", "report", "run", "run_unkeyed"]
 logger = logging.getLogger("django_idempotency")
 
 T = TypeVar("T")
-
-SHORTEST_LATENESS = timedelta(seconds=1)
-"""A claim that took less was slowed down by the database, not by a failing leader."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,40 +67,8 @@ class Ran(Generic[T]):
     value: T
 
 
-Result = Ran[T] | Replay | InFlight | Mismatch | Held | Unreadable
+Result = Ran[T] | Verdict
 Work = Callable[[], Outcome[T]]
-
-
-class _Wait:
-    """How long one request may still wait, through any number of leaders."""
-
-    def __init__(self, limit: timedelta) -> None:
-        self._limit = limit
-        self._started: float | None = None
-
-    def start(self) -> None:
-        """Begin to count, once; waiting for a free connection is nobody's fault."""
-        if self._started is None:
-            self._started = time.monotonic()
-
-    @property
-    def left(self) -> timedelta:
-        return max(timedelta(0), self._limit - self._elapsed)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether even a claim in hand has to be given back.
-
-        The database's own limit starts anew with each leader, so a copy behind several
-        that fail one after the other can get the claim long after its wait.
-        """
-        return self._elapsed > max(self._limit, SHORTEST_LATENESS)
-
-    @property
-    def _elapsed(self) -> timedelta:
-        if self._started is None:
-            return timedelta(0)
-        return timedelta(seconds=time.monotonic() - self._started)
 
 
 def run(
@@ -138,6 +95,7 @@ def run(
         if attempt.has_started and not attempt.is_committed:
             _release(operation, failure_of(error), using)
         raise
+    attempt.finish()
     match result:
         case InFlight():
             report("in_flight", operation)
@@ -164,97 +122,53 @@ def run_unkeyed(work: Work[T], *, using: str) -> T:
     return outcome.value
 
 
-class _Attempt(Generic[T]):
-    """One request's way to the claim, through conflicts and failing leaders."""
+class _Attempt(Claiming[Ran[T], Verdict]):
+    """One request's attempt at an operation."""
 
     def __init__(
         self, operation: Operation, work: Work[T], using: str, *, silent: bool = False
     ) -> None:
+        super().__init__(using=using, wait=operation.wait)
         self.operation = operation
         self.work = work
-        self.using = using
         self.silent = silent
         """The view has run already, in a transaction that was rolled back."""
-        self.wait = _Wait(operation.wait)
-        self.has_started = False
         self.is_committed = False
-        self.joins_transaction = connections[using].in_atomic_block
-        # The connection may have died while nobody used it.
-        self.may_reconnect = not self.joins_transaction
+        self.outcome: Outcome[T] | None = None
+        self.is_kept = False
 
-    def result(self) -> Result[T]:
-        decision: Decision | None = None
-        while True:
-            try:
-                return self._run_claimed(row_exists=isinstance(decision, Renew))
-            except ClaimFailed as failure:
-                if self.has_started:  # then it is the work's own affair
-                    raise
-                decision = self._decision_after(failure)
-            if decision is not None and not isinstance(decision, Renew):
-                return decision
-            if self.wait.is_late:
-                return InFlight()
+    def claim(self, wait: timedelta) -> Claim:
+        return store.claim(self.operation, using=self.using, wait=wait)
 
-    def _decision_after(self, failure: ClaimFailed) -> Decision | None:
-        """Return what the row in the way says; ``None``: try to claim again."""
-        match failure:
-            case ClaimTimedOut():
-                return InFlight()
-            case ClaimOutrun():
-                # In a transaction that isn't ours the winner is outside the snapshot.
-                return InFlight() if self.joins_transaction else None
-            case StoreUnavailable():
-                if not (self.may_reconnect and failure.is_disconnect):
-                    raise failure
-                self.may_reconnect = False
-                connections[self.using].close()
-                return None
-            case _:  # a committed row
-                try:
-                    with store.claim_errors(self.using):
-                        return self._decision()
-                except ClaimFailed as another:
-                    return self._decision_after(another)
-
-    def _run_claimed(self, *, row_exists: bool) -> Ran[T]:
-        with store.claim_errors(self.using):
-            connections[self.using].ensure_connection()
-        self.wait.start()
-        wait = self.wait.left
-        with ExitStack() as stack:
-            with store.claim_errors(self.using), store.opened(self.using, wait):
-                stack.enter_context(transaction.atomic(using=self.using))
-                if row_exists:
-                    claim = self._renewed(wait)
-                else:
-                    claim = store.claim(self.operation, using=self.using, wait=wait)
-            if self.wait.is_late:
-                raise ClaimTimedOut
-            self.has_started = True
-            # Before the view can register callbacks of its own, which may raise. In
-            # somebody else's transaction it is their commit that keeps the answer.
-            transaction.on_commit(self._committed, using=self.using, robust=True)
-            outcome = self.work()
-            kept = self._settle(claim, outcome)
-        if outcome.answer is not None and not outcome.keep:
-            _keep_alone(self.operation, outcome.answer, self.using)
-        elif not kept:
-            _release(self.operation, outcome.failure, self.using)
-        return Ran(outcome.value)
-
-    def _renewed(self, wait: timedelta) -> Claim:
-        """Lock the row, look again, and make it ours if it is still free."""
+    def lock(self, wait: timedelta) -> None:
         store.lock(self.operation.record_id, using=self.using, wait=wait)
-        if not isinstance(self._decision(), Renew):
-            raise ClaimConflict
+
+    def renew(self) -> Claim:
         return store.renew(self.operation, using=self.using)
 
-    def _decision(self) -> Decision | None:
+    def look(self) -> Decision | None:
         row = store.read(self.operation.record_id, using=self.using)
         if row is None:
             return None
         return decide(self.operation, row, store.storable(str(self.operation.scope)))
+
+    def run(self, claim: Claim) -> Ran[T]:
+        # Before the view can register callbacks of its own, which may raise. In
+        # somebody else's transaction it is their commit that keeps the answer.
+        transaction.on_commit(self._committed, using=self.using, robust=True)
+        self.outcome = self.work()
+        self.is_kept = self._settle(claim, self.outcome)
+        return Ran(self.outcome.value)
+
+    def finish(self) -> None:
+        """After a rollback that was wanted: keep the error, or let the key go."""
+        outcome = self.outcome
+        if outcome is None or self.is_kept:
+            return
+        if outcome.answer is not None and not outcome.keep:
+            _keep_alone(self.operation, outcome.answer, self.using)
+        else:
+            _release(self.operation, outcome.failure, self.using)
 
     def _settle(self, claim: Claim, outcome: Outcome[T]) -> bool:
         """Keep the answer or mark the transaction for rollback; say which."""

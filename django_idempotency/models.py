@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .decisions import State
 
-__all__ = ["IdempotencyRecord"]
+__all__ = ["IdempotencyRecord", "ProcessedEvent"]
 
 
 class IdempotencyRecord(models.Model):
@@ -86,3 +86,112 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.state})"
+
+
+class ProcessedEvent(models.Model):
+    """One webhook event: who sent it where, and what became of it.
+
+    The row and the writes of its handler commit together. `next_attempt_at` is set for
+    what waits in the inbox and for nothing else: its partial index is small, and the
+    one index here whose column a later update changes.
+    """
+
+    class State(models.TextChoices):
+        RECEIVED = "received", _("received")
+        """Stored with its payload, or claimed by a transaction that is still open."""
+        PROCESSED = "processed", _("processed")
+        FAILED = "failed", _("failed")
+        """The last attempt was rolled back; another will follow."""
+        IGNORED = "ignored", _("ignored")
+        """There was no handler; the payload is kept for when there is one."""
+        DEAD = "dead", _("dead")
+        """Given up; a person decides. The payload is kept."""
+
+    id = models.UUIDField(
+        primary_key=True,
+        editable=False,
+        help_text=_("Digest of endpoint, source, account and event id."),
+    )
+    endpoint = models.CharField(
+        max_length=255, help_text=_("The name that the code gives this receiver.")
+    )
+    source = models.CharField(max_length=64, help_text=_("The provider's profile."))
+    account = models.CharField(
+        max_length=255,
+        blank=True,
+        default="",
+        help_text=_("Whose events these are, and of which mode: test or live."),
+    )
+    event_id = models.CharField(
+        max_length=255, help_text=_("The provider's id; if too long, its digest.")
+    )
+    event_type = models.CharField(max_length=255, blank=True, default="")
+    object_key = models.CharField(
+        max_length=255,
+        blank=True,
+        default="",
+        help_text=_("What the event is about; such events can be kept in order."),
+    )
+    body_digest = models.CharField(max_length=64, blank=True, default="")
+    state = models.CharField(max_length=16, choices=State.choices)
+    payload = models.BinaryField(
+        null=True, help_text=_("The raw body; cleared when the event is processed.")
+    )
+    headers = models.JSONField(
+        default=dict, help_text=_("Those that say what the event is; no signatures.")
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True)
+    last_error = models.CharField(
+        max_length=255,
+        blank=True,
+        default="",
+        help_text=_("Class of the exception that ended the last failed attempt."),
+    )
+    reruns = models.JSONField(
+        default=list, help_text=_("Who ran it again, when and why.")
+    )
+    occurred_at = models.DateTimeField(null=True)
+    received_at = models.DateTimeField()
+    processed_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("webhook event")
+        verbose_name_plural = _("webhook events")
+        permissions = [("rerun_processedevent", "Can run a webhook event again")]
+        constraints = [
+            models.CheckConstraint(
+                name="idempotency_event_state",
+                condition=models.Q(
+                    state__in=["received", "processed", "failed", "ignored", "dead"]
+                ),
+            ),
+            # Acknowledged without being done: then it must be there for a person.
+            models.CheckConstraint(
+                name="idempotency_event_unfinished_has_payload",
+                condition=~models.Q(state__in=["ignored", "dead"])
+                | models.Q(payload__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="idempotency_event_due_has_payload",
+                condition=models.Q(next_attempt_at__isnull=True)
+                | models.Q(payload__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["expires_at"], name="idempotency_event_expires"),
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=models.Q(next_attempt_at__isnull=False),
+                name="idempotency_event_due",
+            ),
+            models.Index(
+                fields=["endpoint", "object_key"],
+                condition=models.Q(next_attempt_at__isnull=False),
+                name="idempotency_event_order",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.event_type} ({self.state})"

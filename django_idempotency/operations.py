@@ -45,16 +45,37 @@ class Operation:
 
 
 def record_id_of(scope: Scope, key: str) -> uuid.UUID:
-    """Return the primary key of a record, from scope and key alone.
+    """Return the primary key of a record, from scope and key alone."""
+    return _digest_id(scope.principal, scope.method, scope.path, key)
 
-    Each part is preceded by its length, so that no two (scope, key) run together to the
-    same bytes.
-    """
+
+def _digest_id(*parts: str) -> uuid.UUID:
+    """Digest parts, each preceded by its length, so that no two run together."""
     digest = hashlib.sha256()
-    for part in (scope.principal, scope.method, scope.path, key):
+    for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "big") + raw)
     return uuid8(digest.digest())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventIdentity:
+    """What makes two deliveries the same event.
+
+    The endpoint is part of it because some providers send one id to several
+    subscriptions, the account because ids are unique per account and mode.
+    """
+
+    endpoint: str
+    source: str
+    account: str
+    event_id: str
+    """The provider's, or what the endpoint's own identity function returned."""
+
+    @cached_property
+    def row_id(self) -> uuid.UUID:
+        """The primary key of its row."""
+        return _digest_id(self.endpoint, self.source, self.account, self.event_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

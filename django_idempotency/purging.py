@@ -9,42 +9,52 @@ from datetime import timedelta
 from django.db import Error, connections, transaction
 
 from .dialects import Trouble, dialect_of
+from .statements import (
+    EventStatements,
+    RecordStatements,
+    event_statements,
+    record_statements,
+)
 
 __all__ = ["Purge"]
 
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """The records that had expired for `cutoff` or longer when the purge began.
+    """The rows that had expired for `cutoff` or longer when the purge began.
 
     What is claimed or renewed meanwhile expires later and is left alone, as are held
-    records, live leases and rows that somebody has locked.
+    records, live leases, events that wait in the inbox or were given up, and rows that
+    somebody has locked.
     """
 
     using: str
+    statements: RecordStatements | EventStatements
+    """Those of the table to purge."""
     cutoff: str
     """An instant in the database's own spelling."""
 
     @classmethod
-    def of_expired(cls, *, using: str, for_at_least: timedelta) -> Purge:
-        """Take the cutoff from the database's clock."""
-        connection = connections[using]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                dialect_of(connection).cutoff, [-for_at_least.total_seconds()]
-            )
-            return cls(using, cursor.fetchone()[0])
+    def of_records(cls, *, using: str, for_at_least: timedelta) -> Purge:
+        """The records, by the database's clock."""
+        dialect = dialect_of(connections[using])
+        return cls(using, record_statements(dialect), _cutoff(using, for_at_least))
+
+    @classmethod
+    def of_events(cls, *, using: str, for_at_least: timedelta) -> Purge:
+        """The webhook events, by the database's clock."""
+        dialect = dialect_of(connections[using])
+        return cls(using, event_statements(dialect), _cutoff(using, for_at_least))
 
     def count(self) -> int:
-        """Return how many records there are to delete."""
-        connection = connections[self.using]
-        with connection.cursor() as cursor:
-            cursor.execute(dialect_of(connection).count_expired, [self.cutoff])
+        """Return how many rows there are to delete."""
+        with connections[self.using].cursor() as cursor:
+            cursor.execute(self.statements.count_expired, [self.cutoff])
             count: int = cursor.fetchone()[0]
             return count
 
     def batches(self, size: int) -> Iterator[int]:
-        """Delete `size` records at a time, oldest first; yield each batch's number.
+        """Delete `size` rows at a time, oldest first; yield each batch's number.
 
         Every batch is committed before it is yielded, so that stopping at any point
         keeps what was done. Two purges at once share the work: each skips the rows that
@@ -66,7 +76,7 @@ class Purge:
                     # Under SERIALIZABLE what it reads would make live requests fail.
                     if is_ours and dialect.read_committed:
                         cursor.execute(dialect.read_committed)
-                    cursor.execute(dialect.purge, [self.cutoff, size])
+                    cursor.execute(self.statements.purge, [self.cutoff, size])
                     deleted: int = cursor.rowcount
                 return deleted
             except Error as error:
@@ -75,3 +85,12 @@ class Purge:
                     raise
                 if dialect.trouble(error) is not Trouble.CONFLICT:
                     raise
+
+
+def _cutoff(using: str, for_at_least: timedelta) -> str:
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        seconds = -for_at_least.total_seconds()
+        cursor.execute(dialect_of(connection).instant_as_text(), [seconds])
+        instant: str = cursor.fetchone()[0]
+        return instant

@@ -21,12 +21,16 @@ from .dialects import Trouble, dialect_of, milliseconds
 from .exceptions import ClaimConflict, ClaimOutrun, ClaimTimedOut, StoreUnavailable
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
+from .statements import RecordStatements, record_statements
 
 __all__ = [
     "Claim",
+    "binary",
+    "brief_transaction",
     "claim",
     "claim_errors",
     "count_replay",
+    "db_id",
     "is_aborted",
     "keep",
     "lock",
@@ -93,7 +97,7 @@ def claim(operation: Operation, *, using: str, wait: timedelta) -> Claim:
     if dialect.claim_waits:
         parameters.append(milliseconds(wait))
     with connection.cursor() as cursor:
-        cursor.execute(dialect.claim, parameters)
+        cursor.execute(_statements(using).claim, parameters)
         if cursor.rowcount != 1:
             raise ClaimConflict
         location = cursor.fetchone()[0] if dialect.rows_are_located else None
@@ -115,11 +119,11 @@ def renew(operation: Operation, *, using: str) -> Claim:
     dialect = dialect_of(connection)
     with connection.cursor() as cursor:
         cursor.execute(
-            dialect.renew,
+            _statements(using).renew,
             [
                 operation.fingerprint.sign(),
                 operation.retention.total_seconds(),
-                _id(operation.record_id, using),
+                db_id(operation.record_id, using),
             ],
         )
         if cursor.rowcount != 1:
@@ -132,7 +136,7 @@ def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
     """Return the committed row (or this transaction's own), if there is one."""
     connection = connections[using]
     with connection.cursor() as cursor:
-        cursor.execute(dialect_of(connection).read, [_id(record_id, using)])
+        cursor.execute(_statements(using).read, [db_id(record_id, using)])
         row = cursor.fetchone()
     if row is None:
         return None
@@ -154,12 +158,13 @@ def keep(claim: Claim, answer: StoredAnswer, *, using: str) -> None:
     parameters: list[Any] = [
         answer.status,
         json.dumps(answer.headers),
-        _binary(answer.body, connection),
+        binary(answer.body, connection),
     ]
     if dialect.rows_are_located:
         parameters.append(claim.location)
     with connection.cursor() as cursor:
-        cursor.execute(dialect.keep, [*parameters, _id(claim.record_id, using)])
+        parameters.append(db_id(claim.record_id, using))
+        cursor.execute(_statements(using).keep, parameters)
         if cursor.rowcount != 1:
             raise RuntimeError(
                 "The claimed record is gone: something in the view deleted or changed "
@@ -183,11 +188,9 @@ def note_failure(operation: Operation, error_name: str, *, using: str) -> None:
     In a small transaction of its own that doesn't wait: a copy may be running by now,
     and its row is none of our business.
     """
-    connection = connections[using]
-    dialect = dialect_of(connection)
-    with _brief_transaction(using), connection.cursor() as cursor:
+    with brief_transaction(using), connections[using].cursor() as cursor:
         cursor.execute(
-            dialect.note_failure,
+            _statements(using).note_failure,
             [
                 *_identity(operation, using),
                 error_name[:255],
@@ -204,7 +207,7 @@ def count_replay(record_id: uuid.UUID, *, using: str) -> None:
         transaction.atomic(using=using),
         connection.cursor() as cursor,
     ):
-        cursor.execute(dialect_of(connection).count_replay, [_id(record_id, using)])
+        cursor.execute(_statements(using).count_replay, [db_id(record_id, using)])
 
 
 @contextmanager
@@ -222,7 +225,7 @@ def storable(text: str) -> str:
 
 
 @contextmanager
-def _brief_transaction(using: str) -> Iterator[None]:
+def brief_transaction(using: str) -> Iterator[None]:
     """A transaction that gives up rather than wait for a lock."""
     connection = connections[using]
     dialect = dialect_of(connection)
@@ -234,10 +237,14 @@ def _brief_transaction(using: str) -> Iterator[None]:
         yield
 
 
+def _statements(using: str) -> RecordStatements:
+    return record_statements(dialect_of(connections[using]))
+
+
 def _identity(operation: Operation, using: str) -> list[Any]:
     scope = operation.scope
     return [
-        _id(operation.record_id, using),
+        db_id(operation.record_id, using),
         storable(str(scope)),
         operation.key,
         scope.method,
@@ -246,12 +253,12 @@ def _identity(operation: Operation, using: str) -> list[Any]:
     ]
 
 
-def _id(record_id: uuid.UUID, using: str) -> Any:
+def db_id(record_id: uuid.UUID, using: str) -> Any:
     native = connections[using].features.has_native_uuid_field
     return record_id if native else record_id.hex
 
 
-def _binary(body: bytes | None, connection: Any) -> Any:
+def binary(body: bytes | None, connection: Any) -> Any:
     return None if body is None else connection.Database.Binary(body)
 
 

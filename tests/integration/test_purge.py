@@ -66,6 +66,10 @@ def purge(*arguments: str) -> str:
     return out.getvalue()
 
 
+def closing_line(records: int) -> str:
+    return f"Purged {records} idempotency records, 0 processed events.\n"
+
+
 def names(records: QuerySet[IdempotencyRecord] | None = None) -> list[str]:
     return sorted((records or IdempotencyRecord.objects).values_list("key", flat=True))
 
@@ -121,13 +125,16 @@ def test_locked_records_stay_and_are_not_waited_for() -> None:
         out = purge()
         other.rollback()
 
-    assert (out, names()) == ("Purged 1 idempotency records.\n", ["locked"])
+    assert (out, names()) == (
+        closing_line(1),
+        ["locked"],
+    )
 
 
 def test_record_that_is_renewed_between_batches_stays() -> None:  # FR-073
     for name in ("a", "b", "c"):
         make(name)
-    batches = Purge.of_expired(using="default", for_at_least=timedelta(0)).batches(1)
+    batches = Purge.of_records(using="default", for_at_least=timedelta(0)).batches(1)
     next(batches)
     renewed = names()[0]
     IdempotencyRecord.objects.filter(key=renewed).update(expires_at=Now() + HOUR)
@@ -139,7 +146,7 @@ def test_record_that_is_renewed_between_batches_stays() -> None:  # FR-073
 def test_record_that_is_made_between_batches_stays() -> None:  # FR-073
     for name in ("a", "b"):
         make(name)
-    batches = Purge.of_expired(using="default", for_at_least=timedelta(0)).batches(1)
+    batches = Purge.of_records(using="default", for_at_least=timedelta(0)).batches(1)
     next(batches)
     # Expired when the next batch looks, but not when the purge began.
     make("new", expired_for=timedelta(0))
@@ -207,7 +214,9 @@ def test_dry_run_counts() -> None:
     make()
     make(expired_for=-HOUR)
 
-    assert purge("--dry-run") == "Would purge 1 idempotency records.\n"
+    assert (
+        purge("--dry-run") == "Would purge 1 idempotency records, 0 processed events.\n"
+    )
 
 
 def test_dry_run_deletes_nothing() -> None:
@@ -222,7 +231,7 @@ def test_every_batch_size_deletes_everything(size: str) -> None:
     for _ in range(5):
         make()
 
-    assert purge("--batch-size", size) == "Purged 5 idempotency records.\n"
+    assert purge("--batch-size", size) == closing_line(5)
     assert not IdempotencyRecord.objects.exists()
 
 
@@ -230,7 +239,7 @@ def test_batches_are_as_large_as_told() -> None:
     for _ in range(5):
         make()
 
-    batches = Purge.of_expired(using="default", for_at_least=timedelta(0)).batches(2)
+    batches = Purge.of_records(using="default", for_at_least=timedelta(0)).batches(2)
     assert list(batches) == [2, 2, 1]
 
 
@@ -240,10 +249,7 @@ def test_max_seconds_ends_the_purge_early() -> None:
     out = purge("--batch-size", "1", "--max-seconds", "1")
 
     assert 0 < IdempotencyRecord.objects.count() < 20_000
-    assert (
-        out
-        == f"Purged {20_000 - IdempotencyRecord.objects.count()} idempotency records.\n"
-    )
+    assert out == closing_line(20_000 - IdempotencyRecord.objects.count())
 
 
 @pytest.mark.parametrize("disabled", [True, False])
@@ -255,11 +261,11 @@ def test_purge_needs_no_server_side_cursor(
     )
     make()
 
-    assert purge() == "Purged 1 idempotency records.\n"
+    assert purge() == closing_line(1)
 
 
 def test_purge_of_nothing_says_so() -> None:
-    assert purge() == "Purged 0 idempotency records.\n"
+    assert purge() == closing_line(0)
 
 
 # What it costs
@@ -308,7 +314,7 @@ def test_interruption_keeps_what_was_deleted() -> None:  # FR-071
         said = running.communicate(timeout=30)[1]
 
     purged = 50_000 - IdempotencyRecord.objects.count()
-    assert said.endswith(f"Interrupted. Purged {purged} idempotency records.\n")
+    assert said.endswith(f"Interrupted. {closing_line(purged)}")
     assert running.returncode == 130
 
 
@@ -329,7 +335,7 @@ def test_cron_is_told_one_line() -> None:
     with process() as running:
         said = running.communicate(timeout=30)
 
-    assert said == ("Purged 1 idempotency records.\n", "")
+    assert said == (closing_line(1), "")
 
 
 @pytest.mark.postgresql

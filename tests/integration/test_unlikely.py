@@ -165,7 +165,7 @@ def test_answer_of_a_failure_that_cannot_be_kept_is_given_all_the_same(
 @database
 @pytest.mark.postgresql
 def test_purge_that_is_refused_says_so() -> None:
-    purge = Purge.of_expired(using="default", for_at_least=timedelta(0))
+    purge = Purge.of_records(using="default", for_at_least=timedelta(0))
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
     try:
@@ -179,7 +179,7 @@ def test_purge_that_is_refused_says_so() -> None:
 @database
 @pytest.mark.postgresql
 def test_purge_inside_a_transaction_does_not_try_again() -> None:
-    purge = Purge.of_expired(using="default", for_at_least=timedelta(0))
+    purge = Purge.of_records(using="default", for_at_least=timedelta(0))
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")

@@ -163,4 +163,6 @@ def test_post_without_a_key_is_refused(address: str) -> None:
 def test_purge_ends_with_its_count(shop: Shop) -> None:
     output = shop.manage("purge_idempotency_keys")
 
-    assert output.splitlines()[-1] == "Purged 0 idempotency records."
+    assert (
+        output.splitlines()[-1] == "Purged 0 idempotency records, 0 processed events."
+    )

@@ -14,6 +14,7 @@ DEFAULTS: dict[str, object] = {
     "IDEMPOTENCY_REQUIRED": True,
     "IDEMPOTENCY_WAIT": timedelta(seconds=5),
     "IDEMPOTENCY_RETENTION": timedelta(hours=48),
+    "IDEMPOTENCY_EVENT_RETENTION": timedelta(days=35),
     "IDEMPOTENCY_MAX_BODY": 1024 * 1024,
     "IDEMPOTENCY_ANONYMOUS": "allow",
     "IDEMPOTENCY_PRINCIPAL": None,

@@ -19,6 +19,7 @@ QUERIES = {"cursor", "objects", "select_for_update"}
 MAY_QUERY = {
     "checks",  # asks the server for its settings
     "dialects",
+    "event_store",
     "migrations",
     "models",
     "purging",

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from django_idempotency.event_store import event_alias
 from django_idempotency.management.durations import duration
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.management.progress import Progress
@@ -17,9 +18,9 @@ from django_idempotency.store import record_alias
 
 class Command(BaseCommand):
     help = (
-        "Delete idempotency records that have expired. Run it from cron: expired "
-        "records are harmless, they only take room. Safe to interrupt, and to run twice "
-        "at once."
+        "Delete idempotency records and webhook events that have expired. Run it from "
+        "cron: expired rows are harmless, they only take room. Safe to interrupt, and "
+        "to run twice at once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,8 +29,8 @@ class Command(BaseCommand):
             type=duration,
             default=timedelta(0),
             metavar="DURATION",
-            help="Only records that expired at least so long ago, such as 7d or 36h: "
-            "this keeps records longer, never shorter, than their retention "
+            help="Only what expired at least so long ago, such as 7d or 36h: "
+            "this keeps rows longer, never shorter, than their retention "
             "(default: 0s).",
         )
         parser.add_argument(
@@ -37,7 +38,7 @@ class Command(BaseCommand):
             type=_positive,
             default=1000,
             metavar="N",
-            help="Records to delete in one transaction (default: %(default)s).",
+            help="Rows to delete in one transaction (default: %(default)s).",
         )
         parser.add_argument(
             "--max-seconds",
@@ -55,30 +56,44 @@ class Command(BaseCommand):
         parser.add_argument(
             "--database",
             choices=tuple(connections),
-            help="Alias of the database to purge (default: the one that records are "
-            "written to).",
+            help="Alias of the database to purge (default: the ones that records and "
+            "events are written to).",
         )
 
     def handle(self, **options: Any) -> None:
-        purge = Purge.of_expired(
-            using=options["database"] or record_alias(),
-            for_at_least=options["older_than"],
-        )
+        wanted = {"for_at_least": options["older_than"]}
+        purges = {
+            "idempotency records": Purge.of_records(
+                using=options["database"] or record_alias(), **wanted
+            ),
+            "processed events": Purge.of_events(
+                using=options["database"] or event_alias(), **wanted
+            ),
+        }
         if options["dry_run"]:
-            self.stdout.write(f"Would purge {purge.count()} idempotency records.")
+            counts = {name: purge.count() for name, purge in purges.items()}
+            self.stdout.write(f"Would purge {_listed(counts)}.")
             return
         stop_at = None
         if options["max_seconds"] is not None:
             stop_at = time.monotonic() + options["max_seconds"]
-        self._purge(purge, options["batch_size"], stop_at)
+        self._purge(purges, options["batch_size"], stop_at)
 
-    def _purge(self, purge: Purge, batch_size: int, stop_at: float | None) -> None:
-        progress = Progress(self.stderr, total=purge.count(), verb="Purging")
-        purged = 0
+    def _purge(
+        self, purges: dict[str, Purge], batch_size: int, stop_at: float | None
+    ) -> None:
+        total = sum(purge.count() for purge in purges.values())
+        progress = Progress(self.stderr, total=total, verb="Purging")
+        purged = dict.fromkeys(purges, 0)
+        batches = (
+            (name, deleted)
+            for name, purge in purges.items()
+            for deleted in purge.batches(batch_size)
+        )
         with Interruption() as interruption:
-            for deleted in purge.batches(batch_size):
-                purged += deleted
-                progress.show(purged)
+            for name, deleted in batches:
+                purged[name] += deleted
+                progress.show(sum(purged.values()))
                 if interruption.is_wanted:
                     break
                 if stop_at is not None and time.monotonic() >= stop_at:
@@ -86,9 +101,13 @@ class Command(BaseCommand):
         progress.close()
         if interruption.is_wanted:
             raise CommandError(
-                f"Interrupted. Purged {purged} idempotency records.", returncode=130
+                f"Interrupted. Purged {_listed(purged)}.", returncode=130
             )
-        self.stdout.write(f"Purged {purged} idempotency records.")
+        self.stdout.write(f"Purged {_listed(purged)}.")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _positive(text: str) -> int:

@@ -1,0 +1,164 @@
+"""How the right to run is got: insert first, wait, look, take over.
+
+Records and webhook events differ in what stands in their rows; the way to one is the
+same, and written once.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from django.db import connections, transaction
+
+from . import store
+from .decisions import InFlight, Renew
+from .exceptions import (
+    ClaimConflict,
+    ClaimFailed,
+    ClaimOutrun,
+    ClaimTimedOut,
+    StoreUnavailable,
+)
+from .store import Claim
+
+__all__ = ["Claiming"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+SHORTEST_LATENESS = timedelta(seconds=1)
+"""A claim that took less was slowed down by the database, not by a failing leader."""
+
+
+class _Wait:
+    """How long one caller may still wait, through any number of leaders."""
+
+    def __init__(self, limit: timedelta) -> None:
+        self._limit = limit
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Begin to count, once; waiting for a free connection is nobody's fault."""
+        if self._started is None:
+            self._started = time.monotonic()
+
+    @property
+    def left(self) -> timedelta:
+        return max(timedelta(0), self._limit - self._elapsed)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether even a claim in hand has to be given back.
+
+        The database's own limit starts anew with each leader, so a copy behind several
+        that fail one after the other can get the claim long after its wait.
+        """
+        return self._elapsed > max(self._limit, SHORTEST_LATENESS)
+
+    @property
+    def _elapsed(self) -> timedelta:
+        if self._started is None:
+            return timedelta(0)
+        return timedelta(seconds=time.monotonic() - self._started)
+
+
+class Claiming(ABC, Generic[T, V]):
+    """One caller's way to a row, through conflicts and failing leaders.
+
+    `T` is what running comes to, `V` what a row in the way can say.
+    """
+
+    def __init__(self, *, using: str, wait: timedelta) -> None:
+        self.using = using
+        self.wait = _Wait(wait)
+        self.has_started = False
+        self.joins_transaction = connections[using].in_atomic_block
+        # The connection may have died while nobody used it.
+        self.may_reconnect = not self.joins_transaction
+
+    @abstractmethod
+    def claim(self, wait: timedelta) -> Claim:
+        """Insert the row, waiting for an uncommitted one; `ClaimConflict` if there is
+        one."""
+
+    @abstractmethod
+    def lock(self, wait: timedelta) -> None:
+        """Lock the row that exists, waiting for who has it."""
+
+    @abstractmethod
+    def renew(self) -> Claim:
+        """Make the locked row ours."""
+
+    @abstractmethod
+    def look(self) -> V | Renew | None:
+        """Read the committed row and decide; ``None`` if it is gone."""
+
+    @abstractmethod
+    def run(self, claim: Claim) -> T:
+        """Do the work, in the transaction that holds the claim."""
+
+    def result(self) -> T | V | InFlight:
+        """Run, or return what the row in the way says.
+
+        Raises:
+            StoreUnavailable: the claim could not be tried; nothing has run.
+            Exception: whatever `run` or the commit raised.
+        """
+        decision: V | InFlight | Renew | None = None
+        while True:
+            try:
+                return self._run_claimed(row_exists=isinstance(decision, Renew))
+            except ClaimFailed as failure:
+                if self.has_started:  # then it is the work's own affair
+                    raise
+                decision = self._decision_after(failure)
+            if decision is not None and not isinstance(decision, Renew):
+                return decision
+            if self.wait.is_late:
+                return InFlight()
+
+    def _decision_after(self, failure: ClaimFailed) -> V | InFlight | Renew | None:
+        """Return what the row in the way says; ``None``: try to claim again."""
+        match failure:
+            case ClaimTimedOut():
+                return InFlight()
+            case ClaimOutrun():
+                # In a transaction that isn't ours the winner is outside the snapshot.
+                return InFlight() if self.joins_transaction else None
+            case StoreUnavailable():
+                if not (self.may_reconnect and failure.is_disconnect):
+                    raise failure
+                self.may_reconnect = False
+                connections[self.using].close()
+                return None
+            case _:  # a committed row
+                try:
+                    with store.claim_errors(self.using):
+                        return self.look()
+                except ClaimFailed as another:
+                    return self._decision_after(another)
+
+    def _run_claimed(self, *, row_exists: bool) -> T:
+        with store.claim_errors(self.using):
+            connections[self.using].ensure_connection()
+        self.wait.start()
+        wait = self.wait.left
+        with ExitStack() as stack:
+            with store.claim_errors(self.using), store.opened(self.using, wait):
+                stack.enter_context(transaction.atomic(using=self.using))
+                claim = self._renewed(wait) if row_exists else self.claim(wait)
+            if self.wait.is_late:
+                raise ClaimTimedOut
+            self.has_started = True
+            return self.run(claim)
+
+    def _renewed(self, wait: timedelta) -> Claim:
+        """Lock the row, look again, and make it ours if it is still free."""
+        self.lock(wait)
+        if not isinstance(self.look(), Renew):
+            raise ClaimConflict
+        return self.renew()
