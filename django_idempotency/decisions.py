@@ -21,6 +21,7 @@ __all__ = [
     "RowView",
     "State",
     "Unreadable",
+    "Verdict",
     "decide",
 ]
 
@@ -84,7 +85,10 @@ class Unreadable:
     """It was done, but the stored answer can't be read."""
 
 
-Decision = Replay | Renew | InFlight | Mismatch | Held | Unreadable
+Verdict = Replay | InFlight | Mismatch | Held | Unreadable
+"""What is answered instead of running."""
+
+Decision = Verdict | Renew
 
 
 def decide(operation: Operation, row: RowView, scope: str) -> Decision:

@@ -1,0 +1,50 @@
+"""One delivery and what was found out about it, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Delivery", "Rejected", "Verified", "Verifier"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What a provider sent, before anybody believes it."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    """Case-insensitive; a header sent twice is joined by a comma."""
+    url: str
+    """The public address, as the provider has it."""
+    received_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The signature is right."""
+
+    secret_index: int
+    """Which of the secrets made it: 0 is the first that was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The signature is not right; the reason is for the log, not for the sender."""
+
+    reason: str
+
+
+class Verifier(Protocol):
+    """A signature scheme. Total: whatever happens inside means "not verified"."""
+
+    def verify(
+        self, delivery: Delivery, secrets: tuple[str, ...]
+    ) -> Verified | Rejected:
+        """Say whether one of the secrets, of which the first is the newest, signed it.
+
+        It raises nothing, asks no network, and compares in constant time.
+        """
+        ...

@@ -1,0 +1,278 @@
+"""A provider as data: where in a delivery what stands, and how the provider retries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.dateparse import parse_datetime
+
+from .deliveries import Delivery, Verifier
+
+__all__ = ["Found", "Profile", "Reply", "UnusableDelivery"]
+
+LONGEST = 255
+"""What is longer is folded: never cut, or two could become one."""
+LONGEST_NAME = 64
+YEARS = range(1970, 9999)
+
+
+class UnusableDelivery(Exception):
+    """Rightly signed, but no event can be told from it; sending it again won't help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a provider wants to read."""
+
+    status: int = 200
+    body: str = ""
+    content_type: str = "text/plain"
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One event as a delivery names it."""
+
+    id: str
+    type: str
+    account: str
+    object_key: str
+    occurred_at: datetime | None
+    data: Any
+    headers: dict[str, str]
+
+
+Place = str | tuple[str, ...]
+"""A dotted path in the body, or ``header:Name``; of several, the values are joined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How one provider signs, names and repeats its events.
+
+    Times and limits are from the provider's own pages; see the reference of profiles.
+    To change one of a profile that is there, use `dataclasses.replace`.
+
+    Raises:
+        ImproperlyConfigured: where it is written, if events could get lost by it.
+    """
+
+    name: str
+    verifier: Verifier
+    id: Place
+    """What makes an event the same again. Every part must be there, and be a string."""
+    type: Place = ()
+    account: Place = ()
+    object_key: Place = ()
+    """What the event is about: events of one object can be kept in order."""
+    occurred_at: Place = ()
+    """Seconds since the epoch, or a date and time of ISO 8601."""
+    items: str = ""
+    """Where a body is a batch: the path of its list."""
+    item: str = ""
+    """Where each element of the list wraps the item: the path within."""
+    is_form: bool = False
+    """The body is a form, not JSON."""
+    id_is_signed: bool = True
+    retries: bool = True
+    """``False``: a delivery that fails is lost, unless the inbox has it."""
+    acknowledge_within: timedelta = timedelta(seconds=10)
+    """How long the provider waits for an answer."""
+    retry_horizon: timedelta = timedelta(days=3)
+    """How long after the first delivery the last one may come."""
+    max_body: int = 1024 * 1024
+    """In bytes; more is refused before anything is computed."""
+    success: Reply = Reply()
+    rejected_status: int = 401
+    busy_status: int = 503
+    """For a copy of an event that is not finished; never 2xx."""
+    challenge: Callable[[Any], Reply | None] | None = None
+    """Answers a signed delivery that is no event but the provider's own test."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.name) <= LONGEST_NAME:
+            raise ImproperlyConfigured("A profile's name has 1 to 64 characters.")
+        if not self.id or not all(self.id):
+            raise ImproperlyConfigured(
+                f"The profile {self.name!r} says not where the event's id is: all of "
+                "its events would be one."
+            )
+        if self.acknowledge_within <= timedelta(0) or self.retry_horizon < timedelta(0):
+            raise ImproperlyConfigured(
+                f"acknowledge_within and retry_horizon of the profile {self.name!r} "
+                "are the provider's limits, so not negative, and the first not zero."
+            )
+        if _is_success(self.rejected_status) or _is_success(self.busy_status):
+            raise ImproperlyConfigured(
+                f"The profile {self.name!r} acknowledges with 2xx what was not done: "
+                "the provider would not send it again."
+            )
+        if not _is_success(self.success.status):
+            raise ImproperlyConfigured(
+                f"The profile {self.name!r} would never acknowledge an event: its "
+                f"success is {self.success.status}, not 2xx."
+            )
+
+    def parse(self, delivery: Delivery) -> Any:
+        """Return the body's content; id and handler see this one result.
+
+        Raises:
+            UnusableDelivery: the body is not what the provider sends.
+        """
+        try:
+            if self.is_form:
+                text = delivery.body.decode()
+                return dict(parse_qsl(text, keep_blank_values=True))
+            content = json.loads(delivery.body.decode())
+        except (ValueError, RecursionError) as error:
+            raise UnusableDelivery("the body can't be read") from error
+        if not isinstance(content, dict):
+            raise UnusableDelivery("the body is no object")
+        return content
+
+    def events(self, delivery: Delivery, content: Any) -> list[Found]:
+        """Return the events of a verified delivery.
+
+        Raises:
+            UnusableDelivery: an event has no usable id.
+        """
+        if not self.items:
+            return [self._found(delivery, content)]
+        items = _at(content, self.items)
+        if not isinstance(items, list) or not items:
+            raise UnusableDelivery("the batch is empty")
+        unwrapped = [_at(item, self.item) if self.item else item for item in items]
+        return [self._found(delivery, item) for item in unwrapped]
+
+    def _found(self, delivery: Delivery, item: Any) -> Found:
+        def label(place: Place) -> str:
+            return _label(_values(delivery, item, place))
+
+        return Found(
+            id=_joined(_id_parts(delivery, item, self.id)),
+            type=label(self.type),
+            account=_joined(_values(delivery, item, self.account)),
+            object_key=label(self.object_key),
+            occurred_at=_instant(_first(_values(delivery, item, self.occurred_at))),
+            data=item,
+            headers=self._headers(delivery),
+        )
+
+    def _headers(self, delivery: Delivery) -> dict[str, str]:
+        """Keep what the profile reads, and nothing that proves or authorises."""
+        places = (self.id, self.type, self.account, self.object_key, self.occurred_at)
+        names = {
+            part.removeprefix("header:")
+            for place in places
+            for part in ((place,) if isinstance(place, str) else place)
+            if part.startswith("header:")
+        }
+        values = {name: delivery.headers.get(name) for name in sorted(names)}
+        return {
+            name: value
+            for name, value in values.items()
+            if value and _is_storable(value)
+        }
+
+
+def body_digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _at(item: Any, path: str) -> Any:
+    for name in path.split("."):
+        item = item.get(name) if isinstance(item, dict) else None
+    return item
+
+
+def _values(delivery: Delivery, item: Any, place: Place) -> list[Any]:
+    """Return what is at each part of a place; ``None`` where nothing is."""
+    parts = (place,) if isinstance(place, str) else place
+    return [
+        delivery.headers.get(part.removeprefix("header:"))
+        if part.startswith("header:")
+        else _at(item, part)
+        for part in parts
+    ]
+
+
+def _first(values: list[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _id_parts(delivery: Delivery, item: Any, place: Place) -> list[str]:
+    values = _values(delivery, item, place)
+    if not all(isinstance(value, str) and value for value in values):
+        raise UnusableDelivery("the event has no id")
+    if len(values) == 1:
+        return values
+    # "a:b" and "c" must not look like "a" and "b:c".
+    return [value.replace("%", "%25").replace(":", "%3A") for value in values]
+
+
+def _joined(values: list[Any]) -> str:
+    return _usable(":".join(_as_text(value) for value in values if value is not None))
+
+
+def _label(values: list[Any]) -> str:
+    """Return what no identity hangs on, so that nothing gets lost for want of it."""
+    try:
+        return _joined(values)
+    except UnusableDelivery:
+        return ""
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise UnusableDelivery("an object is where a name should be")
+
+
+def _usable(text: str) -> str:
+    if not _is_storable(text):
+        raise UnusableDelivery("a name can't be stored")
+    if len(text) <= LONGEST:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_storable(text: str) -> bool:
+    """No database takes half a surrogate pair, and not every one a NUL."""
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
+
+
+def _instant(value: Any) -> datetime | None:
+    """Read a time of the provider; one that can't be read is none."""
+    try:
+        instant = _read_instant(value)
+        # No database has to tell what it makes of the year 1.
+        return instant if instant is not None and instant.year in YEARS else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _read_instant(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        instant = parse_datetime(value)
+        if instant is None:
+            return datetime.fromtimestamp(int(value), UTC)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(
+            UTC
+        )
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC)
+    return None
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300

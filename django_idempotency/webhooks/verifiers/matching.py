@@ -1,0 +1,110 @@
+"""What the signature schemes have in common."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hmac
+import re
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from django_idempotency.webhooks.deliveries import Rejected, Verified
+
+__all__ = ["UnusableSecret", "match", "total"]
+
+_TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}")
+
+Method = Callable[..., Verified | Rejected]
+
+
+class UnusableSecret(Exception):
+    """Nothing can be verified with it; says why, and never quotes it."""
+
+
+def total(verify: Method) -> Method:
+    """Turn every exception into a rejection: a stranger can't cause an error of ours."""
+
+    @functools.wraps(verify)
+    def wrapper(*args: Any, **kwargs: Any) -> Verified | Rejected:
+        try:
+            return verify(*args, **kwargs)
+        except Exception as error:
+            return Rejected(f"malformed ({type(error).__name__})")
+
+    return wrapper
+
+
+def match(
+    secrets: tuple[str, ...], is_signed_by: Callable[[str], bool]
+) -> Verified | Rejected:
+    """Try the secrets in turn; one that can't be used doesn't hide the others."""
+    problems = ["signature"]
+    for index, secret in enumerate(secrets):
+        try:
+            if is_signed_by(secret):
+                return Verified(index)
+        except UnusableSecret as problem:
+            problems.append(f"secret {index} {problem}")
+    return Rejected("; ".join(problems))
+
+
+def is_among(expected: bytes, given: Iterable[str]) -> bool:
+    """Compare with every signature that was sent, each in constant time."""
+    return any(hmac.compare_digest(expected, text.encode()) for text in given)
+
+
+def is_recent(
+    timestamp: str | None, received_at: float, tolerance: timedelta | None
+) -> bool:
+    """Whether it is plain seconds, and near enough in the past or the future."""
+    if timestamp is None or not _TIMESTAMP.fullmatch(timestamp):
+        return False
+    if tolerance is None:
+        return True
+    return abs(received_at - int(timestamp)) <= tolerance.total_seconds()
+
+
+def require_positive(tolerance: timedelta | None) -> None:
+    """Refuse a window that lets nothing through, which libraries read as no window."""
+    if tolerance is not None and tolerance <= timedelta(0):
+        raise ImproperlyConfigured(
+            f"tolerance={tolerance!r} would refuse everything, or nothing; "
+            "write tolerance=timedelta(minutes=5)."
+        )
+
+
+def text_key(secret: str) -> bytes:
+    """Return the key that is the secret itself."""
+    return _not_blank(secret.encode() if secret.strip() else b"")
+
+
+def hex_key(secret: str) -> bytes:
+    try:
+        return _not_blank(bytes.fromhex(secret))
+    except ValueError:
+        raise UnusableSecret("is not hexadecimal") from None
+
+
+def base64_key(secret: str, prefix: str) -> bytes:
+    """Decode strictly: a lenient decoder skips what it doesn't know, down to nothing."""
+    text = secret.removeprefix(prefix)
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise UnusableSecret(f"is not {prefix} and base64") from None
+    return _not_blank(key)
+
+
+def _not_blank(key: bytes) -> bytes:
+    """Refuse the key that everybody knows."""
+    if not key:
+        raise UnusableSecret("is blank")
+    return key
+
+
+def encoded(digest: bytes, encoding: str) -> bytes:
+    return digest.hex().encode() if encoding == "hex" else base64.b64encode(digest)
