@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from argparse import ArgumentParser, ArgumentTypeError
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError, connections
+from django.urls import get_resolver
+
+from django_idempotency.exceptions import StoreUnavailable
+from django_idempotency.management.stopping import Stopping
+from django_idempotency.models import ProcessedEvent
+from django_idempotency.webhooks.inbox import Step, process_next, rerun
+
+SECONDS_BETWEEN_REPORTS = 10
+
+
+class Command(BaseCommand):
+    help = (
+        "Handle the webhook events that wait in the inbox. Any number of workers may run "
+        "at once. Stops cleanly, after the event at hand, on SIGTERM and SIGINT."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--until-empty",
+            action="store_true",
+            help="Stop when nothing is due, instead of waiting for more "
+            "(default: %(default)s).",
+        )
+        parser.add_argument(
+            "--poll-seconds",
+            type=_seconds,
+            default=1.0,
+            metavar="N",
+            help="How long to wait when nothing is due, or the database is away "
+            "(default: %(default)s).",
+        )
+        parser.add_argument(
+            "--progress",
+            action="store_true",
+            help="Report what was done, every few seconds (default: %(default)s).",
+        )
+        parser.add_argument(
+            "--rerun",
+            type=uuid.UUID,
+            metavar="ID",
+            help="Run this one event again, by the id of its row, and stop; needs "
+            "--reason (default: %(default)s).",
+        )
+        parser.add_argument(
+            "--reason",
+            default="",
+            help="Why it is run again; recorded on the event (default: none).",
+        )
+
+    def handle(self, **options: Any) -> None:
+        # Importing the views registers their handlers.
+        _ = get_resolver().url_patterns
+        if options["rerun"]:
+            self._rerun(options["rerun"], options["reason"])
+            return
+        counts = self._work(options)
+        self.stdout.write(f"Handled {_listed(counts)}.")
+
+    def _rerun(self, row_id: uuid.UUID, reason: str) -> None:
+        try:
+            step = rerun(row_id, reason=reason, by="process_events")
+        except (ValueError, ProcessedEvent.DoesNotExist) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"{row_id}: {step.name.lower()}")
+
+    def _work(self, options: dict[str, Any]) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        reported = time.monotonic()
+        with Stopping() as stopping:
+            while not stopping.is_wanted:
+                step = self._step(retry=not options["until_empty"])
+                if step is not None and step is not Step.NOTHING_DUE:
+                    counts[step.name.lower()] += 1
+                elif options["until_empty"]:
+                    break
+                else:
+                    # Nothing is held while there is nothing to do.
+                    connections.close_all()
+                    stopping.wait(options["poll_seconds"])
+                now = time.monotonic()
+                if options["progress"] and now - reported >= SECONDS_BETWEEN_REPORTS:
+                    reported = now
+                    self.stdout.write(f"Handled {_listed(counts)} so far.")
+        return counts
+
+    def _step(self, *, retry: bool) -> Step | None:
+        """Take one step; ``None``: the database is away, and may be back soon.
+
+        A worker that died of each restart of the database would have to be watched
+        more closely than its events.
+        """
+        try:
+            return process_next()
+        except (OperationalError, InterfaceError, StoreUnavailable) as error:
+            if not retry:
+                raise
+            self.stderr.write(f"The database can't be asked: {error!r}")
+            return None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < threading.TIMEOUT_MAX:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+    return seconds
+
+
+def _listed(counts: Counter[str]) -> str:
+    named = [f"{count} {name}" for name, count in sorted(counts.items())]
+    return ", ".join(named) or "nothing"

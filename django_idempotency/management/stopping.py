@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Stopping:
+    """Lets SIGTERM and Ctrl-C stop a worker between two steps instead of within one.
+
+    The second signal does what it always does. Outside the main thread, where Python
+    delivers no signals, nothing changes.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        self._previous: dict[signal.Signals, Any] = {}
+        # To wake the sleeper from a signal handler: unlike those of an Event, the locks
+        # of this queue may be taken by a handler that interrupts their owner.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            for number in self.SIGNALS:
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless and until it is time to stop."""
+        if not self.is_wanted:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=seconds)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.is_wanted = True
+        self._wake.put(None)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous.clear()

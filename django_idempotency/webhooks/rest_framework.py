@@ -1,0 +1,66 @@
+"""A receiver among REST framework's views, for projects that route everything so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from django_idempotency.bodies import hold_body
+
+from .endpoints import Endpoint, register
+from .receiver import receive
+from .views import EveryDatabase, WebhookView
+
+__all__ = ["WebhookAPIView"]
+
+
+class WebhookAPIView(WebhookView, APIView):
+    """`WebhookView` as a REST framework view.
+
+    The signature is the access check, so that nothing of the framework's is asked:
+    neither authentication nor permissions, throttles, versions or negotiation.
+    """
+
+    authentication_classes: Sequence[Any] = ()
+    permission_classes: Sequence[Any] = ()
+    throttle_classes: Sequence[Any] = ()
+    schema = None
+    webhook_endpoint: ClassVar[Endpoint | None] = None
+    """Set by `as_view`."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        endpoint = cls.as_endpoint()
+        register(endpoint)
+        view: Any = super(WebhookView, cls).as_view(
+            webhook_endpoint=endpoint, **initkwargs
+        )
+        view.login_required = False
+        view._non_atomic_requests = EveryDatabase()
+        view.webhook_endpoint = endpoint
+        return view
+
+    def dispatch(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        # Before anything of the framework's can read the stream.
+        hold_body(request)
+        response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
+        return response
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse nothing: a provider's ``Accept`` header must not cost an event."""
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self._receive(request)
+
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self._receive(request)
+
+    def _receive(self, request: Request) -> HttpResponse:
+        return receive(self.webhook_endpoint or self.as_endpoint(), request._request)

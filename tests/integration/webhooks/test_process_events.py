@@ -1,0 +1,166 @@
+"""The worker's command, run in this process."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+
+from django_idempotency.management.commands import process_events
+from django_idempotency.management.stopping import Stopping
+from django_idempotency.webhooks import Event
+from tests.deliveries import deliver, stripe
+from tests.integration.webhooks.events import only, states
+from tests.integration.webhooks.receivers import scene
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls("tests.integration.webhooks.receivers"),
+]
+
+Output = pytest.CaptureFixture[str]
+
+
+def test_what_is_due_is_handled(capsys: Output) -> None:
+    scene.failures.append(ValueError())
+    for number in range(3):
+        deliver("/inbox/", stripe(f"evt_{number}"))
+    call_command("process_events", until_empty=True)
+
+    assert capsys.readouterr().out == "Handled 1 failed, 2 processed.\n"
+    assert sorted(states().values()) == ["failed", "processed", "processed"]
+
+
+def test_empty_inbox_is_no_error(capsys: Output) -> None:
+    call_command("process_events", until_empty=True)
+
+    assert capsys.readouterr().out == "Handled nothing.\n"
+
+
+def test_progress_is_told(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_events, "SECONDS_BETWEEN_REPORTS", 0)
+    deliver("/inbox/", stripe())
+    call_command("process_events", until_empty=True, progress=True)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "Handled 1 processed so far.",
+        "Handled 1 processed.",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_it_after_the_event_at_hand(
+    number: signal.Signals, capsys: Output
+) -> None:
+    def stop(event: Event) -> None:
+        signal.raise_signal(number)
+
+    scene.act = stop
+    for event_id in ("evt_1", "evt_2"):
+        deliver("/inbox/", stripe(event_id))
+    before = signal.getsignal(number)
+    call_command("process_events")
+
+    assert capsys.readouterr().out == "Handled 1 processed.\n"
+    assert states() == {"evt_1": "processed", "evt_2": "received"}
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "soon", "inf", "1e300"])
+def test_time_that_cannot_be_meant_is_refused(seconds: str) -> None:
+    with pytest.raises(CommandError, match="poll-seconds"):
+        call_command("process_events", f"--poll-seconds={seconds}")
+
+
+def test_second_interruption_is_raised_at_once() -> None:
+    def stop_twice(event: Event) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    scene.act = stop_twice
+    deliver("/inbox/", stripe())
+    with pytest.raises(KeyboardInterrupt):
+        call_command("process_events")
+    event = only()
+    assert (event.state, event.attempts) == ("received", 1)
+
+
+def test_sleeper_is_woken_by_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops at once, though it would sleep for an hour."""
+    sleep = Stopping.wait
+
+    def wait(self: Stopping, seconds: float) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        sleep(self, seconds)
+
+    monkeypatch.setattr(Stopping, "wait", wait)
+    call_command("process_events", poll_seconds=3600)
+
+
+@pytest.mark.postgresql
+def test_worker_outlives_a_database_that_is_away(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = Stopping.wait
+    port = connection.settings_dict["PORT"]
+
+    def wait(self: Stopping, seconds: float) -> None:
+        """The database is back after the first pause, and the inbox then empty."""
+        if connection.settings_dict["PORT"] == port:
+            signal.raise_signal(signal.SIGTERM)
+        connection.settings_dict["PORT"] = port
+        sleep(self, 0)
+
+    deliver("/inbox/", stripe())
+    monkeypatch.setattr(Stopping, "wait", wait)
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "PORT", "1")
+    call_command("process_events")
+
+    told = capsys.readouterr()
+    assert told.out == "Handled 1 processed.\n"
+    assert "The database can't be asked" in told.err
+
+
+@pytest.mark.postgresql
+def test_one_run_ends_with_an_error_where_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection.close()
+    with monkeypatch.context() as away:
+        away.setitem(connection.settings_dict, "PORT", "1")
+        with pytest.raises(OperationalError):
+            call_command("process_events", until_empty=True)
+
+
+@pytest.mark.postgresql
+def test_connection_lost_in_the_handler_costs_one_attempt(capsys: Output) -> None:
+    def lose_it(event: Event) -> None:
+        if event.attempt == 1:
+            other = connection.copy()
+            try:
+                with connection.cursor() as cursor, other.cursor() as killer:
+                    cursor.execute("SELECT pg_backend_pid()")
+                    killer.execute(
+                        "SELECT pg_terminate_backend(%s, 5000)", cursor.fetchone()
+                    )
+            finally:
+                other.close()
+
+    scene.act = lose_it
+    deliver("/inbox/", stripe())
+    call_command("process_events", until_empty=True)
+    event = only()
+
+    assert capsys.readouterr().out == "Handled 1 failed.\n"
+    assert event.state in {"failed", "received"}
+    assert event.next_attempt_at is not None
+
+
+@pytest.mark.parametrize("option", ["--poll-seconds=x", "--rerun=x"])
+def test_nonsense_is_refused(option: Any) -> None:
+    with pytest.raises(CommandError):
+        call_command("process_events", option)
