@@ -10,7 +10,8 @@ from django.db import NotSupportedError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.dialects import dialect_of
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.event_store import event_alias
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store import record_alias
 
 
@@ -18,12 +19,16 @@ def check_databases(
     app_configs: Collection[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Check what can be seen without a connection."""
-    connection = connections[record_alias()]
     return [
-        *_same_database_as_the_models(connection),
-        *_supported(connection),
-        *_sqlite_takes_its_lock_first(connection),
-        *_prepared_statements_behind_a_pooler(connection),
+        message
+        for alias in dict.fromkeys((record_alias(), event_alias()))
+        for check in (
+            _same_database_as_the_models,
+            _supported,
+            _sqlite_takes_its_lock_first,
+            _prepared_statements_behind_a_pooler,
+        )
+        for message in check(connections[alias])
     ]
 
 
@@ -33,26 +38,37 @@ def check_live_databases(
     **kwargs: Any,
 ) -> list[CheckMessage]:
     """Check what only the database itself can tell, where it may be asked."""
-    alias = record_alias()
-    if not databases or alias not in databases:
-        return []
-    connection = connections[alias]
-    table = IdempotencyRecord._meta.db_table
+    tables = {
+        IdempotencyRecord._meta.db_table: record_alias(),
+        ProcessedEvent._meta.db_table: event_alias(),
+    }
+    return [
+        message
+        for alias in dict.fromkeys(tables.values())
+        if databases and alias in databases
+        for message in _check_live(
+            connections[alias], [name for name, at in tables.items() if at == alias]
+        )
+    ]
+
+
+def _check_live(
+    connection: BaseDatabaseWrapper, tables: list[str]
+) -> Iterator[CheckMessage]:
+    alias = connection.alias
     with connection.cursor() as cursor:
-        is_there = table in connection.introspection.table_names(cursor)
-    if not is_there:
+        existing = connection.introspection.table_names(cursor)
+    if missing := [table for table in tables if table not in existing]:
         # No error: migrate runs this check too, and would refuse to make the table.
-        return [
-            Warning(
-                f"The table {table} is missing in database {alias!r}: no key can be "
-                "claimed.",
-                hint=f"python manage.py migrate django_idempotency --database {alias}",
-                id="django_idempotency.W014",
-            )
-        ]
-    if connection.vendor != "postgresql":
-        return []
-    return [*_dead_clients_are_noticed(connection), *_purge_is_allowed(connection)]
+        yield Warning(
+            f"Missing in database {alias!r}: {' and '.join(missing)}. Without its "
+            "table nothing can be claimed.",
+            hint=f"python manage.py migrate django_idempotency --database {alias}",
+            id="django_idempotency.W014",
+        )
+    elif connection.vendor == "postgresql":
+        yield from _dead_clients_are_noticed(connection)
+        yield from _purge_is_allowed(connection, tables)
 
 
 def _same_database_as_the_models(
@@ -72,9 +88,9 @@ def _same_database_as_the_models(
     [(usual, _)] = aliases.most_common(1)
     if usual != connection.alias:
         yield Warning(
-            f"Idempotency records are written to database {connection.alias!r}, but "
-            f"most models to {usual!r}: a record and the work that it stands for no "
-            "longer commit together.",
+            "Idempotency records or webhook events are written to database "
+            f"{connection.alias!r}, but most models to {usual!r}: a row and the work "
+            "that it stands for no longer commit together.",
             hint="In your database router's db_for_write(), return the same alias for "
             f'the app label "django_idempotency" as for your models:\n\n'
             f"    return {usual!r}",
@@ -161,24 +177,27 @@ def _dead_clients_are_noticed(
         )
 
 
-def _purge_is_allowed(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    table = IdempotencyRecord._meta.db_table
+def _purge_is_allowed(
+    connection: BaseDatabaseWrapper, tables: list[str]
+) -> Iterator[CheckMessage]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT quote_ident(current_user), has_table_privilege(%s, 'DELETE'),"
+            "SELECT quote_ident(current_user),"
+            " array(SELECT name FROM unnest(%s::text[]) AS name"
+            " WHERE NOT has_table_privilege(name, 'DELETE')),"
             " current_setting('transaction_read_only')",
-            [table],
+            [tables],
         )
-        role, may_delete, read_only = cursor.fetchone()
+        role, kept, read_only = cursor.fetchone()
     if read_only == "on":
         fault = f"Database {connection.alias!r} is read-only"
         remedy = (
             "Let db_for_write() name the primary, and on it:\n\n"
             f"    ALTER ROLE {role} SET default_transaction_read_only = off;"
         )
-    elif not may_delete:
-        fault = f"The database user {role} can't delete from {table}"
-        remedy = f"GRANT DELETE ON {table} TO {role};"
+    elif kept:
+        fault = f"The database user {role} can't delete from {' and '.join(kept)}"
+        remedy = f"GRANT DELETE ON {', '.join(kept)} TO {role};"
     else:
         return
     yield Warning(

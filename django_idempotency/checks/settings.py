@@ -60,6 +60,7 @@ def _durations() -> Iterator[CheckMessage]:
     for name, zero_allowed, example in (
         ("IDEMPOTENCY_WAIT", True, "seconds=5"),
         ("IDEMPOTENCY_RETENTION", False, "hours=48"),
+        ("IDEMPOTENCY_EVENT_RETENTION", False, "days=35"),
     ):
         value: object = getattr(conf, name)
         if isinstance(value, timedelta):

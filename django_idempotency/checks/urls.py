@@ -22,6 +22,7 @@ from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store import record_alias
 
 from .settings import SHORTEST_SAFE_RETENTION
+from .webhooks import check_endpoint
 
 
 def check_placements(
@@ -50,6 +51,8 @@ def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
         yield from _short_retention(policy, name)
         yield from _joined_transaction(view, function, name)
         yield from _outer_transaction(view, function, name)
+    if (endpoint := getattr(view, "webhook_endpoint", None)) is not None:
+        yield from check_endpoint(endpoint)
     view_class = class_of(view)
     policy_of_class = getattr(view_class, "idempotency_policy", None)
     if isinstance(policy_of_class, IdempotencyPolicy):

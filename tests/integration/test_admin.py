@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils.timezone import now
 
-from django_idempotency.admin import MASK, MOST_COUNTED
+from django_idempotency.admin.read_only import MASK, MOST_COUNTED
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import Scope, record_id_of
 

@@ -239,7 +239,8 @@ def test_role_that_may_not_delete_is_warned_about_with_the_grant() -> None:
 
     assert (ids([message]), message.hint) == (
         ["W016"],
-        f'GRANT DELETE ON django_idempotency_idempotencyrecord TO "{role}";',
+        "GRANT DELETE ON django_idempotency_idempotencyrecord,"
+        f' django_idempotency_processedevent TO "{role}";',
     )
 
 

@@ -6,58 +6,32 @@ delete permission and Django's confirmation page.
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.apps import apps
-from django.contrib import admin, messages
-from django.core.paginator import Paginator
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.functional import cached_property
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from .http import ANONYMOUS
-from .models import IdempotencyRecord
-from .operations import Scope, record_id_of
-from .protection import HONOUR_KEY
+from django_idempotency.http import ANONYMOUS
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.operations import Scope, record_id_of
+from django_idempotency.protection import HONOUR_KEY
 
-if TYPE_CHECKING:
-    _Paginator = Paginator[IdempotencyRecord]
-    _ModelAdmin = admin.ModelAdmin[IdempotencyRecord]
-else:
-    _Paginator = Paginator
-    if apps.is_installed("unfold"):
-        from unfold.admin import ModelAdmin as _ModelAdmin
-    else:
-        _ModelAdmin = admin.ModelAdmin
-
-MOST_COUNTED = 10_000
-"""The list shows so many records at most: counting all of a large table takes long."""
-
-LONGEST_IN_LIST = 40
-"""So many characters of method and path leave room for what became of them."""
-
-_SENSITIVE = re.compile(
-    r"auth|cookie|key|password|secret|session|signature|token", re.I
+from .read_only import (
+    LONGEST_IN_LIST,
+    MASK,
+    ReadOnlyAdmin,
+    masked_headers,
+    preformatted,
+    pretty,
 )
-MASK = "••••••"
+
 _SCOPE = re.compile(r"(.+)\|(POST|PATCH|PUT|DELETE)\|(/.*)", re.DOTALL)
-
-
-class BoundedPaginator(_Paginator):
-    """Counts no further than anybody will leaf."""
-
-    @cached_property
-    def count(self) -> int:
-        rows: QuerySet[IdempotencyRecord] = self.object_list  # type: ignore[assignment]
-        return rows.order_by()[:MOST_COUNTED].count()
 
 
 class MethodFilter(admin.SimpleListFilter):
@@ -76,7 +50,7 @@ class MethodFilter(admin.SimpleListFilter):
 
 
 @admin.register(IdempotencyRecord)
-class IdempotencyRecordAdmin(_ModelAdmin):
+class IdempotencyRecordAdmin(ReadOnlyAdmin):
     list_display = (
         "created_at",
         "shown_request",
@@ -87,18 +61,12 @@ class IdempotencyRecordAdmin(_ModelAdmin):
         "expires_at",
     )
     list_filter = ("state", MethodFilter, "expires_at")
-    # The one column with an index; by any other the whole table would be sorted.
-    ordering = ("-expires_at",)
-    sortable_by = ("expires_at",)
-    search_fields = ("pk",)
     search_help_text = _(
         "The record's id, or scope and key with a blank between: "
         "shop.User:7|POST|/checkout/ 5f0c9b1e-… Both find it by the primary key; "
         "there is no index for parts of them."
     )
-    paginator = BoundedPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each of them would count the table
+    search_refusal = _("Search for an id, or for a whole scope and key.")
     fieldsets = (
         (
             None,
@@ -132,40 +100,13 @@ class IdempotencyRecordAdmin(_ModelAdmin):
         ),
     )
 
-    class Media:
-        css = {"all": ("django_idempotency/admin.css",)}
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """Leave what only a record's own page shows: it can be a megabyte each."""
-        rows = super().get_queryset(request)
+        rows: QuerySet[IdempotencyRecord] = super().get_queryset(request)
         return rows.defer("response_body", "response_headers", "effects")
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(
-        self, request: HttpRequest, obj: IdempotencyRecord | None = None
-    ) -> bool:
-        return False
-
-    def get_search_results(
-        self,
-        request: HttpRequest,
-        queryset: QuerySet[IdempotencyRecord],
-        search_term: str,
-    ) -> tuple[QuerySet[IdempotencyRecord], bool]:
-        """Find by primary key only; a term that can't be one says so."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        identity = _record_id_in(term)
-        if identity is None:
-            messages.warning(
-                request,
-                gettext("Search for an id, or for a whole scope and key."),
-            )
-            return queryset.none(), False
-        return queryset.filter(pk=identity), False
+    def primary_key_in(self, term: str) -> uuid.UUID | None:
+        return _record_id_in(term)
 
     @admin.display(description=_("request"))
     def shown_request(self, record: IdempotencyRecord) -> str:
@@ -187,21 +128,17 @@ class IdempotencyRecordAdmin(_ModelAdmin):
 
     @admin.display(description=_("fingerprint"))
     def shown_fingerprint(self, record: IdempotencyRecord) -> str:
-        return _preformatted(record.fingerprint)
+        return preformatted(record.fingerprint)
 
     @admin.display(description=_("headers"))
     def shown_headers(self, record: IdempotencyRecord) -> str:
-        lines = [
-            f"{name}: {MASK if _SENSITIVE.search(name) else value}"
-            for name, value in record.response_headers or ()
-        ]
-        return _preformatted("\n".join(lines))
+        return preformatted(masked_headers(record.response_headers or ()))
 
     @admin.display(description=_("body"))
     def shown_body(self, record: IdempotencyRecord) -> str:
         if record.response_body is None:
             return gettext("Not kept.")
-        return _preformatted(_pretty(bytes(record.response_body)))
+        return preformatted(pretty(bytes(record.response_body)))
 
 
 def _record_id_in(term: str) -> uuid.UUID | None:
@@ -215,18 +152,3 @@ def _record_id_in(term: str) -> uuid.UUID | None:
         return None
     principal, method, path = parts.groups()
     return record_id_of(Scope(principal=principal, method=method, path=path), key)
-
-
-def _preformatted(text: str) -> SafeString:
-    return format_html('<pre class="idempotency-record">{}</pre>', text)
-
-
-def _pretty(body: bytes) -> str:
-    try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    except ValueError:
-        pass
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return gettext("%(count)s bytes that are no text") % {"count": len(body)}

@@ -1,0 +1,114 @@
+"""What both admins share: rows to look at, found by their primary key."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.apps import apps
+from django.contrib import admin, messages
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise as StrPromise
+
+    _Paginator = Paginator[Any]
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _Paginator = Paginator
+    if apps.is_installed("unfold"):
+        from unfold.admin import ModelAdmin as _ModelAdmin
+    else:
+        _ModelAdmin = admin.ModelAdmin
+
+MOST_COUNTED = 10_000
+"""A list shows so many rows at most: counting all of a large table takes long."""
+
+LONGEST_IN_LIST = 40
+"""So many characters of a name leave room for what became of it."""
+
+_SENSITIVE = re.compile(
+    r"auth|cookie|key|password|secret|session|signature|token", re.I
+)
+MASK = "••••••"
+
+M = TypeVar("M", bound=Model)
+
+
+class BoundedPaginator(_Paginator):
+    """Counts no further than anybody will leaf."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows.order_by()[:MOST_COUNTED].count()
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    """Nothing can be added or changed; deleting takes the model's own permission."""
+
+    # The one column with an index; by any other the whole table would be sorted.
+    ordering = ("-expires_at",)
+    sortable_by = ("expires_at",)
+    search_fields = ("pk",)
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each of them would count the table
+    search_refusal: str | StrPromise = ""
+    """What to say to a term that can't be a primary key."""
+
+    class Media:
+        css = {"all": ("django_idempotency/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> bool:
+        return False
+
+    def primary_key_in(self, term: str) -> Any:
+        """Return the primary key that a search means; ``None``: it means none."""
+        raise NotImplementedError
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[M], search_term: str
+    ) -> tuple[QuerySet[M], bool]:
+        """Find by primary key only; a term that can't be one says so."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        key = self.primary_key_in(term)
+        if key is None:
+            messages.warning(request, self.search_refusal)
+            return queryset.none(), False
+        return queryset.filter(pk=key), False
+
+
+def masked_headers(pairs: Any) -> str:
+    return "\n".join(
+        f"{name}: {MASK if _SENSITIVE.search(name) else value}" for name, value in pairs
+    )
+
+
+def preformatted(text: str) -> SafeString:
+    return format_html('<pre class="idempotency-record">{}</pre>', text)
+
+
+def pretty(body: bytes) -> str:
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        pass
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return gettext("%(count)s bytes that are no text") % {"count": len(body)}
