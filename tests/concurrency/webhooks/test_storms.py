@@ -1,0 +1,320 @@
+"""Copies of events at the same moment, in threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from django_idempotency import event_store
+from django_idempotency.models import ProcessedEvent
+from django_idempotency.operations import EventIdentity
+from django_idempotency.webhooks import PermanentError, inbox
+from django_idempotency.webhooks.inbox import FIRST_RETRY, Step, process_next
+from tests.concurrency.storm import (
+    AT_A_CLAIM,
+    AT_THE_GATE,
+    TIMEOUT,
+    all_at_once,
+    crew,
+    gate_closed,
+    second_connection,
+    start,
+    until_waiting,
+)
+from tests.concurrency.webhooks.receivers import HASTE, scene
+from tests.deliveries import Sent, deliver, gocardless, stripe
+from tests.testapp.models import Order
+
+pytestmark = [
+    pytest.mark.concurrency,
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls("tests.concurrency.webhooks.receivers"),
+]
+
+
+def status(path: str, sent: Sent) -> int:
+    code: int = deliver(path, sent).status_code
+    return code
+
+
+@pytest.mark.parametrize("path", ["/inline/", "/inbox/"])
+def test_fifty_copies_are_handled_once_and_all_acknowledged(path: str) -> None:
+    """F3, FR-086"""
+    answers = all_at_once(50, lambda number: status(path, stripe()))
+    taken = all_at_once(4, lambda number: process_next())
+
+    assert Counter(answers) == {200: 50}
+    assert Order.objects.count() == 1
+    assert len(scene.calls) == 1
+    assert ProcessedEvent.objects.get().state == "processed"
+    assert taken.count(Step.PROCESSED) == (1 if path == "/inbox/" else 0)
+
+
+def test_copy_that_came_between_look_and_insert_is_never_dispatched() -> None:
+    """FR-088: both are there before either is committed."""
+    with gate_closed() as gate, crew() as threads:
+        copies = [start(threads, status, "/inline/", stripe()) for _ in range(2)]
+        until_waiting(1, AT_THE_GATE)
+        until_waiting(1, AT_A_CLAIM)
+        gate.open()
+        answers = [copy.result(TIMEOUT) for copy in copies]
+
+    assert answers == [200, 200]
+    assert len(scene.calls) == 1
+
+
+def test_waiting_copy_takes_over_from_one_that_fails() -> None:  # F4
+    scene.failures.append(ValueError())
+    with gate_closed() as gate, crew() as threads:
+        copies = [start(threads, status, "/inline/", stripe()) for _ in range(8)]
+        until_waiting(1, AT_THE_GATE)
+        until_waiting(7, AT_A_CLAIM)
+        gate.open()
+        answers = [copy.result(TIMEOUT) for copy in copies]
+
+    assert Counter(answers) == {500: 1, 200: 7}
+    assert len(scene.calls) == 2
+    assert Order.objects.count() == 1
+    assert ProcessedEvent.objects.get().state == "processed"
+
+
+def test_of_many_redeliveries_of_a_failed_event_one_runs() -> None:
+    scene.failures.append(ValueError())
+    assert status("/inline/", stripe()) == 500
+
+    assert Counter(all_at_once(20, lambda _: status("/inline/", stripe()))) == {200: 20}
+    assert len(scene.calls) == 2
+    assert Order.objects.count() == 1
+    event = ProcessedEvent.objects.get()
+    assert (event.state, event.attempts) == ("processed", 2)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "after-a-failure"])
+def test_copy_of_a_long_event_is_told_to_come_back(first: bool) -> None:  # F5
+    if not first:
+        scene.failures.append(ValueError())
+        status("/hasty/", stripe())
+    with gate_closed() as gate, crew() as threads:
+        long = start(threads, status, "/hasty/", stripe())
+        until_waiting(1, AT_THE_GATE)
+        began = time.monotonic()
+        copy = deliver("/hasty/", stripe())
+        waited = time.monotonic() - began
+        gate.open()
+        answer = long.result(TIMEOUT)
+
+    assert (copy.status_code, copy["Retry-After"]) == (409, "1")
+    half = HASTE.total_seconds() / 2
+    assert half * 0.9 < waited < half + 1
+    assert answer == 200
+    assert Order.objects.count() == 1
+
+
+def test_batch_waits_no_longer_than_one_event() -> None:
+    """Its provider hangs up after so long, however many events are in it."""
+    batch = gocardless(*(f"e_{number}" for number in range(8)))
+    with gate_closed() as gate, crew() as threads:
+        long = [
+            start(threads, status, "/hasty-batch/", gocardless(f"e_{number}"))
+            for number in range(8)
+        ]
+        until_waiting(8, AT_THE_GATE)
+        began = time.monotonic()
+        copy = deliver("/hasty-batch/", batch)
+        waited = time.monotonic() - began
+        gate.open()
+        answers = [each.result(TIMEOUT) for each in long]
+
+    assert (copy.status_code, copy["Retry-After"]) == (503, "1")
+    assert waited < HASTE.total_seconds() / 2 + 1
+    assert answers == [204] * 8
+    assert Order.objects.count() == 8
+
+
+def test_copy_of_a_dying_event_is_not_acknowledged_without_its_payload() -> None:
+    """Whoever answers 2xx has the dead event with its payload in the table."""
+    scene.failures.extend(PermanentError() for _ in range(20))
+    answers = all_at_once(20, lambda number: status("/inline/", stripe()))
+
+    assert 200 in answers
+    assert set(answers) <= {200, 500}
+    event = ProcessedEvent.objects.get()
+    assert (event.state, event.payload is not None) == ("dead", True)
+    assert Order.objects.count() == 0
+
+
+def test_failure_that_is_noted_late_overwrites_nothing() -> None:
+    """The copy is done by the time that the first one's failure is written."""
+    status("/inline/", stripe())
+    done = ProcessedEvent.objects.get()
+    event = event_store.NewEvent(
+        row_id=done.pk,
+        identity=EventIdentity(
+            endpoint=done.endpoint,
+            source=done.source,
+            account=done.account,
+            event_id=done.event_id,
+        ),
+        event_type="",
+        object_key="",
+        body_digest="",
+        headers={},
+        occurred_at=None,
+    )
+    for state, payload in (("failed", None), ("dead", b"{}")):
+        assert not event_store.note_failure(
+            event, state, "Late", payload=payload, using="default"
+        )
+    after = ProcessedEvent.objects.get()
+    assert (after.state, after.attempts, after.last_error) == ("processed", 1, "")
+
+
+def test_batches_in_opposite_order_dont_deadlock() -> None:  # F33
+    ids = [f"e_{number}" for number in range(10)]
+    batches = [gocardless(*ids), gocardless(*reversed(ids))]
+    for _ in range(5):
+        Order.objects.all().delete()
+        ProcessedEvent.objects.all().delete()
+        answers = all_at_once(
+            8, lambda number: status("/gocardless/", batches[number % 2])
+        )
+        assert answers == [204] * 8
+        amounts = Order.objects.order_by("amount").values_list("amount", flat=True)
+        assert list(amounts) == list(range(10))
+
+
+def test_deadlock_of_two_foreign_transactions_costs_one_of_them() -> None:  # FR-005
+    """It rolls back cleanly and can come again; nothing is left half-claimed."""
+    first = {1: "evt_1", 2: "evt_2"}
+    second = {1: "evt_2", 2: "evt_1"}
+    meeting = threading.Barrier(2)
+
+    def both(number: int) -> list[int]:
+        order = first if number == 0 else second
+        try:
+            with transaction.atomic():
+                answers = [status("/inline/", stripe(order[1]))]
+                meeting.wait(TIMEOUT)
+                answers.append(status("/inline/", stripe(order[2])))
+                if answers[1] != 200:
+                    transaction.set_rollback(True)
+                return answers
+        except Exception:
+            return [200, 500]
+
+    answers = all_at_once(2, both)
+    assert sorted(each[1] for each in answers)[0] == 200
+    for event_id in ("evt_1", "evt_2"):
+        assert status("/inline/", stripe(event_id)) == 200
+    amounts = Order.objects.order_by("amount").values_list("amount", flat=True)
+    assert list(amounts) == [1, 2]
+
+
+def test_many_workers_share_the_work() -> None:
+    for number in range(40):
+        status("/inbox/", stripe(f"evt_{number}"))
+
+    def work(worker: int) -> int:
+        handled = 0
+        while (step := process_next()) is not Step.NOTHING_DUE:
+            handled += step is Step.PROCESSED
+        return handled
+
+    with gate_closed() as gate, crew() as threads:
+        workers = [start(threads, work, number) for number in range(4)]
+        until_waiting(4, AT_THE_GATE)  # each with an event of its own
+        gate.open()
+        shares = [worker.result(TIMEOUT) for worker in workers]
+    assert sum(shares) == 40
+    assert min(shares) > 0
+    assert sorted(Order.objects.values_list("amount", flat=True)) == list(range(40))
+    assert len(scene.calls) == 40
+
+
+@contextmanager
+def begun_and_locked() -> Iterator[tuple[Any, uuid.UUID]]:
+    """An event whose attempt has begun, and whose row another session has locked."""
+    status("/inbox/", stripe())
+    with second_connection() as other, other.cursor() as cursor:
+        other.set_autocommit(False)
+        row_id = event_store.begin_next(using="default", free_after=FIRST_RETRY)
+        assert row_id is not None
+        cursor.execute(
+            "SELECT 1 FROM django_idempotency_processedevent FOR UPDATE SKIP LOCKED"
+        )
+        yield other, row_id
+        other.rollback()
+
+
+def test_worker_gets_a_row_that_another_one_has_only_looked_at() -> None:
+    """It was due when the other one's query began, and begun when it had the lock."""
+    with begun_and_locked() as (other, row_id), crew() as threads:
+        attempt = start(threads, inbox._Attempt(row_id, "default").step)
+        until_waiting(1, AT_A_CLAIM)
+        other.rollback()
+        assert attempt.result(TIMEOUT) is Step.PROCESSED
+    assert Order.objects.count() == 1
+
+
+def test_worker_doesnt_wait_long_for_what_another_one_has() -> None:
+    with begun_and_locked() as (_, row_id):
+        assert inbox._Attempt(row_id, "default").step() is Step.TAKEN
+    assert scene.calls == deque()
+
+
+def test_worker_leaves_an_event_alone_that_another_one_has() -> None:
+    """Even when it takes longer than the time for which it is not due."""
+    status("/inbox/", stripe())
+    with gate_closed() as gate, crew() as threads:
+        long = start(threads, process_next)
+        until_waiting(1, AT_THE_GATE)
+        _make_due_unless_it_is_locked()
+        assert process_next() is Step.NOTHING_DUE
+        gate.open()
+        assert long.result(TIMEOUT) is Step.PROCESSED
+    assert len(scene.calls) == 1
+
+
+def _make_due_unless_it_is_locked() -> None:
+    """Turn the clock on, as it were: the row's lock is its worker's."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE django_idempotency_processedevent"
+            " SET next_attempt_at = clock_timestamp() WHERE id IN (SELECT id"
+            " FROM django_idempotency_processedevent FOR UPDATE SKIP LOCKED)"
+        )
+
+
+def test_ordered_events_of_an_object_never_run_at_once() -> None:  # F42
+    for number in range(12):
+        sent = stripe(f"evt_{number}", data={"object": {"id": f"in_{number % 2}"}})
+        status("/ordered/", sent)
+
+    def work(worker: int) -> None:
+        while ProcessedEvent.objects.exclude(next_attempt_at=None).exists():
+            process_next()
+
+    all_at_once(4, work)
+    handled = list(scene.calls)
+    for parity in (0, 1):
+        numbers = [int(each[4:]) for each in handled if int(each[4:]) % 2 == parity]
+        assert numbers == sorted(numbers)
+    assert len(handled) == 12
+
+
+def test_late_delivery_of_an_expired_event_runs_once() -> None:
+    status("/inline/", stripe())
+    ProcessedEvent.objects.update(expires_at="2020-01-01T00:00Z")
+
+    answers: Any = all_at_once(10, lambda number: status("/inline/", stripe()))
+    assert Counter(answers) == {200: 10}
+    assert Order.objects.count() == 2
