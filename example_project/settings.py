@@ -105,6 +105,15 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="http://127.0.0.1:8421")
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="sk_test_example")
 PAYMENT_PROVIDER = "example_project.checkout.stripe_payments.StripePayments"
 
+# What the providers sign their webhooks with: the newest first, then the one before it
+# for as long as deliveries signed with it may come.
+STRIPE_WEBHOOK_SECRETS = env.list(
+    "STRIPE_WEBHOOK_SECRETS", default=["whsec_only-good-for-your-own-machine"]
+)
+GOCARDLESS_WEBHOOK_SECRETS = env.list(
+    "GOCARDLESS_WEBHOOK_SECRETS", default=["only-good-for-your-own-machine"]
+)
+
 # --- The rest
 
 LANGUAGE_CODE = "en"

@@ -81,6 +81,9 @@ class Payment(models.Model):
     provider_id = models.CharField(max_length=255)
     amount_minor = models.PositiveIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    #: What the provider last reported of it, by the provider's clock; empty so far.
+    status = models.CharField(max_length=50, blank=True)
+    status_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -110,3 +113,36 @@ class Refund(models.Model):
 
     def __str__(self) -> str:
         return f"refund {self.provider_id}"
+
+
+class Confirmation(models.Model):
+    """A report of the provider on which the shop acted, such as by sending the goods.
+
+    One per event, and no constraint says so: that each event is acted on once is the
+    receiver's promise, and the demo counts these rows to see whether it is kept.
+    """
+
+    payment = models.ForeignKey(
+        Payment, on_delete=models.PROTECT, related_name="confirmations"
+    )
+    event_id = models.CharField(max_length=255)
+    #: Through which webhook it came.
+    endpoint = models.CharField(max_length=255)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"confirmation {self.event_id}"
+
+
+class Booking(models.Model):
+    """Money that came in, as the books have it; unconstrained for the same reason."""
+
+    provider_id = models.CharField(max_length=255)
+    amount_minor = models.PositiveIntegerField()
+    event_id = models.CharField(max_length=255)
+    #: Through which webhook it came.
+    endpoint = models.CharField(max_length=255)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"booking {self.event_id}"

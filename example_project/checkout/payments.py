@@ -12,7 +12,7 @@ __all__ = ["PaymentProvider", "payment_provider"]
 
 
 class PaymentProvider(Protocol):
-    """Moves money. Every call is made with a key, and the same key moves it once."""
+    """Moves money. What moves it is called with a key, and the same key moves it once."""
 
     def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
         """Take the amount from the card and return the provider's id of the charge.
@@ -28,6 +28,13 @@ class PaymentProvider(Protocol):
 
         Raises:
             ProviderUnavailable: as for a charge.
+        """
+
+    def status(self, charge_id: str) -> str:
+        """Ask the provider how the charge stands, such as ``succeeded``.
+
+        Raises:
+            ProviderUnavailable: the provider can't be asked now.
         """
 
 

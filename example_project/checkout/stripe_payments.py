@@ -54,6 +54,13 @@ class StripePayments:
             raise _translated(error) from error
         return refund.id
 
+    def status(self, charge_id: str) -> str:
+        try:
+            intent = self._stripe.v1.payment_intents.retrieve(charge_id)
+        except stripe.StripeError as error:
+            raise _translated(error) from error
+        return intent.status
+
 
 def _translated(error: stripe.StripeError) -> Exception:
     """Our caller's chance to try again, or our own mistake as it is."""

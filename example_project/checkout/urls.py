@@ -1,11 +1,11 @@
-"""The protected addresses: plain views, and the same as an API."""
+"""The protected addresses: plain views, the same as an API, and webhooks."""
 
 from __future__ import annotations
 
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
-from . import api, views
+from . import api, views, webhooks
 
 router = SimpleRouter()
 router.register("orders", api.OrderViewSet, basename="order")
@@ -15,4 +15,9 @@ urlpatterns = [
     path("checkout/", views.checkout, name="checkout"),
     path("orders/<int:order_id>/refund/", views.refund, name="refund"),
     path("api/", include(router.urls)),
+    path("webhooks/payments/", webhooks.PaymentEvents.as_view()),
+    path("webhooks/direct-debits/", webhooks.DirectDebitEvents.as_view()),
+    path("webhooks/bookkeeping/", webhooks.bookkeeping),
+    path("api/webhooks/payments/", webhooks.PaymentEventsAPI.as_view()),
+    path("api/webhooks/direct-debits/", webhooks.DirectDebitEventsAPI.as_view()),
 ]

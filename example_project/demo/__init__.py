@@ -1,5 +1,5 @@
 """The demo: bad days of a web shop, played over real HTTP against real processes.
 
-``stage`` sets up the database and the servers, ``scenarios`` plays, ``ledger`` counts
-what really happened, and ``report`` shows it.
+``stage`` sets up the database and the servers, ``scenarios`` and ``webhook_scenarios``
+play, ``ledger`` counts what really happened, and ``report`` shows it.
 """

@@ -1,4 +1,4 @@
-"""The three ways to check out, as a browser sees them."""
+"""The three ways to check out and to report, as browsers and providers see them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .browsers import Answer, Browser
 
-__all__ = ["ENDPOINTS", "Endpoint"]
+__all__ = ["ENDPOINTS", "VIEW", "Endpoint"]
 
 GOOD_CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_chargeCustomerFail"
@@ -20,6 +20,9 @@ class Endpoint:
     protected: bool
     checkout_path: str
     refund_path: str
+    payments_webhook: str
+    direct_debits_webhook: str
+    bookkeeping_webhook: str
     is_json: bool = False
 
     def checkout(
@@ -57,18 +60,28 @@ ENDPOINTS = (
         protected=False,
         checkout_path="/naive/checkout/",
         refund_path="/naive/orders/{order}/refund/",
+        payments_webhook="/naive/webhooks/payments/",
+        direct_debits_webhook="/naive/webhooks/direct-debits/",
+        bookkeeping_webhook="/naive/webhooks/bookkeeping/",
     ),
     Endpoint(
         name="view",
         protected=True,
         checkout_path="/checkout/",
         refund_path="/orders/{order}/refund/",
+        payments_webhook="/webhooks/payments/",
+        direct_debits_webhook="/webhooks/direct-debits/",
+        bookkeeping_webhook="/webhooks/bookkeeping/",
     ),
     Endpoint(
         name="drf",
         protected=True,
         checkout_path="/api/orders/",
         refund_path="/api/orders/{order}/refund/",
+        payments_webhook="/api/webhooks/payments/",
+        direct_debits_webhook="/api/webhooks/direct-debits/",
+        bookkeeping_webhook="/webhooks/bookkeeping/",
         is_json=True,
     ),
 )
+VIEW = ENDPOINTS[1]

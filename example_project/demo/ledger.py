@@ -5,7 +5,7 @@ Nothing here is told by the shop, which is what is being tested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ class Ledger:
         )
         # Lists grow at their end, so that what was read stays read.
         self._charges: list[dict[str, Any]] = []
+        self._events: list[dict[str, Any]] = []
 
     def __enter__(self) -> Ledger:
         return self
@@ -67,6 +68,46 @@ class Ledger:
             declines=len(self._charges) - len(paid),
             refunds=len(list(self._list("refunds"))),
         )
+
+    def handled(self, event_ids: Collection[str], *, endpoint: str | None) -> int:
+        """How often these events were acted on, by one endpoint or by all."""
+        tables = ("checkout_confirmation", "checkout_booking")
+        return sum(self._count_events(table, event_ids, endpoint) for table in tables)
+
+    def payment_of(self, order: int) -> str:
+        """The payment server's id of what paid for the order."""
+        ((payment,),) = self._database.execute(
+            "SELECT provider_id FROM checkout_payment WHERE order_id = %s", [order]
+        ).fetchall()
+        return str(payment)
+
+    def last_payment(self) -> str:
+        """The payment server's id of the last payment that `now` has seen."""
+        return str(self._charges[-1]["payment_intent"])
+
+    def event_about(self, payment: str) -> dict[str, Any]:
+        """The payment server's own event that the payment has succeeded."""
+        self._events += self._list("events", after=self._events)
+        (event,) = (
+            event
+            for event in self._events
+            if event["type"] == "payment_intent.succeeded"
+            and event["data"]["object"]["id"] == payment
+        )
+        return event
+
+    def _count_events(
+        self, table: str, event_ids: Collection[str], endpoint: str | None
+    ) -> int:
+        query = psycopg.sql.SQL(
+            "SELECT count(*) FROM {} WHERE event_id = ANY(%s) "
+            "AND (%s::text IS NULL OR endpoint = %s)"
+        ).format(psycopg.sql.Identifier(table))
+        ids = list(event_ids)
+        (count,) = self._database.execute(query, [ids, endpoint, endpoint]).fetchall()[
+            0
+        ]
+        return int(count)
 
     def _count_orders(self) -> int:
         tables = ("checkout_order", "naive_naiveorder")

@@ -15,7 +15,7 @@ import django
 from django.core.management import call_command
 
 CUSTOMERS = ("ada", "grace")
-CARTS_EACH = 40
+CARTS_EACH = 80
 
 
 def main() -> None:

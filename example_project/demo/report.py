@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from .endpoints import ENDPOINTS, Endpoint
 from .results import Result
-from .stage import Stage
+from .stage import WEBHOOK_SECRET, Stage
 
 __all__ = ["Paint", "addresses", "sentence", "table"]
 
-_HEADINGS = ("Requests", "Orders", "Charges", "Refunds", "Answers", "5xx")
+_HEADINGS = ("Requests", "Orders", "Charges", "Refunds", "Handled", "Answers", "5xx")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,11 @@ def table(results: Sequence[Result], paint: Paint) -> str:
                 label = f"{name:{first}}  {result.endpoint.name:{second}}"
                 lines.append("  ".join((label, *_cells(result, paint))))
                 name = ""
-    lines += ["", "Answers: how many different ones the customers got."]
+    lines += [
+        "",
+        "Handled: how often the shop acted on what a payment provider reported.",
+        "Answers: how many different ones the customers, or the provider, got.",
+    ]
     return "\n".join(lines)
 
 
@@ -53,7 +57,7 @@ def sentence(results: Sequence[Result]) -> str:
         others = f"the others took {' and '.join(parts)}"
     return (
         f"Your customers wanted to pay {_euros(owed)}: the naive checkout took "
-        f"{_euros(naive)} from their cards, {others}."
+        f"{_euros(naive)} from their cards, {others}.\n{_reported(results)}"
     )
 
 
@@ -61,10 +65,12 @@ def addresses(stage: Stage) -> str:
     """Where everything is while the demo goes on serving."""
     customers = ", ".join(f"{who.name} / {who.password}" for who in stage.customers)
     paths = ", ".join(endpoint.checkout_path for endpoint in ENDPOINTS)
+    webhooks = ", ".join(endpoint.payments_webhook for endpoint in ENDPOINTS)
     return "\n".join(
         (
             f"shop            {stage.shop_url}{paths}",
             f"sign in         {stage.shop_url}/accounts/login/ as {customers}",
+            f"webhooks        {stage.shop_url}{webhooks}, signed with {WEBHOOK_SECRET}",
             f"gateway         {stage.gateway_url}/v1/payment_intents",
             f"payment server  {stage.payment_server_url}/v1/charges",
             f"database        {stage.database_url}",
@@ -81,8 +87,9 @@ def _cells(result: Result, paint: Paint) -> list[str]:
         (books.orders, wanted.orders),
         (books.charges, wanted.charges),
         (books.refunds, wanted.refunds),
+        (_or_dash(result.handled), _or_dash(wanted.handled)),
         (result.distinct_answers, wanted.distinct_answers),
-        (result.server_errors, 0),
+        (result.server_errors, wanted.server_errors),
     )
     cells = [
         (str if got == right else paint.bad)(f"{got:>{len(heading)}}")
@@ -90,6 +97,37 @@ def _cells(result: Result, paint: Paint) -> list[str]:
     ]
     verdict = "✓" if result.ok else f"✗ {result.faults[0]}"
     return [*cells, (paint.good if result.ok else paint.bad)(verdict)]
+
+
+def _reported(results: Sequence[Result]) -> str:
+    """The same for what the payment providers reported."""
+    wanted = sum(result.scenario.handled or 0 for result in results) // len(ENDPOINTS)
+    wrong = {
+        endpoint.name: _missed_and_extra(results, endpoint) for endpoint in ENDPOINTS
+    }
+    missed, extra = wrong.pop("naive")
+    if set(wrong.values()) == {(0, 0)}:
+        others = "the protected ones did each once, whatever happened"
+    else:
+        parts = [f"{m} and {e} ({name})" for name, (m, e) in wrong.items()]
+        others = f"the others {' and '.join(parts)}"
+    return (
+        f"Your payment providers reported {wanted} things to do: the naive webhooks "
+        f"missed {missed} and did {extra} that nobody asked for, {others}."
+    )
+
+
+def _missed_and_extra(results: Sequence[Result], endpoint: Endpoint) -> tuple[int, int]:
+    off = [
+        (result.handled or 0) - (result.scenario.handled or 0)
+        for result in results
+        if result.endpoint is endpoint
+    ]
+    return -sum(n for n in off if n < 0), sum(n for n in off if n > 0)
+
+
+def _or_dash(count: int | None) -> int | str:
+    return "–" if count is None else count  # noqa: RUF001
 
 
 def _taken(results: Sequence[Result], endpoint: Endpoint) -> int:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from .browsers import Browser
 from .endpoints import ENDPOINTS, Endpoint
 from .ledger import Books, Ledger
+from .providers import Provider
 from .scenarios import SCENARIOS, STORM, Play, Scenario, ScenarioNotPlayed
 from .stage import Stage
+from .webhook_scenarios import WEBHOOK_SCENARIOS
 
 __all__ = ["Result", "all_right", "play_all", "storm_did_damage"]
 
@@ -27,6 +29,9 @@ class Result:
     server_errors: int
     #: What the database and the payment server say has happened.
     books: Books
+    #: How often the database says that the shop acted on the scenario's events; `None`
+    #: where no provider reports.
+    handled: int | None
     #: What the customers wanted to pay.
     owed_minor: int
     #: Why it did not happen as it says.
@@ -43,7 +48,13 @@ class Result:
             ("refunds", "refund", books.refunds, wanted.refunds),
             ("orders", "order", books.orders, wanted.orders),
             ("declines", "decline", books.declines, wanted.declines),
-            ("server errors", "server error", self.server_errors, 0),
+            ("handled", "handled", self.handled, wanted.handled),
+            (
+                "server errors",
+                "server error",
+                self.server_errors,
+                wanted.server_errors,
+            ),
             ("answers", "answer", self.distinct_answers, wanted.distinct_answers),
         )
         faults = [
@@ -71,6 +82,7 @@ class Result:
             "charges": self.books.charges,
             "refunds": self.books.refunds,
             "declines": self.books.declines,
+            "handled": self.handled,
             "distinct_answers": self.distinct_answers,
             "server_errors": self.server_errors,
             "ok": self.ok,
@@ -86,18 +98,20 @@ def play_all(stage: Stage, progress: Callable[[str], None]) -> Iterator[Result]:
         closing(Browser.signed_in(stage.shop_url, ada)) as adas_browser,
         closing(Browser.signed_in(stage.shop_url, grace)) as graces_browser,
     ):
-        for scenario in SCENARIOS:
+        for scenario in (*SCENARIOS, *WEBHOOK_SCENARIOS):
             for endpoint in ENDPOINTS:
                 progress(f"{scenario.name} ({endpoint.name})")
-                play = Play(
-                    endpoint=endpoint,
-                    ada=adas_browser,
-                    grace=graces_browser,
-                    adas_carts=adas_carts,
-                    graces_carts=graces_carts,
-                    ledger=ledger,
-                )
-                yield _play(scenario, play, ada.cart_amount_minor)
+                with closing(Provider(stage.shop_url)) as provider:
+                    play = Play(
+                        endpoint=endpoint,
+                        ada=adas_browser,
+                        grace=graces_browser,
+                        adas_carts=adas_carts,
+                        graces_carts=graces_carts,
+                        provider=provider,
+                        ledger=ledger,
+                    )
+                    yield _play(scenario, play, ada.cart_amount_minor)
 
 
 def _play(scenario: Scenario, play: Play, cart_amount_minor: int) -> Result:
@@ -117,6 +131,7 @@ def _play(scenario: Scenario, play: Play, cart_amount_minor: int) -> Result:
         distinct_answers=len(set(answers)),
         server_errors=sum(answer.status >= 500 for answer in answers),
         books=books,
+        handled=play.handled() if play.provider.delivered else None,
         owed_minor=scenario.charges * cart_amount_minor,
         not_played=not_played,
     )

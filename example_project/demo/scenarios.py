@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from .browsers import Answer, Browser, at_once
 from .endpoints import DECLINED_CARD, Endpoint
 from .faults import DIE_AFTER_CHARGE
 from .ledger import Ledger
+from .providers import Provider
 
 __all__ = ["SCENARIOS", "Play", "Scenario", "ScenarioNotPlayed"]
 
@@ -24,14 +26,30 @@ class ScenarioNotPlayed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Play:
-    """Who plays: two customers, each with carts that nobody has paid yet."""
+    """Who plays: two customers, each with carts that nobody has paid yet, and a
+    payment provider that reports."""
 
     endpoint: Endpoint
     ada: Browser
     grace: Browser
     adas_carts: Iterator[int]
     graces_carts: Iterator[int]
+    provider: Provider
     ledger: Ledger
+
+    def handled(self) -> int:
+        """How often the shop has acted on what the provider delivered."""
+        only = None if self.endpoint.protected else self.endpoint.name
+        return self.ledger.handled(self.provider.delivered, endpoint=only)
+
+    def wait_until_handled(self, count: int, *, seconds: float) -> None:
+        """Wait for what is handled after its delivery was answered."""
+        end = time.monotonic() + seconds
+        # The naive webhooks handle nothing later.
+        while self.endpoint.protected and time.monotonic() < end:
+            if self.handled() >= count:
+                return
+            time.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +63,12 @@ class Scenario:
     charges: int = 1
     refunds: int = 0
     declines: int = 0
+    #: How often the shop must act on events; ``None`` where no provider reports.
+    handled: int | None = None
     statuses: Collection[int] = (201,)
     distinct_answers: int = 1
+    #: What the provider is told on purpose, so that it comes again.
+    server_errors: int = 0
 
 
 def double_click(play: Play) -> Sequence[Answer | None]:

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psycopg
 
 from example_project import devdb
 
 from .processes import Children, listen, url_of
 
-__all__ = ["API_KEY", "Customer", "Stage", "set_up"]
+__all__ = ["API_KEY", "WEBHOOK_SECRET", "Customer", "Stage", "set_up"]
 
 API_KEY = "sk_test_demo"
+WEBHOOK_SECRET = "whsec_demo"  # noqa: S105 - the demo's own, for its own payment server
 
 _PROTECTED = "example_project.urls"
 _UNPROTECTED = "example_project.demo.unprotected"
@@ -89,6 +91,8 @@ def _start(
         "DJANGO_SETTINGS_MODULE": "example_project.demo.settings",
         "STRIPE_API_BASE": url_of(gateway),
         "STRIPE_API_KEY": API_KEY,
+        "STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+        "GOCARDLESS_WEBHOOK_SECRETS": WEBHOOK_SECRET,
     }
 
     # First, because it takes as long to start as the tables to be made.
@@ -109,9 +113,12 @@ def _start(
     children.start("gateway", command, gateway_environment, gateway)
     command = _gunicorn("example_project.wsgi", shop)
     children.start("shop", command, shop_environment, shop)
+    worker = [*_python("django"), "process_events", "--poll-seconds=0.2"]
+    children.start("bookkeeper", worker, shop_environment)
     children.ready("payment server", url_of(payments) + "/v1/charges")
     children.ready("gateway", url_of(gateway) + "/v1/refunds")
     children.ready("shop", url_of(shop) + "/accounts/login/")
+    _subscribe(url_of(payments), url_of(shop) + "/webhooks/bookkeeping/")
     return Stage(
         shop_url=url_of(shop),
         gateway_url=url_of(gateway),
@@ -120,6 +127,21 @@ def _start(
         customers=customers,
         logs=logs,
     )
+
+
+def _subscribe(payment_server_url: str, webhook_url: str) -> None:
+    """Let the payment server report each payment there, once, a second later."""
+    answer = httpx.post(
+        f"{payment_server_url}/_config/webhooks/bookkeeping",
+        json={
+            "url": webhook_url,
+            "secret": WEBHOOK_SECRET,
+            "events": ["payment_intent.succeeded"],
+        },
+        trust_env=False,
+        timeout=30,
+    )
+    answer.raise_for_status()
 
 
 def _create_database(url: str, name: str) -> str:

@@ -1,7 +1,8 @@
 """The protected addresses with the protection taken off: the demo's negative control.
 
-Everything else stays, the transaction and the lock on the cart included. If the demo
-were content with these, it would prove nothing.
+Everything else stays, the transaction and the lock on the cart included; a webhook has
+nothing else, and becomes the naive one. If the demo were content with these, it would
+prove nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rest_framework.routers import SimpleRouter
 
 from django_idempotency.http import Idempotency
 from example_project.checkout import api, views
+from example_project.naive import webhooks
 
 __all__ = ["urlpatterns"]
 
@@ -56,5 +58,10 @@ urlpatterns = [
     path("checkout/", unprotected(views.checkout)),
     path("orders/<int:order_id>/refund/", unprotected(views.refund)),
     path("api/", include(router.urls)),
+    path("webhooks/payments/", webhooks.payments),
+    path("webhooks/direct-debits/", webhooks.direct_debits),
+    path("webhooks/bookkeeping/", webhooks.bookkeeping),
+    path("api/webhooks/payments/", webhooks.payments),
+    path("api/webhooks/direct-debits/", webhooks.direct_debits),
     path("", include("example_project.urls")),
 ]

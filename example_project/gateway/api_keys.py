@@ -28,10 +28,10 @@ def api_key_required(view: _View) -> _View:
     """Answer 401 to who shows no API key; which keys are good, the backend knows."""
 
     @wraps(view)
-    def wrapped(request: HttpRequest) -> HttpResponseBase:
+    def wrapped(request: HttpRequest, **parts: str) -> HttpResponseBase:
         if not _api_key(request).startswith("sk_"):
             return stripe_error(401, "invalid_request_error", "No API key provided.")
-        return view(request)
+        return view(request, **parts)
 
     return wrapped
 

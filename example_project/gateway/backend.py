@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ from django.http.response import HttpResponseBase
 
 from .stripe_errors import stripe_error
 
-__all__ = ["forward", "outcome_is_final"]
+__all__ = ["fetch", "forward", "outcome_is_final"]
 
 # Nothing was sent: the backend has done nothing, and the next try may go well.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -23,18 +24,37 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 def forward(request: HttpRequest) -> HttpResponse:
     """Send the request on and return the backend's answer as it is."""
     form = {k: v for k, v in request.POST.lists() if not _is_newer(k)}
-    headers = {"Authorization": request.headers["Authorization"]}
-    latency: timedelta = _setting("GATEWAY_LATENCY")
     # Half on the way to the bank, half on the way back: a client that is cut off in
     # between has paid and doesn't know.
+    _travel()
+    answer = _ask(request, data=form)
+    _travel()
+    return answer
+
+
+def fetch(request: HttpRequest) -> HttpResponse:
+    """Return what the backend has there, and change nothing."""
+    _travel()
+    return _ask(request)
+
+
+def _travel() -> None:
+    latency: timedelta = _setting("GATEWAY_LATENCY")
     time.sleep(latency.total_seconds() / 2)
+
+
+def _ask(
+    request: HttpRequest, *, data: Mapping[str, list[str]] | None = None
+) -> HttpResponse:
+    headers = {"Authorization": request.headers["Authorization"]}
     try:
-        answer = _client().post(request.path, data=form, headers=headers)
+        answer = _client().request(
+            request.method or "GET", request.path, data=data, headers=headers
+        )
     except _NOT_SENT:
         return stripe_error(503, "api_error", "The payment server is not reachable.")
     except httpx.HTTPError:
         return stripe_error(504, "api_error", "The payment server did not answer.")
-    time.sleep(latency.total_seconds() / 2)
     return HttpResponse(
         answer.content,
         status=answer.status_code,

@@ -37,5 +37,5 @@ IDEMPOTENCY_REPLAYED_HEADER = "Idempotent-Replayed"  # as Stripe calls it
 
 # The server that makes the charges.
 GATEWAY_BACKEND_URL = env.str("GATEWAY_BACKEND_URL")
-# How long a payment takes, since banks are asked in between; nothing by default.
+# How long a call takes, since it travels and banks are asked; nothing by default.
 GATEWAY_LATENCY = timedelta(seconds=env.float("GATEWAY_LATENCY_SECONDS", default=0))

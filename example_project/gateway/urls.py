@@ -8,5 +8,6 @@ from . import views
 
 urlpatterns = [
     path("v1/payment_intents", views.create),
+    path("v1/payment_intents/<str:payment>", views.retrieve),
     path("v1/refunds", views.create),
 ]

@@ -1,4 +1,4 @@
-"""Orders and refunds without the constraints that checkout's tables have.
+"""Orders, refunds and events without the constraints that checkout's tables have.
 
 A constraint alone would not have saved the customer either: the second order's insert
 would fail, *after* the second charge, and leave a server error and no trace of the money.
@@ -32,3 +32,13 @@ class NaiveRefund(models.Model):
 
     def __str__(self) -> str:
         return f"naive refund {self.pk}"
+
+
+class SeenEvent(models.Model):
+    """An event that arrived before, whatever became of it."""
+
+    event_id = models.CharField(max_length=255)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"seen event {self.event_id}"

@@ -15,6 +15,7 @@ from django.test.client import MULTIPART_CONTENT
 
 from example_project.checkout.models import Cart, CartItem, Product
 from example_project.checkout.payments import payment_provider
+from tests.example.deliveries import OLD_SECRET, SECRET
 from tests.example.providers import GOOD_CARD, RecordingProvider
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ def provider() -> Iterator[RecordingProvider]:
         assert isinstance(provider, RecordingProvider)
         yield provider
     payment_provider.cache_clear()
+
+
+@pytest.fixture
+def webhook_secrets(settings: Any) -> None:
+    settings.STRIPE_WEBHOOK_SECRETS = [SECRET, OLD_SECRET]
+    settings.GOCARDLESS_WEBHOOK_SECRETS = [SECRET]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ SILENT_CARD = "pm_silent"
 
 
 class RecordingProvider:
+    """Keeps count of what it was asked and what it did."""
+
     def __init__(self) -> None:
         #: How often each key came.
         self.asked: Counter[str] = Counter()
@@ -33,3 +35,16 @@ class RecordingProvider:
         self.asked[key] += 1
         self.refunds[key] = charge_id
         return f"re_{key}"
+
+    def status(self, charge_id: str) -> str:
+        return "succeeded"
+
+
+class ForeseeableProvider(RecordingProvider):
+    """Names the charge after the card, so that it can be reported before it is made."""
+
+    def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
+        super().charge(
+            amount_minor=amount_minor, payment_method=payment_method, key=key
+        )
+        return payment_method.replace("pm_", "pi_")

@@ -6,6 +6,7 @@ import pytest
 
 from example_project.checkout.models import Order, Refund
 from tests.example.conftest import Customer
+from tests.example.deliveries import deliver, stripe_event
 from tests.example.providers import SILENT_CARD, RecordingProvider
 
 pytestmark = [
@@ -40,3 +41,14 @@ def test_repeated_refund_is_not_recognised(ada: Customer) -> None:
 
     assert [answer.status_code for answer in answers] == [201, 409]
     assert Refund.objects.count() == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"], ids=["view", "drf"])
+def test_webhook_believes_everybody_and_loses_what_came_too_early(
+    prefix: str, provider: RecordingProvider
+) -> None:
+    path, event = f"{prefix}/webhooks/payments/", stripe_event("evt_1", "pi_early")
+
+    answers = [deliver(path, event, secret="whsec_guess") for _ in range(2)]  # noqa: S106
+
+    assert [answer.status_code for answer in answers] == [404, 200]

@@ -47,6 +47,17 @@ def play(*arguments: str) -> tuple[int, dict[str, Any]]:
     return demo.returncode, result
 
 
+WEBHOOK_SCENARIOS = [
+    "same event 20 times at once",
+    "handler fails once, then the redelivery",
+    "worker killed inside the handler",
+    "forged signature",
+    "event before its order exists",
+    "one id for two endpoints",
+    "batch with one bad item",
+]
+
+
 def rows_of(result: dict[str, Any], endpoint: str) -> list[dict[str, Any]]:
     return [row for row in result["scenarios"] if row["endpoint"] == endpoint]
 
@@ -58,21 +69,29 @@ def test_protection_holds_and_the_naive_checkout_does_not() -> None:
     assert [row for row in wrong if row["endpoint"] != "naive"] == []
     assert (status, result["ok"]) == (0, True)
     names = [row["name"] for row in rows_of(result, "view")]
-    assert len(names) == 8
+    assert len(names) == 8 + 7
+    assert names[8:] == WEBHOOK_SCENARIOS
     for endpoint in ENDPOINTS:
         assert [row["name"] for row in rows_of(result, endpoint)] == names
     for endpoint in ("view", "drf"):
         rows = rows_of(result, endpoint)
         assert all(row["ok"] for row in rows)
-        assert {row["server_errors"] for row in rows} == {0}
-        # Two orders only where two customers wanted one each.
         assert [row["orders"] for row in rows] == [row["charges"] for row in rows]
-        assert sorted(row["orders"] for row in rows) == [1] * 7 + [2]
+        # Two orders only where two customers wanted one each.
+        assert sorted(row["orders"] for row in rows[:8]) == [1] * 7 + [2]
+        assert {row["server_errors"] for row in rows[:8]} == {0}
+        assert {row["handled"] for row in rows[:8]} == {None}
+        assert [row["handled"] for row in rows[8:]] == [1, 1, 1, 1, 1, 2, 3]
+        # Answers that are meant to bring the provider back, and no others.
+        assert [row["server_errors"] for row in rows[8:]] == [0, 1, 0, 0, 1, 0, 1]
         (storm,) = (row for row in rows if row["requests"] == 64)
         assert (storm["orders"], storm["distinct_answers"]) == (1, 1)
     assert not any(row["ok"] for row in rows_of(result, "naive"))
     (storm,) = (row for row in rows_of(result, "naive") if row["requests"] == 64)
     assert storm["charges"] > 12
+    copies, *others = (row["handled"] for row in rows_of(result, "naive")[8:])
+    assert copies > 1
+    assert others == [0, 0, 2, 0, 1, 2]
 
 
 def test_without_protection_it_fails() -> None:
@@ -82,9 +101,12 @@ def test_without_protection_it_fails() -> None:
     for endpoint in ("view", "drf"):
         assert not any(row["ok"] for row in rows_of(result, endpoint))
         (killed,) = (
-            row for row in rows_of(result, endpoint) if "killed" in row["name"]
+            row for row in rows_of(result, endpoint) if "killed after" in row["name"]
         )
         assert killed["charges"] == 2
+        copies, *others = (row["handled"] for row in rows_of(result, endpoint)[8:])
+        assert copies > 1
+        assert others == [0, 0, 2, 0, 1, 2]
 
 
 @pytest.mark.parametrize(

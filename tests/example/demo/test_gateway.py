@@ -142,6 +142,14 @@ def test_repeated_refund_is_one_refund(stage: Stage, pay: Pay, ledger: Ledger) -
     assert ledger.now() - before == books(refunds=1)
 
 
+def test_payment_can_be_looked_at(stage: Stage, pay: Pay) -> None:
+    intent = pay(key=new_key())
+
+    assert client(stage).v1.payment_intents.retrieve(intent.id).status == "succeeded"
+    with pytest.raises(stripe.InvalidRequestError):
+        client(stage).v1.payment_intents.retrieve("pi_unknown")
+
+
 def new_key() -> str:
     return str(uuid.uuid4())
 
