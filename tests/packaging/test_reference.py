@@ -6,10 +6,12 @@ import re
 from argparse import ArgumentParser
 from dataclasses import fields
 from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
 from django_idempotency import conf, problems
+from django_idempotency.management import commands
 from django_idempotency.policies import IdempotencyPolicy
 
 from .readme import ROOT
@@ -24,11 +26,27 @@ PUBLIC_MODULES = [
     "rest_framework",
     "signals",
     "testing",
+    "webhooks",
+    "webhooks.deliveries",
+    "webhooks.inbox",
+    "webhooks.rest_framework",
 ]
+COMMANDS = [module.name for module in iter_modules(commands.__path__)]
 
 
 def _page(name: str) -> str:
     return (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+
+
+def _sections(name: str, heading: str) -> dict[str, str]:
+    """The text under each second-level heading that is code and matches, by its group."""
+    return dict(
+        re.findall(
+            rf"^## `{heading}`$(.*?)(?=^## |\Z)",
+            _page(name),
+            re.MULTILINE | re.DOTALL,
+        )
+    )
 
 
 def _names_in_first_column(page: str) -> set[str]:
@@ -75,13 +93,7 @@ def test_problems_link_to_their_headings() -> None:
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES)
 def test_public_names(module: str) -> None:
-    sections = dict(
-        re.findall(
-            r"^## `django_idempotency\.(\w+)`$(.*?)(?=^## |\Z)",
-            _page("names.md"),
-            re.MULTILINE | re.DOTALL,
-        )
-    )
+    sections = _sections("names.md", r"django_idempotency\.([\w.]+)")
     existing = set(import_module(f"django_idempotency.{module}").__all__)
 
     documented = set(re.findall(r"^### `(\w+)`$", sections[module], re.MULTILINE))
@@ -89,15 +101,23 @@ def test_public_names(module: str) -> None:
     assert documented == existing
 
 
-def test_options_of_the_purge() -> None:
-    command = import_module(
-        "django_idempotency.management.commands.purge_idempotency_keys"
-    ).Command()
+def test_commands() -> None:
+    assert sorted(_sections("commands.md", r"(\w+)")) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_of_commands(name: str) -> None:
+    command = import_module(f"{commands.__name__}.{name}").Command()
     ours = ArgumentParser(add_help=False)
     command.add_arguments(ours)
     existing = {action.option_strings[0] for action in ours._actions}
 
-    assert _names_in_first_column(_page("commands.md")) == existing
+    section = _sections("commands.md", r"(\w+)")[name]
+    documented = {
+        each for each in _names_in_first_column(section) if each.startswith("--")
+    }
+
+    assert documented == existing
 
 
 def test_checks() -> None:
