@@ -121,7 +121,7 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
         reason = request.POST.get("reason", "")
         try:
             step = rerun(row_id, reason=reason, by=request.user.get_username())
-        except ValueError as error:
+        except (ProcessedEvent.DoesNotExist, ValueError) as error:
             self.message_user(request, f"{row_id}: {error}", messages.ERROR)
         else:
             self.message_user(request, f"{row_id}: {step.name.lower()}")

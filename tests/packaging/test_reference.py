@@ -12,7 +12,10 @@ import pytest
 
 from django_idempotency import conf, problems
 from django_idempotency.management import commands
+from django_idempotency.models import ProcessedEvent
 from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.webhooks import Event
+from django_idempotency.webhooks.endpoints import Endpoint
 
 from .readme import ROOT
 
@@ -99,6 +102,32 @@ def test_public_names(module: str) -> None:
     documented = set(re.findall(r"^### `(\w+)`$", sections[module], re.MULTILINE))
 
     assert documented == existing
+
+
+def _names_under(name: str) -> set[str]:
+    """What the tables below one name of names.md have in their first column."""
+    [section] = re.findall(
+        rf"^### `{name}`$(.*?)(?=^##)", _page("names.md"), re.MULTILINE | re.DOTALL
+    )
+    return _names_in_first_column(section)
+
+
+def test_options_of_webhooks() -> None:
+    # What the decorator gets in another way, or makes itself.
+    others = {"name", "profile", "handler", "handles"}
+    options = {field.name for field in fields(Endpoint)} - others
+
+    assert _names_under("webhook") == options | {"endpoint"}
+
+
+def test_attributes_of_events() -> None:
+    assert _names_under("Event") == {field.name for field in fields(Event)}
+
+
+def test_fields_and_states_of_stored_events() -> None:
+    columns = {field.name for field in ProcessedEvent._meta.get_fields()}
+
+    assert _names_under("ProcessedEvent") == columns | set(ProcessedEvent.State.values)
 
 
 def test_commands() -> None:
