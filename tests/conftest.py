@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pytest
 from django.db import connection
 
-if TYPE_CHECKING:
-    import pytest
+# What goes through every combination: rows of the test matrix that lie between others
+# leave it out.
+EXHAUSTIVE = [
+    Path(__file__).parent / directory
+    for directory in (
+        "integration/checks",
+        "integration/leased",
+        "integration/placements",
+        "integration/rest",
+        "integration/webhooks",
+        "unit/webhooks",
+    )
+]
 
 
+@pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Deselect what needs PostgreSQL where the database is another one.
+    """Mark what is exhaustive, and deselect what the database can't run.
 
     Deselected, not skipped: a skip in the summary should always be a surprise.
     """
+    for item in items:
+        if any(directory in item.path.parents for directory in EXHAUSTIVE):
+            item.add_marker("exhaustive")
+    _deselect_what_needs_postgresql(config, items)
+
+
+def _deselect_what_needs_postgresql(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     if connection.vendor == "postgresql":
         return
     needs_postgresql = [item for item in items if item.get_closest_marker("postgresql")]
