@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -25,13 +26,26 @@ from .exceptions import (
 )
 from .store import Claim
 
-__all__ = ["Claiming"]
+__all__ = ["Claiming", "pauses"]
 
 T = TypeVar("T")
 V = TypeVar("V")
 
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 0.5
+"""Seconds between two looks at a row that somebody else is running."""
+
 SHORTEST_LATENESS = timedelta(seconds=1)
 """A claim that took less was slowed down by the database, not by a failing leader."""
+
+
+def pauses(wait: timedelta) -> Iterator[float]:
+    """Yield how long to sleep before each further look, until the wait is over."""
+    end = time.monotonic() + wait.total_seconds()
+    pause = FIRST_PAUSE
+    while (left := end - time.monotonic()) > 0:
+        yield min(pause, left)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
 class _Wait:
@@ -71,6 +85,10 @@ class Claiming(ABC, Generic[T, V]):
 
     `T` is what running comes to, `V` what a row in the way can say.
     """
+
+    durable = False
+    """Whether the claim is all that its transaction does: then no other may be open, and
+    one that fails to commit can be tried again."""
 
     def __init__(self, *, using: str, wait: timedelta) -> None:
         self.using = using
@@ -148,12 +166,16 @@ class Claiming(ABC, Generic[T, V]):
         self.wait.start()
         wait = self.wait.left
         with ExitStack() as stack:
+            if self.durable:
+                stack.enter_context(store.claim_errors(self.using))
             with store.claim_errors(self.using), store.opened(self.using, wait):
-                stack.enter_context(transaction.atomic(using=self.using))
+                stack.enter_context(
+                    transaction.atomic(using=self.using, durable=self.durable)
+                )
                 claim = self._renewed(wait) if row_exists else self.claim(wait)
             if self.wait.is_late:
                 raise ClaimTimedOut
-            self.has_started = True
+            self.has_started = not self.durable
             return self.run(claim)
 
     def _renewed(self, wait: timedelta) -> Claim:

@@ -7,6 +7,7 @@ the database compare the times; the engine acts on the decision.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from .operations import Operation, StoredAnswer
@@ -51,6 +52,8 @@ class RowView:
     """Past its retention, by the database's clock."""
     answer: StoredAnswer | None
     """``None``: nothing is stored, or it can't be read."""
+    lease_left: timedelta | None = None
+    """By the database's clock; negative: it is over; ``None``: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ class Renew:
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """Somebody else is running it."""
+
+    retry_after: timedelta | None = None
+    """When it will be over at the latest, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +106,19 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
     # did, the answer of one customer would go to another.
     if (row.scope, row.key) != (scope, operation.key):
         return Mismatch()
+    # The stored lease decides, whoever asks.
+    if row.lease_left is not None and row.lease_left > timedelta(0):
+        return InFlight(retry_after=row.lease_left)
     if row.state == State.HELD:
         return Held()
     if row.expired:
         return Renew()
     # A committed claim without a lease (made by hand, or by an older release) is still
     # a claim: taking it over before it expires would be a second execution.
-    if row.state == State.IN_FLIGHT:
+    if row.state == State.IN_FLIGHT and row.lease_left is None:
         return InFlight()
     if not operation.fingerprint.matches(row.fingerprint):
         return Mismatch()
-    if row.state == State.RELEASED:
+    if row.state in (State.RELEASED, State.IN_FLIGHT):
         return Renew()
     return Unreadable() if row.answer is None else Replay(row.answer)

@@ -4,17 +4,16 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, TypeVar, Unpack, overload
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.http import HttpRequest
-from django.http.response import HttpResponseBase
 from django.views import View
 
 from .http import Idempotency
 from .policies import IdempotencyPolicy, PolicyOptions
 from .protected_views import PlainView, RestView, handle_confined, prepare
-from .protection import HONOUR_KEY, NonAtomicRequests, is_protected, protect
+from .protection import HONOUR_KEY, NonAtomicRequests, aprotect, is_protected, protect
 from .store import record_alias
 
 __all__ = ["idempotent"]
@@ -40,7 +39,8 @@ def idempotent(
     ``@idempotent`` or ``@idempotent(wait=timedelta(seconds=2))``: the options are those
     of `IdempotencyPolicy`, or one ready-made `policy`. The view runs inside
     ``transaction.atomic()`` with the claim and the stored answer, for every POST, PATCH,
-    PUT and DELETE; safe methods run as without the decorator.
+    PUT and DELETE; safe methods run as without the decorator. With a `lease` it runs
+    outside of any transaction, and may be async.
 
     It stands directly above a function view and below every access check; below
     ``@api_view`` and ``@action``; on a class-based view under ``method_decorator`` or
@@ -58,13 +58,15 @@ def idempotent(
 
 
 def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
-    _refuse_misplacement(view)
+    _refuse_misplacement(view, policy)
     if _comes_from_as_view(view):
         _refuse_keep_errors(policy)
         run = _protected_class(view.view_class, policy).as_view(**view.view_initkwargs)
     else:
         run = partial(_run_function, view, policy)
     non_atomic = NonAtomicRequests.of(view)
+
+    is_async = iscoroutinefunction(view)
 
     @wraps(view)
     def protected_view(*args: Any, **kwargs: Any) -> Any:
@@ -74,9 +76,13 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
         request.idempotency = Idempotency()  # type: ignore[attr-defined]
         if request.method in HONOUR_KEY:
             return run(*args, **kwargs)
+        if is_async:  # for which Django has no ATOMIC_REQUESTS
+            return view(*args, **kwargs)
         with non_atomic.as_django_would():
             return view(*args, **kwargs)
 
+    if is_async:
+        markcoroutinefunction(protected_view)
     protected_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
     protected_view.idempotency_policy = policy  # type: ignore[attr-defined]
     return protected_view
@@ -96,8 +102,12 @@ def _run_function(
 
 def _run_handler(
     request: Any, policy: IdempotencyPolicy, call: Callable[[], Any], *, joins: bool
-) -> HttpResponseBase:
+) -> Any:
     """Run a handler; `joins`: under ATOMIC_REQUESTS it is inside Django's transaction."""
+    if iscoroutinefunction(call):
+        _require_lease(request.method.lower(), policy)  # below dispatch() not seen yet
+        _refuse_keep_errors(policy)
+        return aprotect(request, policy, call)
     rest_view = (getattr(request, "parser_context", None) or {}).get("view")
     if rest_view is None:
         _refuse_keep_errors(policy)
@@ -198,7 +208,7 @@ def _comes_from_as_view(view: Any) -> bool:
     return True
 
 
-def _refuse_misplacement(view: Any) -> None:
+def _refuse_misplacement(view: Any, policy: IdempotencyPolicy) -> None:
     name = getattr(view, "__name__", "view")
     if isinstance(view, type):
         raise ImproperlyConfigured(
@@ -221,10 +231,17 @@ def _refuse_misplacement(view: Any) -> None:
             f"    @login_required\n    @idempotent\n    def {name}(request):"
         )
     if iscoroutinefunction(view):
+        _require_lease(name, policy)
+
+
+def _require_lease(name: str, policy: IdempotencyPolicy) -> None:
+    if policy.lease is None:
         raise ImproperlyConfigured(
             f"@idempotent can't protect the async view {name}: it runs in a "
             "transaction, and Django has no async ones. Write\n\n"
-            f"    @idempotent\n    def {name}(request):"
+            f"    @idempotent\n    def {name}(request):\n\nor give it a lease:\n\n"
+            "    @idempotent(lease=timedelta(minutes=1))\n"
+            f"    async def {name}(request):"
         )
 
 

@@ -77,6 +77,10 @@ class Dialect(ABC):
             f" ON CONFLICT (id) DO NOTHING{self.claim_returns}"
         )
 
+    @abstractmethod
+    def seconds_until(self, column: str) -> str:
+        """How long it is until an instant; negative if it is over."""
+
     def instant_as_text(self) -> str:
         """The instant that is so many seconds from now, in the database's spelling."""
         return f"SELECT {self.as_text.format(self.later)}"
@@ -151,6 +155,9 @@ class PostgreSQL(Dialect):
     IN_ERROR = 3
     """libpq's PQTRANS_INERROR."""
 
+    def seconds_until(self, column: str) -> str:
+        return f"extract(epoch FROM {column} - {self.now})::float8"
+
     def _delete_selected(self, table: str, selection: str) -> str:
         return f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid {selection}))"
 
@@ -197,6 +204,9 @@ class SQLite(Dialect):
     statement_began = now
     later = "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', %s || ' seconds')"
     claimed_state = "STATE"
+
+    def seconds_until(self, column: str) -> str:
+        return f"(julianday({column}) - julianday('now')) * 86400.0"
 
     # A write lock is the whole database's, and BEGIN IMMEDIATE takes it.
     @contextmanager

@@ -7,6 +7,8 @@ back is the outcome's value, or the decision that was taken instead of running.
 from __future__ import annotations
 
 import logging
+import time
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,7 +18,7 @@ from django.db import Error, connections, transaction
 from django.dispatch import Signal
 
 from . import signals, store
-from .claiming import Claiming
+from .claiming import Claiming, pauses
 from .decisions import (
     Decision,
     Held,
@@ -28,15 +30,27 @@ from .decisions import (
     decide,
 )
 from .exceptions import BrokenTransaction, StoreUnavailable
+from .memory import Memory
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
+from .steps import RunningSteps, Steps
 from .store import Claim
 
-__all__ = ["Outcome", "Ran", "Result", "report", "run", "run_unkeyed"]
+__all__ = [
+    "Outcome",
+    "Ran",
+    "RecordClaiming",
+    "Result",
+    "report",
+    "report_verdict",
+    "run",
+    "run_unkeyed",
+]
 
 logger = logging.getLogger("django_idempotency")
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +82,7 @@ class Ran(Generic[T]):
 
 
 Result = Ran[T] | Verdict
-Work = Callable[[], Outcome[T]]
+Work = Callable[[Steps], Outcome[T]]
 
 
 def run(
@@ -89,14 +103,21 @@ def run(
     """
     attempt = _Attempt(operation, work, using)
     try:
-        result = attempt.result()
+        result = attempt.result_in_time()
     except Exception as error:
         # A callback after the commit can raise, too: then all is done and kept.
         if attempt.has_started and not attempt.is_committed:
             _release(operation, failure_of(error), using)
         raise
     attempt.finish()
-    match result:
+    if not isinstance(result, Ran):
+        report_verdict(operation, result)
+    return result
+
+
+def report_verdict(operation: Operation, verdict: Verdict) -> None:
+    """Tell what was answered instead of running; a replay is told when it is sent."""
+    match verdict:
         case InFlight():
             report("in_flight", operation)
         case Mismatch():
@@ -108,43 +129,31 @@ def run(
                 "idempotency unreadable: the stored answer can't be read",
                 extra=_log_fields("unreadable", operation),
             )
-        case Ran() | Replay():  # pragma: no branch - mypy proves there is no other
+        case Replay():  # pragma: no branch - mypy proves there is no other
             pass
-    return result
 
 
 def run_unkeyed(work: Work[T], *, using: str) -> T:
     """Run `work` in a transaction, with the same rules and without a record."""
     with transaction.atomic(using=using):
-        outcome = work()
+        steps = RunningSteps.without_key()
+        with steps.running():
+            outcome = work(steps)
         if not outcome.keep or _is_broken(outcome, using):
             transaction.set_rollback(True, using=using)
     return outcome.value
 
 
-class _Attempt(Claiming[Ran[T], Verdict]):
-    """One request's attempt at an operation."""
+class RecordClaiming(Claiming[V, Verdict]):
+    """One caller's way to a record."""
 
-    def __init__(
-        self, operation: Operation, work: Work[T], using: str, *, silent: bool = False
-    ) -> None:
+    def __init__(self, operation: Operation, using: str) -> None:
         super().__init__(using=using, wait=operation.wait)
         self.operation = operation
-        self.work = work
-        self.silent = silent
-        """The view has run already, in a transaction that was rolled back."""
-        self.is_committed = False
-        self.outcome: Outcome[T] | None = None
-        self.is_kept = False
-
-    def claim(self, wait: timedelta) -> Claim:
-        return store.claim(self.operation, using=self.using, wait=wait)
+        self.memory = Memory()
 
     def lock(self, wait: timedelta) -> None:
         store.lock(self.operation.record_id, using=self.using, wait=wait)
-
-    def renew(self) -> Claim:
-        return store.renew(self.operation, using=self.using)
 
     def look(self) -> Decision | None:
         row = store.read(self.operation.record_id, using=self.using)
@@ -152,11 +161,55 @@ class _Attempt(Claiming[Ran[T], Verdict]):
             return None
         return decide(self.operation, row, store.storable(str(self.operation.scope)))
 
+    def renew(self) -> Claim:
+        claim = self.take_over()
+        # A leased try may have left some steps behind.
+        effects = store.read_effects(claim.record_id, using=self.using)
+        self.memory = Memory(effects)
+        return claim
+
+    @abstractmethod
+    def take_over(self) -> Claim:
+        """Make the locked record ours."""
+
+
+class _Attempt(RecordClaiming[Ran[T]]):
+    """One request's attempt at an operation."""
+
+    def __init__(
+        self, operation: Operation, work: Work[T], using: str, *, silent: bool = False
+    ) -> None:
+        super().__init__(operation, using)
+        self.work = work
+        self.silent = silent
+        """The view has run already, in a transaction that was rolled back."""
+        self.is_committed = False
+        self.outcome: Outcome[T] | None = None
+        self.is_kept = False
+
+    def result_in_time(self) -> Result[T]:
+        """Wait as well for a lease, which somebody in the other shape has."""
+        for pause in pauses(self.operation.wait):
+            result = self.result()
+            if not isinstance(result, InFlight) or result.retry_after is None:
+                return result
+            store.give_connection_back(self.using)
+            time.sleep(pause)
+        return self.result()
+
+    def claim(self, wait: timedelta) -> Claim:
+        return store.claim(self.operation, using=self.using, wait=wait)
+
+    def take_over(self) -> Claim:
+        return store.renew(self.operation, using=self.using)
+
     def run(self, claim: Claim) -> Ran[T]:
         # Before the view can register callbacks of its own, which may raise. In
         # somebody else's transaction it is their commit that keeps the answer.
         transaction.on_commit(self._committed, using=self.using, robust=True)
-        self.outcome = self.work()
+        steps = RunningSteps(self.operation, self.memory, self.using)
+        with steps.running():
+            self.outcome = self.work(steps)
         self.is_kept = self._settle(claim, self.outcome)
         return Ran(self.outcome.value)
 
@@ -174,6 +227,8 @@ class _Attempt(Claiming[Ran[T], Verdict]):
         """Keep the answer or mark the transaction for rollback; say which."""
         answer = outcome.answer if outcome.keep else None
         if answer is not None and not _is_broken(outcome, self.using):
+            if not self.silent:
+                self.memory.require_all_asked_for()
             store.keep(claim, answer, using=self.using)
             return True
         transaction.set_rollback(True, using=self.using)
@@ -214,7 +269,7 @@ def _keep_alone(operation: Operation, answer: StoredAnswer, using: str) -> None:
     """
     attempt = _Attempt(
         replace(operation, wait=timedelta(0)),
-        lambda: Outcome(value=None, keep=True, answer=answer),
+        lambda steps: Outcome(value=None, keep=True, answer=answer),
         using,
         silent=True,
     )

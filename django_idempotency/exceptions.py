@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db.transaction import TransactionManagementError
 
-__all__ = ["BrokenTransaction", "InvalidKey", "StoreUnavailable"]
+__all__ = [
+    "BrokenTransaction",
+    "InvalidKey",
+    "LeaseLost",
+    "OperationInFlight",
+    "OutcomeUnknown",
+    "StepError",
+    "StoreUnavailable",
+    "UnkeyedOutsideCall",
+]
 
 
 class InvalidKey(ValueError):
@@ -49,3 +60,47 @@ class ClaimOutrun(ClaimConflict):
 
 class ClaimTimedOut(ClaimFailed):
     """The wait for an operation in flight is over."""
+
+
+class LeaseLost(Exception):
+    """The lease was over and another request has taken the operation over.
+
+    Raised by the steps and by `extend()` of the late owner. What the step wrote is
+    rolled back. Don't catch it: the client is answered 409 ``in-flight``, and its retry
+    gets the answer of the new owner.
+    """
+
+
+class OperationInFlight(Exception):
+    """Another copy of a task is running under the same key; it may still fail.
+
+    A queue should deliver the task again. `retry_after` is when the other one will be
+    over at the latest, where that is known.
+    """
+
+    def __init__(self, *, retry_after: timedelta | None = None) -> None:
+        super().__init__("Another copy is running under this key.")
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(Exception):
+    """Nobody knows whether a call with ``if_unknown="hold"`` has happened.
+
+    Answered with 409 ``outcome-unknown`` until a person settles the operation.
+    """
+
+
+class StepError(RuntimeError):
+    """The steps of an operation can't be told apart, or aren't those of its first try.
+
+    A name was used twice, another step came in place of a remembered one, one that was
+    finished is not asked for any more, or a step was begun after one whose outcome is
+    unknown. Nothing is mixed up: the key is released with its memory.
+    """
+
+
+class UnkeyedOutsideCall(RuntimeError):
+    """An outside call inside an atomic operation that a retry would simply repeat.
+
+    Raised only with ``IDEMPOTENCY_OUTSIDE_CALLS = "raise"``, for development and tests.
+    """

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-__all__ = ["Fingerprint", "fingerprint_of"]
+__all__ = ["NO_PAYLOAD", "Fingerprint", "fingerprint_of"]
 
 VERSION = "1"
 """Goes up when equal payloads would get another fingerprint; see `Fingerprint`."""
@@ -61,6 +61,16 @@ class Fingerprint:
             algorithm="sha256",
         )
         return f"{VERSION}:{mac.hexdigest()}"
+
+
+class _NoPayload(Fingerprint):
+    """Of work that is named by its key alone; what it stores matches anything."""
+
+    def sign(self) -> str:
+        return "none"
+
+
+NO_PAYLOAD = _NoPayload(b"")
 
 
 def fingerprint_of(*parts: bytes) -> Fingerprint:

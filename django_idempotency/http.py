@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,22 +17,37 @@ from .bodies import FORM, MULTIPART, canonical_payload, hold_body, media_type
 from .conf import conf
 from .exceptions import InvalidKey
 from .fingerprints import Fingerprint, canonical_query, fingerprint_of
-from .keys import derive_key, fresh_key, parse_key, require_unguessable
+from .keys import parse_key, require_unguessable
 from .operations import Operation, Scope
 from .policies import IdempotencyPolicy
+from .steps import IfUnknown, RunningSteps, Steps, in_thread
 
 __all__ = ["Idempotency", "IdempotentRequest", "principal_of"]
 
 ANONYMOUS = "anonymous"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
     """The operation that a view is running in, as ``request.idempotency``."""
 
-    key: str | None = None
-    """The client's key; ``None`` if it sent none. Never pass it on: use `key_for`."""
-    record_id: uuid.UUID | None = None
+    def __init__(self, steps: Steps | None = None) -> None:
+        self._given = steps
+
+    @cached_property
+    def _steps(self) -> Steps:
+        return self._given or RunningSteps.without_key()
+
+    @property
+    def key(self) -> str | None:
+        """The client's key; ``None`` if it sent none. Never pass it on: use `key_for`."""
+        operation = self._steps.operation
+        return None if operation is None else operation.key
+
+    @property
+    def record_id(self) -> uuid.UUID | None:
+        """The primary key of the record; ``None`` without a key."""
+        operation = self._steps.operation
+        return None if operation is None else operation.record_id
 
     def key_for(self, label: str) -> str:
         """Return the key to hand to another party for the step `label`, 36 characters.
@@ -38,9 +55,78 @@ class Idempotency:
         Equal on each attempt at this operation, whatever crashed in between; another
         key, scope or label gives another. Without a key from the client, a fresh one.
         """
-        if self.record_id is None:
-            return fresh_key()
-        return derive_key(self.record_id, label)
+        return self._steps.key_for(label)
+
+    def call(
+        self,
+        name: str,
+        fn: Callable[[str], Any],
+        *,
+        if_unknown: IfUnknown = "repeat",
+    ) -> Any:
+        """Make an outside call: ``fn(key)`` with the key that `key_for` gives.
+
+        In the leased shape its start and its JSON result are committed around it, so
+        that a finished call is not made again when the operation is resumed after a
+        crash; `fn` then runs outside of any transaction. What `fn` returns is the
+        outcome, a refusal by the other side too; after an error it is unknown.
+
+        `if_unknown` says what a retry does about a call that began and whose outcome is
+        unknown: ``"repeat"`` makes it again with the same key, for another side that
+        honours keys; a function of the key looks the outcome up, and returns it, or
+        ``None`` if the call was not applied; ``"hold"`` answers 409 ``outcome-unknown``
+        until a person settles the record.
+
+        In the atomic shape, and without a key, `fn` simply runs.
+
+        Raises:
+            StepError, LeaseLost, OutcomeUnknown: nothing was called. Let them out.
+            TypeError: the result is no JSON.
+            RuntimeError: in the leased shape, inside a transaction of the view's own.
+        """
+        return self._steps.call(name, fn, if_unknown)
+
+    def write(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Run ``fn()`` in one transaction with the memory of its JSON result.
+
+        When the operation is resumed after a crash it does not run again, and the same
+        result is returned. It is rolled back if the lease was lost meanwhile.
+
+        Raises:
+            StepError, LeaseLost: nothing was written. Let them out.
+            TypeError: the result is no JSON; nothing was written.
+            RuntimeError: in the leased shape, inside a transaction of the view's own.
+        """
+        return self._steps.write(name, fn)
+
+    def extend(self, lease: timedelta | None = None) -> None:
+        """Let the lease end so long from now; by default, as long as at first.
+
+        In the atomic shape there is no lease, and nothing happens.
+
+        Raises:
+            LeaseLost: another request has taken the operation over. Let it out.
+            RuntimeError: in the leased shape, inside a transaction of the view's own.
+        """
+        self._steps.extend(lease)
+
+    async def acall(
+        self,
+        name: str,
+        fn: Callable[[str], Awaitable[Any]],
+        *,
+        if_unknown: IfUnknown = "repeat",
+    ) -> Any:
+        """`call` in an async view: ``await fn(key)``."""
+        return await self._steps.acall(name, fn, if_unknown)
+
+    async def awrite(self, name: str, fn: Callable[[], Any]) -> Any:
+        """`write` in an async view; `fn` is synchronous, as Django's transactions are."""
+        return await in_thread(self._steps.write, name, fn)
+
+    async def aextend(self, lease: timedelta | None = None) -> None:
+        """`extend` in an async view."""
+        await in_thread(self._steps.extend, lease)
 
 
 class IdempotentRequest(HttpRequest):
@@ -136,6 +222,7 @@ def operation_of(
         fingerprint=_fingerprint(request, policy, view_request),
         wait=policy.effective_wait,
         retention=policy.effective_retention,
+        lease=policy.lease,
     )
 
 

@@ -11,7 +11,11 @@ from functools import cached_property
 from .fingerprints import Fingerprint
 from .keys import uuid8
 
-__all__ = ["Operation", "Scope", "StoredAnswer", "record_id_of"]
+__all__ = ["TASK", "Operation", "Scope", "StoredAnswer", "record_id_of"]
+
+
+TASK = "TASK"
+"""The method in the scope of work that no request asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Operation:
     wait: timedelta
     """How long this request may wait in all; zero means not to wait."""
     retention: timedelta
+    lease: timedelta | None = None
+    """How long a claim that is committed on its own lives; ``None``: atomic shape."""
 
     @cached_property
     def record_id(self) -> uuid.UUID:

@@ -41,15 +41,20 @@ class IdempotencyPolicy:
     """How long a copy waits for the operation in flight, in all; IDEMPOTENCY_WAIT."""
     retention: timedelta | None = None
     """How long the answer can be replayed; IDEMPOTENCY_RETENTION."""
+    lease: timedelta | None = None
+    """Set: the leased shape. How long the view may take, outside of any transaction,
+    before another request may take the operation over. Choose it well above the slowest
+    run; `request.idempotency.extend()` prolongs it."""
     keep: Callable[[HttpResponseBase], bool] = keep_outcomes
-    """Whether a returned answer is committed and stored, or rolled back and released.
+    """Whether a returned answer is committed and stored, or rolled back and released;
+    with a lease, stored or released.
 
     By default everything below 500 except 405, 406, 408, 413, 415, 425 and 429.
     """
     keep_errors: bool = False
     """DRF only: let `keep` judge the answer made from a *raised* exception too.
 
-    The view's writes are rolled back all the same; the answer is then stored in a
+    The view's writes are rolled back all the same, unless it has a lease; the answer is then stored in a
     transaction of its own.
     """
     keep_body: bool = True
@@ -66,6 +71,7 @@ class IdempotencyPolicy:
     def __post_init__(self) -> None:
         _require_duration("wait", self.wait, zero_allowed=True)
         _require_duration("retention", self.retention)
+        _require_duration("lease", self.lease)
         if isinstance(self.exclude, str):
             raise ImproperlyConfigured(
                 f"exclude={self.exclude!r} is one string, whose every letter would be "
@@ -104,6 +110,7 @@ class PolicyOptions(TypedDict, total=False):
     required: bool | None
     wait: timedelta | None
     retention: timedelta | None
+    lease: timedelta | None
     keep: Callable[[HttpResponseBase], bool]
     keep_errors: bool
     keep_body: bool

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
@@ -105,11 +107,16 @@ PROBLEMS = (
 
 
 def problem_response(
-    problem: Problem, request: HttpRequest, *, reason: str = ""
+    problem: Problem,
+    request: HttpRequest,
+    *,
+    reason: str = "",
+    retry_after: timedelta | None = None,
 ) -> HttpResponse:
     """Return the problem as JSON, or as a page to a browser that sent a form.
 
-    `reason` is the detail of KEY_INVALID. The page is ``django_idempotency/<code>.html``
+    `reason` is the detail of KEY_INVALID; `retry_after`, where it is known, goes before
+    the problem's own. The page is ``django_idempotency/<code>.html``
     where the project has one, else ``django_idempotency/problem.html``.
     """
     detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
@@ -122,8 +129,11 @@ def problem_response(
             status=problem.status,
             content_type="application/problem+json",
         )
-    if problem.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(problem.retry_after_seconds)
+    seconds = problem.retry_after_seconds
+    if retry_after is not None:
+        seconds = max(1, math.ceil(retry_after.total_seconds()))
+    if seconds is not None:
+        response.headers["Retry-After"] = str(seconds)
     return response
 
 

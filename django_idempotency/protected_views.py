@@ -13,7 +13,8 @@ from django.http.response import HttpResponseBase
 from django.utils.datastructures import MultiValueDict
 
 from .bodies import hold_body
-from .protection import Answer, is_protected
+from .exceptions import LeaseLost, OutcomeUnknown
+from .protection import Answer, is_protected, rendered
 from .store import record_alias
 
 __all__ = ["PlainView", "RestView", "check_object", "handle_confined", "prepare"]
@@ -50,6 +51,8 @@ class RestView:
         raised = None
         try:
             response = self.call()
+        except (LeaseLost, OutcomeUnknown):
+            raise  # ours to answer, whatever the project's exception handler does
         except Exception as error:
             raised = error
             response = self._handled(error)
@@ -125,13 +128,6 @@ def handle_confined(
         return handle(error)
     with transaction.atomic(using=using):
         return handle(error)
-
-
-def rendered(response: Any) -> Any:
-    """Render a template or framework response, inside the transaction."""
-    if not getattr(response, "is_rendered", True):
-        response.render()
-    return response
 
 
 def _unchanged(

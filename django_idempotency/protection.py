@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,20 +20,21 @@ from django.http import Http404, HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 
-from . import engine, problems, signals, store
+from . import engine, leasing, problems, signals, store
 from .answers import is_login_redirect, replay_of, snapshot
 from .bodies import hold_body
 from .conf import conf
 from .decisions import Held, InFlight, Mismatch, Replay, Unreadable
-from .engine import Outcome, Ran
+from .engine import Outcome, Ran, Result
 from .exceptions import InvalidKey, StoreUnavailable
 from .http import Idempotency, key_of, operation_of
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
 from .policies import IdempotencyPolicy
 from .problems import problem_response
+from .steps import RunningSteps, Steps, in_thread
 
-__all__ = ["Answer", "NonAtomicRequests", "ProtectedView", "protect"]
+__all__ = ["Answer", "NonAtomicRequests", "ProtectedView", "aprotect", "protect"]
 
 logger = logging.getLogger("django_idempotency")
 
@@ -63,6 +64,10 @@ class ProtectedView(Protocol):
 
     def check_replay(self) -> None:
         """Raise what the view would raise for a caller who may no longer see it."""
+
+
+AsyncView = Callable[[], Awaitable[Any]]
+"""An async view with the arguments of one request."""
 
 
 class NonAtomicRequests:
@@ -106,20 +111,58 @@ def protect(
     Raises:
         Exception: whatever the view raises, and `BrokenTransaction`.
     """
+    asked = _asked(request, policy, view.request)
+    if isinstance(asked, HttpResponseBase):
+        return asked
+    if asked is None:
+        return _run_unkeyed(request, policy, view)
+    return _run_once(request, asked, policy, view)
+
+
+async def aprotect(
+    request: HttpRequest, policy: IdempotencyPolicy, view: AsyncView
+) -> HttpResponseBase:
+    """`protect` for an async view in the leased shape.
+
+    Whatever may ask the database runs in the thread of this request's connections.
+    """
+    asked = await in_thread(_asked, request, policy)
+    if isinstance(asked, HttpResponseBase):
+        return asked
+    using = store.record_alias()
+
+    async def work(steps: Steps) -> Outcome[HttpResponseBase]:
+        with _marked(request, steps):
+            response = await view()
+        return _outcome_of(Answer(await in_thread(rendered, response)), policy)
+
+    if asked is None:
+        return (await work(RunningSteps.without_key())).value
+    try:
+        result = await leasing.arun(asked, work, using=using, failure_of=_failure_of)
+    except StoreUnavailable as error:
+        return await in_thread(_unavailable, request, error)
+    return await in_thread(_response_to, result, request, asked)
+
+
+def _asked(
+    request: HttpRequest, policy: IdempotencyPolicy, view_request: Any = None
+) -> Operation | HttpResponseBase | None:
+    """Return the operation, the refusal, or ``None``: without a key, and it may."""
     try:
         key = key_of(request)
         if key is not None:
             hold_body(request)
-            operation = operation_of(request, key, policy, view_request=view.request)
+            return operation_of(
+                request, key, policy, view_request=view_request or request
+            )
     except InvalidKey as error:
         return problem_response(problems.KEY_INVALID, request, reason=str(error))
-    if key is None:
-        if request.method in REQUIRE_KEY:
-            _report_unkeyed(request)
-            if policy.key_required:
-                return problem_response(problems.KEY_MISSING, request)
-        return _run_unkeyed(request, policy, view)
-    return _run_once(request, operation, policy, view)
+    if request.method in REQUIRE_KEY:
+        _report_unkeyed(request)
+        if policy.key_required:
+            return problem_response(problems.KEY_MISSING, request)
+    return None
 
 
 def _report_unkeyed(request: HttpRequest) -> None:
@@ -131,9 +174,10 @@ def _report_unkeyed(request: HttpRequest) -> None:
 def _run_unkeyed(
     request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView
 ) -> HttpResponseBase:
-    with _marked(request, Idempotency()):
-        work = partial(_unkeyed_outcome, view, policy)
-        return engine.run_unkeyed(work, using=store.record_alias())
+    work = partial(_unkeyed_outcome, request, policy, view)
+    if policy.lease is not None:
+        return work(RunningSteps.without_key()).value
+    return engine.run_unkeyed(work, using=store.record_alias())
 
 
 def _run_once(
@@ -142,37 +186,56 @@ def _run_once(
     policy: IdempotencyPolicy,
     view: ProtectedView,
 ) -> HttpResponseBase:
-    using = store.record_alias()
-    idempotency = Idempotency(key=operation.key, record_id=operation.record_id)
+    shape = engine if operation.lease is None else leasing
     try:
-        with _marked(request, idempotency):
-            result = engine.run(
-                operation,
-                partial(_outcome, view, policy),
-                using=using,
-                failure_of=_failure_of,
-            )
-    except StoreUnavailable:
-        logger.exception(
-            "idempotency unavailable: a request could not be claimed",
-            extra={"action": "unavailable"},
+        result = shape.run(
+            operation,
+            partial(_outcome, request, policy, view),
+            using=store.record_alias(),
+            failure_of=_failure_of,
         )
-        return problem_response(problems.STORE_UNAVAILABLE, request)
+    except StoreUnavailable as error:
+        return _unavailable(request, error)
+    if isinstance(result, Replay):
+        view.check_replay()
+    return _response_to(result, request, operation)
+
+
+def _unavailable(request: HttpRequest, error: Exception) -> HttpResponseBase:
+    logger.error(
+        "idempotency unavailable: a request could not be claimed",
+        exc_info=error,
+        extra={"action": "unavailable"},
+    )
+    return problem_response(problems.STORE_UNAVAILABLE, request)
+
+
+def _response_to(
+    result: Result[HttpResponseBase], request: HttpRequest, operation: Operation
+) -> HttpResponseBase:
     match result:
         case Ran(response):
             return response
         case Replay(answer):
-            view.check_replay()
             engine.report("replayed", operation)
-            return _replay(operation, answer, using)
-        case InFlight():
-            return problem_response(problems.IN_FLIGHT, request)
+            return _replay(operation, answer, store.record_alias())
+        case InFlight(retry_after):
+            return problem_response(
+                problems.IN_FLIGHT, request, retry_after=retry_after
+            )
         case Mismatch():
             return problem_response(problems.KEY_REUSED, request)
         case Held():
             return problem_response(problems.OUTCOME_UNKNOWN, request)
         case Unreadable():  # pragma: no branch - mypy proves there is no other
             return problem_response(problems.ANSWER_UNAVAILABLE, request)
+
+
+def rendered(response: Any) -> Any:
+    """Render a template or framework response, inside the transaction."""
+    if not getattr(response, "is_rendered", True):
+        response.render()
+    return response
 
 
 def is_protected(request: HttpRequest) -> bool:
@@ -182,9 +245,9 @@ def is_protected(request: HttpRequest) -> bool:
 
 
 @contextmanager
-def _marked(request: HttpRequest, idempotency: Idempotency) -> Iterator[None]:
+def _marked(request: HttpRequest, steps: Steps) -> Iterator[None]:
     """Show the view its operation, and inner protected views that there is one."""
-    request.idempotency = idempotency  # type: ignore[attr-defined]
+    request.idempotency = Idempotency(steps)  # type: ignore[attr-defined]
     request._idempotency_is_active = True  # type: ignore[attr-defined]
     try:
         yield
@@ -193,9 +256,14 @@ def _marked(request: HttpRequest, idempotency: Idempotency) -> Iterator[None]:
 
 
 def _outcome(
-    view: ProtectedView, policy: IdempotencyPolicy
+    request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView, steps: Steps
 ) -> Outcome[HttpResponseBase]:
-    answer = view.run()
+    with _marked(request, steps):
+        answer = view.run()
+    return _outcome_of(answer, policy)
+
+
+def _outcome_of(answer: Answer, policy: IdempotencyPolicy) -> Outcome[HttpResponseBase]:
     response = answer.response
     if not isinstance(response, HttpResponseBase):
         # Django has a good sentence for a view that returned nothing.
@@ -221,9 +289,10 @@ def _outcome(
 
 
 def _unkeyed_outcome(
-    view: ProtectedView, policy: IdempotencyPolicy
+    request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView, steps: Steps
 ) -> Outcome[HttpResponseBase]:
-    answer = view.run()
+    with _marked(request, steps):
+        answer = view.run()
     response = answer.response
     if not isinstance(response, HttpResponseBase):
         return Outcome(value=response, keep=False)
@@ -254,12 +323,12 @@ REFUSALS = (
 )
 
 
-def _failure_of(error: Exception) -> str | None:
+def _failure_of(error: BaseException) -> str | None:
     """A refusal did nothing; rows for bad input would let anyone fill the table."""
     return None if isinstance(error, REFUSALS) else _name(error)
 
 
-def _name(error: Exception) -> str:
+def _name(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}"
 
 

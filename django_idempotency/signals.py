@@ -35,7 +35,7 @@ kept = Signal()
 """The answer was stored and committed with the view's writes."""
 
 released = Signal()
-"""The view's writes were rolled back and the key is free again."""
+"""The key is free again. In the atomic shape the view's writes were rolled back."""
 
 replayed = Signal()
 """A stored answer is being sent again."""

@@ -39,11 +39,15 @@ class RecordStatements:
             "created_at": now,
             "expires_at": later,
         }
+        leased = {**fresh, "lease_token": "%s", "lease_expires_at": later}
         self.claim = dialect.insert_first(table, fresh, State.IN_FLIGHT)
+        self.claim_leased = dialect.insert_first(table, leased, State.IN_FLIGHT)
         self.read = (
             "SELECT scope, key, fingerprint, state, response_status, response_headers,"
-            f" response_body, expires_at <= {now} FROM {table} WHERE id = %s"
+            f" response_body, expires_at <= {now},"
+            f" {dialect.seconds_until('lease_expires_at')} FROM {table} WHERE id = %s"
         )
+        self.read_effects = f"SELECT effects FROM {table} WHERE id = %s"
 
         def unless_expired(value: str, otherwise: str) -> str:
             return (
@@ -52,18 +56,23 @@ class RecordStatements:
             )
 
         nothing, no_steps = "''", json.replace("%s", "'{}'")
-        self.renew = (
-            f"UPDATE {table} SET state = {in_flight}, fingerprint = %s,"
-            f" attempts = {unless_expired('attempts + 1', '1')},"
-            f" effects = {unless_expired('effects', no_steps)},"
-            f" last_error = {unless_expired('last_error', nothing)},"
-            f" replays = {unless_expired('replays', '0')},"
-            f" created_at = {unless_expired('created_at', now)},"
-            " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
-            " response_headers = NULL, response_body = NULL, lease_token = NULL,"
-            f" lease_expires_at = NULL, expires_at = {later} WHERE id = %s"
-            f"{dialect.renew_returns}"
-        )
+
+        def renewal(token: str, lease_end: str) -> str:
+            return (
+                f"UPDATE {table} SET state = {in_flight}, fingerprint = %s,"
+                f" attempts = {unless_expired('attempts + 1', '1')},"
+                f" effects = {unless_expired('effects', no_steps)},"
+                f" last_error = {unless_expired('last_error', nothing)},"
+                f" replays = {unless_expired('replays', '0')},"
+                f" created_at = {unless_expired('created_at', now)},"
+                " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
+                f" response_headers = NULL, response_body = NULL, lease_token = {token},"
+                f" lease_expires_at = {lease_end}, expires_at = {later} WHERE id = %s"
+                f"{dialect.renew_returns}"
+            )
+
+        self.renew = renewal("NULL", "NULL")
+        self.take_over = renewal("%s", later)
         self.keep = (
             f"UPDATE {table} SET state = {kept}, response_status = %s,"
             f" response_headers = {json}, response_body = %s, completed_at = {now}"
@@ -83,12 +92,38 @@ class RecordStatements:
             f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now}"
             f" WHERE id = (SELECT id FROM {table} WHERE id = %s{dialect.skip_locked})"
         )
+        self._write_leased(dialect, table)
         expired = (
             f"expires_at <= {dialect.instant} AND state <> {held}"
             f" AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
         )
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
         self.purge = dialect.delete_batch(table, expired)
+
+    def _write_leased(self, dialect: Dialect, table: str) -> None:
+        """Every write of an owner depends on the token: a late one changes nothing."""
+        now, later, json = dialect.now, dialect.later, dialect.json
+        in_flight, kept, released, held = (
+            f"'{state.value}'"
+            for state in (State.IN_FLIGHT, State.KEPT, State.RELEASED, State.HELD)
+        )
+        owned = "WHERE id = %s AND lease_token = %s"
+        no_lease = "lease_token = NULL, lease_expires_at = NULL"
+        self.remember = f"UPDATE {table} SET effects = {json}, state = %s {owned}"
+        self.extend = f"UPDATE {table} SET lease_expires_at = {later} {owned}"
+        self.keep_leased = (
+            f"UPDATE {table} SET state = {kept}, response_status = %s,"
+            f" response_headers = {json}, response_body = %s, completed_at = {now},"
+            f" {no_lease} {owned} AND state = {in_flight}"
+        )
+        # What is held stays so: somebody has to find out.
+        self.release_leased = (
+            f"UPDATE {table} SET state = CASE WHEN state = {held} THEN {held}"
+            f" ELSE {released} END, last_error = %s, {no_lease} {owned}"
+        )
+        self.forget_leased = (
+            f"DELETE FROM {table} {owned} AND attempts = 1 AND effects = '{{}}'"
+        )
 
 
 class EventStatements:

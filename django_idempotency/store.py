@@ -10,36 +10,51 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from django.db import Error, connections, router, transaction
 
-from .decisions import RowView
+from .decisions import RowView, State
 from .dialects import Trouble, dialect_of, milliseconds
-from .exceptions import ClaimConflict, ClaimOutrun, ClaimTimedOut, StoreUnavailable
+from .exceptions import (
+    ClaimConflict,
+    ClaimOutrun,
+    ClaimTimedOut,
+    LeaseLost,
+    StoreUnavailable,
+)
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
 from .statements import RecordStatements, record_statements
 
 __all__ = [
     "Claim",
+    "Lease",
     "binary",
     "brief_transaction",
     "claim",
     "claim_errors",
+    "claim_leased",
     "count_replay",
     "db_id",
+    "extend",
+    "give_connection_back",
     "is_aborted",
     "keep",
+    "keep_leased",
     "lock",
     "note_failure",
     "opened",
     "read",
+    "read_effects",
     "record_alias",
+    "release_leased",
+    "remember",
     "renew",
     "storable",
+    "take_over",
 ]
 
 NO_WAIT = timedelta(0)
@@ -52,6 +67,26 @@ class Claim:
     record_id: uuid.UUID
     location: str | None = None
     """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim that is committed and lives for a while."""
+
+    record_id: uuid.UUID
+    length: timedelta
+    token: uuid.UUID = field(default_factory=uuid.uuid4)
+    """Only its owner writes to the row, wherever the clock stands."""
+
+    @property
+    def seconds(self) -> float:
+        return self.length.total_seconds()
+
+    def token_in(self, using: str) -> Any:
+        return db_id(self.token, using)
+
+    def parameters_in(self, using: str) -> list[Any]:
+        return [db_id(self.record_id, using), self.token_in(using)]
 
 
 def record_alias() -> str:
@@ -91,13 +126,38 @@ def claim(operation: Operation, *, using: str, wait: timedelta) -> Claim:
     Raises:
         ClaimConflict: a committed row is there. Roll back before anything else.
     """
+    return _insert(_statements(using).claim, operation, [], using=using, wait=wait)
+
+
+def claim_leased(
+    operation: Operation, lease: Lease, *, using: str, wait: timedelta
+) -> Claim:
+    """Insert the record with a lease; the claim is to be committed at once.
+
+    Raises:
+        ClaimConflict: a committed row is there. Roll back before anything else.
+    """
+    more = [lease.token_in(using), lease.seconds]
+    statement = _statements(using).claim_leased
+    return _insert(statement, operation, more, using=using, wait=wait)
+
+
+def _insert(
+    statement: str,
+    operation: Operation,
+    more: list[Any],
+    *,
+    using: str,
+    wait: timedelta,
+) -> Claim:
     connection = connections[using]
     dialect = dialect_of(connection)
-    parameters = [*_identity(operation, using), "", operation.retention.total_seconds()]
+    retention = operation.retention.total_seconds()
+    parameters = [*_identity(operation, using), "", retention, *more]
     if dialect.claim_waits:
         parameters.append(milliseconds(wait))
     with connection.cursor() as cursor:
-        cursor.execute(_statements(using).claim, parameters)
+        cursor.execute(statement, parameters)
         if cursor.rowcount != 1:
             raise ClaimConflict
         location = cursor.fetchone()[0] if dialect.rows_are_located else None
@@ -115,17 +175,28 @@ def lock(record_id: uuid.UUID, *, using: str, wait: timedelta) -> None:
 
 def renew(operation: Operation, *, using: str) -> Claim:
     """Claim the locked row: a new life if it had expired, else another attempt."""
+    return _renew(_statements(using).renew, operation, [], using=using)
+
+
+def take_over(operation: Operation, lease: Lease, *, using: str) -> Claim:
+    """Claim the locked row with a lease; its last owner's token is worth nothing now."""
+    more = [lease.token_in(using), lease.seconds]
+    return _renew(_statements(using).take_over, operation, more, using=using)
+
+
+def _renew(
+    statement: str, operation: Operation, more: list[Any], *, using: str
+) -> Claim:
     connection = connections[using]
     dialect = dialect_of(connection)
+    parameters = [
+        operation.fingerprint.sign(),
+        *more,
+        operation.retention.total_seconds(),
+        db_id(operation.record_id, using),
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(
-            _statements(using).renew,
-            [
-                operation.fingerprint.sign(),
-                operation.retention.total_seconds(),
-                db_id(operation.record_id, using),
-            ],
-        )
+        cursor.execute(statement, parameters)
         if cursor.rowcount != 1:
             raise ClaimConflict
         location = cursor.fetchone()[0] if dialect.rows_are_located else None
@@ -140,7 +211,7 @@ def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    scope, key, fingerprint, state, status, headers, body, expired = row
+    scope, key, fingerprint, state, status, headers, body, expired, left = row
     return RowView(
         scope=scope,
         key=key,
@@ -148,18 +219,22 @@ def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
         state=state,
         expired=bool(expired),
         answer=_answer(status, headers, body),
+        lease_left=None if left is None else timedelta(seconds=left),
     )
+
+
+def read_effects(record_id: uuid.UUID, *, using: str) -> Any:
+    """Return what the row remembers of its steps."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_statements(using).read_effects, [db_id(record_id, using)])
+        return json.loads(cursor.fetchone()[0])
 
 
 def keep(claim: Claim, answer: StoredAnswer, *, using: str) -> None:
     """Store the answer; it is kept when the transaction commits."""
     connection = connections[using]
     dialect = dialect_of(connection)
-    parameters: list[Any] = [
-        answer.status,
-        json.dumps(answer.headers),
-        binary(answer.body, connection),
-    ]
+    parameters = _answer_parameters(answer, using)
     if dialect.rows_are_located:
         parameters.append(claim.location)
     with connection.cursor() as cursor:
@@ -170,6 +245,59 @@ def keep(claim: Claim, answer: StoredAnswer, *, using: str) -> None:
                 "The claimed record is gone: something in the view deleted or changed "
                 "it. Nothing was committed."
             )
+
+
+def remember(lease: Lease, effects: object, state: State, *, using: str) -> None:
+    """Write what has been done, in whatever transaction is open.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    parameters: list[Any] = [json.dumps(effects), state.value]
+    _execute_owned(_statements(using).remember, parameters, lease, using)
+
+
+def extend(lease: Lease, by: timedelta, *, using: str) -> None:
+    """Let the lease end so long from now.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    _execute_owned(_statements(using).extend, [by.total_seconds()], lease, using)
+
+
+def keep_leased(lease: Lease, answer: StoredAnswer, *, using: str) -> None:
+    """Store the answer and end the lease.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    parameters = _answer_parameters(answer, using)
+    _execute_owned(_statements(using).keep_leased, parameters, lease, using)
+
+
+def release_leased(lease: Lease, failure: str | None, *, using: str) -> None:
+    """End the lease. Without a failure to note, a row that remembers nothing goes.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    statements = _statements(using)
+    if failure is None:
+        with connections[using].cursor() as cursor:
+            cursor.execute(statements.forget_leased, lease.parameters_in(using))
+            if cursor.rowcount == 1:
+                return
+    _execute_owned(statements.release_leased, [(failure or "")[:255]], lease, using)
+
+
+def _execute_owned(
+    statement: str, parameters: list[Any], lease: Lease, using: str
+) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, [*parameters, *lease.parameters_in(using)])
+        if cursor.rowcount != 1:
+            raise LeaseLost("The operation has another owner by now.")
 
 
 def is_aborted(using: str) -> bool:
@@ -218,6 +346,17 @@ def opened(using: str, wait: timedelta) -> Iterator[None]:
         yield
 
 
+def give_connection_back(using: str) -> None:
+    """Hold nothing of a pool's while somebody else is waited for.
+
+    A connection of this thread's own stays open, with what the project has set on it.
+    """
+    connection: Any = connections[using]
+    # The transaction may be somebody else's, such as a test case's.
+    if getattr(connection, "pool", None) and not connection.in_atomic_block:
+        connection.close()
+
+
 def storable(text: str) -> str:
     """Return text that every database takes; what it can't store becomes visible."""
     encoded = text.encode("utf-8", "backslashreplace")
@@ -239,6 +378,14 @@ def brief_transaction(using: str) -> Iterator[None]:
 
 def _statements(using: str) -> RecordStatements:
     return record_statements(dialect_of(connections[using]))
+
+
+def _answer_parameters(answer: StoredAnswer, using: str) -> list[Any]:
+    return [
+        answer.status,
+        json.dumps(answer.headers),
+        binary(answer.body, connections[using]),
+    ]
 
 
 def _identity(operation: Operation, using: str) -> list[Any]:

@@ -21,6 +21,7 @@ from django_idempotency.fingerprints import fingerprint_of
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import Operation, Scope, StoredAnswer
+from django_idempotency.steps import Steps
 from tests.concurrency.answers import call, new_key
 from tests.testapp.models import Order
 
@@ -36,8 +37,8 @@ OPERATION = Operation(
 ANSWER = StoredAnswer(status=201, headers=(("X-Order", "1"),), body=b"one")
 
 
-def place(**outcome: Any) -> Callable[[], Outcome[str]]:
-    def work() -> Outcome[str]:
+def place(**outcome: Any) -> Callable[[Steps], Outcome[str]]:
+    def work(steps: Steps) -> Outcome[str]:
         Order.objects.create()
         return Outcome(**{"value": "ran", "keep": True, "answer": ANSWER, **outcome})
 
@@ -45,7 +46,9 @@ def place(**outcome: Any) -> Callable[[], Outcome[str]]:
 
 
 def run(
-    work: Callable[[], Outcome[str]] | None = None, *, operation: Operation = OPERATION
+    work: Callable[[Steps], Outcome[str]] | None = None,
+    *,
+    operation: Operation = OPERATION,
 ) -> engine.Result[str]:
     return engine.run(
         operation,
@@ -128,12 +131,22 @@ def test_claim_without_a_lease_is_not_taken_over() -> None:
     assert Order.objects.count() == 1
 
 
-def test_claim_with_a_lease_that_is_over_is_not_taken_over() -> None:
-    """It belongs to another shape; here only the retention ends a claim."""
+def test_claim_with_a_lease_that_is_over_is_taken_over() -> None:
+    """It belongs to the other shape; the stored lease decides, whoever asks."""
     run()
-    change(state="in_flight", lease_expires_at=Now() - timedelta(hours=1))
+    change(state="in_flight", lease_expires_at=Now() - timedelta(seconds=1))
 
-    assert run() == InFlight()
+    assert run() == Ran("ran")
+
+
+def test_claim_with_a_live_lease_is_respected() -> None:
+    run()
+    change(state="in_flight", lease_expires_at=Now() + timedelta(hours=1))
+    in_flight = run()
+
+    assert isinstance(in_flight, InFlight)
+    assert in_flight.retry_after is not None
+    assert timedelta(minutes=59) < in_flight.retry_after < timedelta(minutes=61)
 
 
 def test_claim_without_a_lease_is_free_when_it_expires() -> None:
@@ -215,7 +228,7 @@ def test_answer_that_cannot_be_read_is_logged_as_an_error(
 
 def test_failure_is_noted_on_a_released_record() -> None:
     with pytest.raises(ZeroDivisionError):
-        run(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+        run(lambda steps: 1 // 0)  # type: ignore[arg-type,return-value]
 
     assert (record().state, record().attempts, record().last_error) == (
         "released",
@@ -314,9 +327,9 @@ def test_another_attempt_keeps_what_is_remembered() -> None:
 
 
 def test_view_that_deletes_its_own_record_commits_nothing() -> None:
-    def work() -> Outcome[str]:
+    def work(steps: Steps) -> Outcome[str]:
         IdempotencyRecord.objects.all().delete()
-        return place()()
+        return place()(steps)
 
     with pytest.raises(RuntimeError, match="Nothing was committed"):
         run(work)

@@ -34,6 +34,7 @@ from django_idempotency.fingerprints import fingerprint_of
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import Operation, Scope, StoredAnswer
 from django_idempotency.purging import Purge
+from django_idempotency.steps import Steps
 from tests.testapp.models import Order
 
 OPERATION = Operation(
@@ -114,7 +115,7 @@ def test_unavailable_of_the_work_is_its_own_affair() -> None:
     """The work has run: it must not be taken for a claim that could not be tried."""
     runs = []
 
-    def work() -> Outcome[None]:
+    def work(steps: Steps) -> Outcome[None]:
         runs.append(1)
         raise StoreUnavailable(is_disconnect=True)
 
@@ -136,7 +137,7 @@ def test_claim_that_never_succeeds_ends_with_the_wait(
     monkeypatch.setattr(store, "claim", conflict)
     result = engine.run(
         OPERATION,
-        lambda: Outcome(value=None, keep=False),
+        lambda steps: Outcome(value=None, keep=False),
         using="default",
         failure_of=lambda error: None,
     )
@@ -154,7 +155,7 @@ def test_answer_of_a_failure_that_cannot_be_kept_is_given_all_the_same(
     monkeypatch.setattr(store, "keep", fail)
     result = engine.run(
         OPERATION,
-        lambda: Outcome(value="no", keep=False, answer=ANSWER),
+        lambda steps: Outcome(value="no", keep=False, answer=ANSWER),
         using="default",
         failure_of=lambda error: None,
     )

@@ -113,3 +113,72 @@ def test_payload_is_compared_before_the_answer_is_looked_at() -> None:
 
 def test_state_of_a_later_release_is_never_run_again() -> None:
     assert decide(OPERATION, row("settling"), SCOPE) == Unreadable()
+
+
+# Leases
+
+ALIVE = timedelta(seconds=30)
+OVER = timedelta(seconds=-1)
+
+
+def leased_row(
+    state: State, left: timedelta, *, same: bool = True, expired: bool = False
+) -> RowView:
+    return replace(row(state, same=same, expired=expired), lease_left=left)
+
+
+@pytest.mark.parametrize("expired", [True, False], ids=["expired", "fresh"])
+@pytest.mark.parametrize("same", [True, False], ids=["same", "other-payload"])
+@pytest.mark.parametrize("state", State)
+def test_live_lease_is_respected_whatever_else_the_row_says(
+    state: State, same: bool, expired: bool
+) -> None:
+    """FR-013, FR-016: the stored lease decides, whoever asks."""
+    found = leased_row(state, ALIVE, same=same, expired=expired)
+
+    assert decide(OPERATION, found, SCOPE) == InFlight(retry_after=ALIVE)
+
+
+@pytest.mark.parametrize("lease", [None, timedelta(seconds=1), timedelta(hours=1)])
+def test_lease_of_the_caller_is_not_asked(lease: timedelta | None) -> None:
+    """FR-016."""
+    caller = replace(OPERATION, lease=lease)
+    decisions = [
+        decide(caller, leased_row(State.IN_FLIGHT, left), SCOPE)
+        for left in (ALIVE, OVER)
+    ]
+
+    assert decisions == [InFlight(retry_after=ALIVE), Renew()]
+
+
+@pytest.mark.parametrize(
+    ("state", "same", "expired", "decision"),
+    [
+        pytest.param(State.IN_FLIGHT, True, False, Renew(), id="in-flight"),
+        pytest.param(State.IN_FLIGHT, False, False, Mismatch(), id="in-flight-other"),
+        pytest.param(State.IN_FLIGHT, True, True, Renew(), id="in-flight-expired"),
+        pytest.param(State.IN_FLIGHT, False, True, Renew(), id="in-flight-exp-other"),
+        pytest.param(State.HELD, True, False, Held(), id="held"),
+        pytest.param(State.HELD, False, False, Held(), id="held-other-payload"),
+        pytest.param(State.HELD, True, True, Held(), id="held-never-expires"),
+    ],
+)
+def test_decision_when_the_lease_is_over(
+    state: State, same: bool, expired: bool, decision: Decision
+) -> None:
+    found = leased_row(state, OVER, same=same, expired=expired)
+
+    assert decide(OPERATION, found, SCOPE) == decision
+
+
+def test_lease_that_ends_just_now_is_over() -> None:
+    found = leased_row(State.IN_FLIGHT, timedelta(0))
+
+    assert decide(OPERATION, found, SCOPE) == Renew()
+
+
+@pytest.mark.parametrize("state", State)
+def test_live_lease_of_another_scope_is_none_of_ours(state: State) -> None:
+    stranger = replace(leased_row(state, ALIVE), scope="auth.User:2|POST|/orders/")
+
+    assert decide(OPERATION, stranger, SCOPE) == Mismatch()
