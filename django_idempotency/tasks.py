@@ -1,0 +1,232 @@
+"""The same promise for work that no request asks for: tasks, commands, functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from functools import wraps
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+
+from . import engine, leasing, store
+from .decisions import Held, InFlight, Mismatch, Replay, Unreadable
+from .engine import Outcome, Ran, Result
+from .exceptions import OperationInFlight, OutcomeUnknown
+from .fingerprints import NO_PAYLOAD
+from .http import Idempotency
+from .memory import as_json
+from .operations import TASK, Operation, Scope, StoredAnswer
+from .policies import IdempotencyPolicy
+from .steps import Steps, in_thread
+
+__all__ = ["arun_once", "current_operation", "idempotent_task", "run_once"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Copies = Literal["wait", "skip", "raise"]
+
+_current: ContextVar[Idempotency] = ContextVar("current_operation")
+
+
+class TaskOptions(TypedDict, total=False):
+    """How a task is run once."""
+
+    copies: Copies
+    lease: timedelta | None
+    wait: timedelta | None
+    retention: timedelta | None
+
+
+def run_once(key: str, fn: Callable[[], Any], **options: Unpack[TaskOptions]) -> Any:
+    """Run ``fn()`` unless it has been done under this key; return its JSON result.
+
+    The key names the work in the whole project, such as ``receipt:17``: everybody who
+    runs something under it means the same. Without `lease` the function runs in one
+    transaction with its claim and its result, as a view in the atomic shape; with it,
+    outside of any transaction, and finds its steps in `current_operation()`. What
+    raises is released: the next delivery of the task runs it again.
+
+    `copies` says what a copy does while another one is running: ``"wait"`` up to `wait`
+    (by default IDEMPOTENCY_WAIT) and then raise, ``"skip"`` and return ``None``, or
+    ``"raise"`` at once. `retention` (by default IDEMPOTENCY_RETENTION) is how long the
+    key is remembered: choose it above the time for which a queue may redeliver.
+
+    Raises:
+        OperationInFlight: another copy is running; it may still fail, so come again.
+        OutcomeUnknown: the operation is held until a person settles it.
+        ValueError: the key is no text of 1 to 255 printable ASCII characters.
+        TypeError: the result is no JSON; nothing was kept.
+        Exception: whatever `fn` raises.
+    """
+    operation = _operation(key, options)
+
+    def work(steps: Steps) -> Outcome[Any]:
+        with _running(steps):
+            return _outcome(fn())
+
+    shape = engine if operation.lease is None else leasing
+    result = shape.run(operation, work, using=store.record_alias(), failure_of=_name)
+    return _returned(result, operation, options)
+
+
+async def arun_once(
+    key: str, fn: Callable[[], Awaitable[Any]], **options: Unpack[TaskOptions]
+) -> Any:
+    """`run_once` for an async function, which needs a `lease`.
+
+    Raises:
+        ImproperlyConfigured: without a lease, since Django has no async transactions.
+    """
+    operation = _operation(key, options)
+    if operation.lease is None:
+        raise ImproperlyConfigured(ASYNC_NEEDS_LEASE)
+
+    async def work(steps: Steps) -> Outcome[Any]:
+        with _running(steps):
+            return _outcome(await fn())
+
+    result = await leasing.arun(
+        operation, work, using=store.record_alias(), failure_of=_name
+    )
+    return await in_thread(_returned, result, operation, options)
+
+
+def idempotent_task(
+    *, key: Callable[..., str], **options: Unpack[TaskOptions]
+) -> Callable[[F], F]:
+    """Run the function once per key, however often it is delivered.
+
+    ::
+
+        @shared_task(acks_late=True)
+        @idempotent_task(key=lambda order_id: f"receipt:{order_id}")
+        def send_receipt(order_id): ...
+
+    It stands directly above the function, below the decorator of a task queue. `key`
+    gets the arguments of the call; the options are those of `run_once`.
+
+    Raises:
+        ImproperlyConfigured: where it is written, if an option can't be meant, and on an
+            async function without a lease.
+    """
+    _policy(options)
+
+    def decorate(function: F) -> F:
+        if iscoroutinefunction(function):
+            if options.get("lease") is None:
+                raise ImproperlyConfigured(ASYNC_NEEDS_LEASE)
+
+            @wraps(function)
+            async def arun(*args: Any, **kwargs: Any) -> Any:
+                async def body() -> Any:
+                    return await function(*args, **kwargs)
+
+                return await arun_once(key(*args, **kwargs), body, **options)
+
+            return arun  # type: ignore[return-value]
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return run_once(
+                key(*args, **kwargs), lambda: function(*args, **kwargs), **options
+            )
+
+        return run  # type: ignore[return-value]
+
+    return decorate
+
+
+ASYNC_NEEDS_LEASE = (
+    "An async function can't run in a transaction, since Django has no async ones. Give "
+    "it a lease above its slowest run: lease=timedelta(minutes=1)."
+)
+
+
+def current_operation() -> Idempotency:
+    """Return the operation whose function is running, for its steps and keys.
+
+    Outside of any: one without a key, whose steps simply run.
+    """
+    return _current.get(None) or Idempotency()
+
+
+@contextmanager
+def _running(steps: Steps) -> Iterator[None]:
+    """Show the function its operation."""
+    token = _current.set(Idempotency(steps))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _operation(key: str, options: TaskOptions) -> Operation:
+    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= 255):
+        raise ValueError(
+            f"A task's key has 1 to 255 printable ASCII characters; this has {len(key)}."
+        )
+    policy = _policy(options)
+    waits = options.get("copies", "wait") == "wait"
+    return Operation(
+        scope=Scope(principal="task", method=TASK, path=""),
+        key=key,
+        fingerprint=NO_PAYLOAD,
+        wait=policy.effective_wait if waits else timedelta(0),
+        retention=policy.effective_retention,
+        lease=policy.lease,
+    )
+
+
+def _policy(options: TaskOptions) -> IdempotencyPolicy:
+    """Return the options, checked as those of a view.
+
+    Raises:
+        ImproperlyConfigured: if one can't be meant.
+    """
+    if options.get("copies", "wait") not in get_args(Copies):
+        raise ImproperlyConfigured('copies must be "wait", "skip" or "raise".')
+    return IdempotencyPolicy(
+        lease=options.get("lease"),
+        wait=options.get("wait"),
+        retention=options.get("retention"),
+    )
+
+
+def _outcome(result: Any) -> Outcome[Any]:
+    result = as_json(result, "task")
+    return Outcome(
+        value=result,
+        keep=True,
+        answer=StoredAnswer(
+            status=200,
+            headers=(("Content-Type", "application/json"),),
+            body=json.dumps(result).encode(),
+        ),
+        claims_success=True,
+    )
+
+
+def _returned(result: Result[Any], operation: Operation, options: TaskOptions) -> Any:
+    match result:
+        case Ran(value):
+            return value
+        case Replay(answer):
+            engine.report("replayed", operation)
+            return json.loads(answer.body or b"null")
+        case InFlight(retry_after):
+            if options.get("copies") == "skip":
+                return None
+            raise OperationInFlight(retry_after=retry_after)
+        case Held():
+            raise OutcomeUnknown("A person has to find out whether this was done.")
+        case Mismatch() | Unreadable():  # pragma: no branch - mypy proves it
+            raise ValueError("The stored result under this key can't be read.")
+
+
+def _name(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"

@@ -1,0 +1,31 @@
+"""A task of Django's own, from 6.0 on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.tasks import TaskResultStatus, task
+from django.test import override_settings
+
+from django_idempotency.tasks import idempotent_task
+from tests.testapp.models import Order
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@task
+@idempotent_task(key=lambda number: f"receipt:{number}")
+def send_receipt(number: int) -> Any:
+    return {"order": Order.objects.create().pk}
+
+
+@override_settings(
+    TASKS={"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
+)
+def test_task_that_is_enqueued_twice_runs_once() -> None:
+    results = [send_receipt.enqueue(1) for _ in range(2)]
+
+    assert {result.status for result in results} == {TaskResultStatus.SUCCESSFUL}
+    assert len({str(result.return_value) for result in results}) == 1
+    assert Order.objects.count() == 1

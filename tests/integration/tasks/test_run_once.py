@@ -1,0 +1,319 @@
+"""Work that no request asks for is done once under its key."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections
+from django.db.models.functions import Now
+
+from django_idempotency.exceptions import OperationInFlight, OutcomeUnknown
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.tasks import (
+    arun_once,
+    current_operation,
+    idempotent_task,
+    run_once,
+)
+from tests.testapp.models import Order
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MINUTE = timedelta(minutes=1)
+SHAPES = pytest.mark.parametrize("lease", [None, MINUTE], ids=["atomic", "leased"])
+
+
+def order() -> dict[str, Any]:
+    return {"order": Order.objects.create().pk}
+
+
+def record() -> IdempotencyRecord:
+    return IdempotencyRecord.objects.get()
+
+
+def in_thread(function: Callable[[], Any]) -> threading.Thread:
+    def run() -> None:
+        try:
+            function()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+@SHAPES
+def test_function_runs_once_and_each_copy_gets_its_result(
+    lease: timedelta | None,
+) -> None:
+    results = [run_once("receipt:1", order, lease=lease) for _ in range(3)]
+
+    assert results == [{"order": Order.objects.get().pk}] * 3
+
+
+@SHAPES
+def test_keys_are_apart(lease: timedelta | None) -> None:
+    for key in ("receipt:1", "receipt:2"):
+        run_once(key, order, lease=lease)
+
+    assert Order.objects.count() == 2
+
+
+@SHAPES
+def test_failure_frees_the_key(lease: timedelta | None) -> None:
+    """FR-028: a copy is not lost if the first one fails."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_once("receipt:1", fail, lease=lease)
+    run_once("receipt:1", order, lease=lease)
+
+    assert (record().state, record().attempts) == ("kept", 2)
+
+
+def test_failure_undoes_what_the_function_wrote() -> None:
+    def fail() -> None:
+        order()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_once("receipt:1", fail)
+
+    assert Order.objects.count() == 0
+
+
+@SHAPES
+def test_result_is_the_same_on_each_run(lease: timedelta | None) -> None:
+    """What JSON makes of it is what the first caller gets, too."""
+
+    def price() -> Any:
+        return (Decimal("9.90"), None)
+
+    assert [run_once("price:1", price, lease=lease) for _ in range(2)] == [
+        ["9.90", None]
+    ] * 2
+
+
+@SHAPES
+def test_result_that_cannot_be_repeated_is_refused(lease: timedelta | None) -> None:
+    with pytest.raises(TypeError, match="can't be remembered"):
+        run_once("receipt:1", lambda: order() and object(), lease=lease)
+
+    assert record().state == "released"
+
+
+@pytest.mark.parametrize("key", ["", "ü", "a" * 256, "a\nb", "a\0"], ids=ascii)
+def test_key_that_cannot_be_stored_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="1 to 255"):
+        run_once(key, order)
+
+    assert Order.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"copies": "ignore"},
+        {"lease": 60},
+        {"lease": timedelta(0)},
+        {"retention": timedelta(0)},
+        {"wait": -MINUTE},
+    ],
+    ids=str,
+)
+def test_option_that_cannot_be_meant_is_refused_where_it_is_written(
+    options: Any,
+) -> None:
+    with pytest.raises(ImproperlyConfigured):
+        idempotent_task(key=str, **options)
+
+
+def test_key_is_forgotten_after_its_retention() -> None:
+    run_once("receipt:1", order, retention=timedelta(hours=1))
+    life = record().expires_at - record().created_at
+    IdempotencyRecord.objects.update(expires_at=Now())
+    run_once("receipt:1", order)
+
+    assert abs(life - timedelta(hours=1)) < timedelta(seconds=1)
+    assert Order.objects.count() == 2
+
+
+def test_new_secret_key_is_no_other_task(settings: Any) -> None:
+    run_once("receipt:1", order)
+    settings.SECRET_KEY = "another"  # noqa: S105
+    run_once("receipt:1", order)
+
+    assert Order.objects.count() == 1
+
+
+# Copies
+
+
+class Slow:
+    """A function that goes on only when it is told to."""
+
+    def __init__(self) -> None:
+        self.has_begun = threading.Event()
+        self.may_end = threading.Event()
+
+    def __call__(self) -> dict[str, Any]:
+        self.has_begun.set()
+        self.may_end.wait(30)
+        return order()
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest) -> Any:
+    """A slow function that runs under ``receipt:1``."""
+    slow = Slow()
+    thread = in_thread(lambda: run_once("receipt:1", slow, lease=request.param))
+    assert slow.has_begun.wait(30)
+    yield slow
+    slow.may_end.set()
+    thread.join(30)
+
+
+each_shape_runs = pytest.mark.parametrize(
+    "running", [None, MINUTE], ids=["atomic", "leased"], indirect=True
+)
+
+
+@pytest.mark.postgresql
+@each_shape_runs
+def test_copy_waits_for_the_result(running: Slow) -> None:
+    timer = threading.Timer(0.2, running.may_end.set)
+    timer.start()
+
+    assert run_once("receipt:1", order) == {"order": Order.objects.get().pk}
+
+
+@pytest.mark.postgresql
+@each_shape_runs
+def test_copy_that_skips_returns_nothing(running: Slow) -> None:
+    assert run_once("receipt:1", order, copies="skip") is None
+
+
+@pytest.mark.postgresql
+@each_shape_runs
+@pytest.mark.parametrize("copies", ["raise", "wait"])
+def test_copy_is_told_to_come_again(running: Slow, copies: Any) -> None:
+    with pytest.raises(OperationInFlight):
+        run_once("receipt:1", order, copies=copies, wait=timedelta(milliseconds=50))
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("running", [MINUTE], ids=["leased"], indirect=True)
+def test_copy_is_told_when_the_lease_is_over(running: Slow) -> None:
+    with pytest.raises(OperationInFlight) as raised:
+        run_once("receipt:1", order, copies="raise")
+
+    assert raised.value.retry_after is not None
+    assert timedelta(0) < raised.value.retry_after <= MINUTE
+
+
+# Steps
+
+
+def test_steps_of_a_leased_task_are_remembered() -> None:
+    calls: list[str] = []
+
+    def send() -> Any:
+        current_operation().call("mail", lambda key: calls.append(key))
+        if len(calls) == 1 and record().attempts == 1:
+            raise ZeroDivisionError
+        return current_operation().write("order", order)
+
+    with pytest.raises(ZeroDivisionError):
+        run_once("receipt:1", send, lease=MINUTE)
+    run_once("receipt:1", send, lease=MINUTE)
+
+    assert (len(calls), Order.objects.count()) == (1, 1)
+
+
+def test_held_task_waits_for_a_person() -> None:
+    def send() -> Any:
+        def time_out(key: str) -> None:
+            raise TimeoutError
+
+        current_operation().call("mail", time_out, if_unknown="hold")
+
+    with pytest.raises(TimeoutError):
+        run_once("receipt:1", send, lease=MINUTE)
+    with pytest.raises(OutcomeUnknown):
+        run_once("receipt:1", send, lease=MINUTE)
+
+
+def test_outside_of_a_task_steps_simply_run() -> None:
+    operation = current_operation()
+
+    assert operation.key is None
+    assert operation.call("charge", lambda key: len(key)) == 36
+    assert Order.objects.filter(pk=operation.write("order", order)["order"]).exists()
+
+
+def test_atomic_task_runs_in_a_transaction() -> None:
+    assert run_once("receipt:1", lambda: connection.in_atomic_block) is True
+
+
+def test_leased_task_runs_outside_of_any() -> None:
+    assert (
+        run_once("receipt:1", lambda: connection.in_atomic_block, lease=MINUTE) is False
+    )
+
+
+# The decorator
+
+
+@idempotent_task(key=lambda number: f"receipt:{number}")
+def receipt(number: int) -> Any:
+    """Send a receipt."""
+    return order()
+
+
+def test_decorated_function_runs_once_per_key() -> None:
+    assert receipt(1) == receipt(1) != receipt(number=2)
+    assert Order.objects.count() == 2
+
+
+def test_decorated_function_keeps_its_name() -> None:
+    assert (receipt.__name__, receipt.__doc__) == ("receipt", "Send a receipt.")
+
+
+# Async
+
+
+@idempotent_task(key=lambda number: f"receipt:{number}", lease=MINUTE)
+async def areceipt(number: int) -> Any:
+    return await current_operation().awrite("order", order)
+
+
+def test_async_function_runs_once_per_key() -> None:
+    async def twice() -> list[Any]:
+        try:
+            return [await areceipt(1), await areceipt(1)]
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    first, second = asyncio.run(twice())
+
+    assert first == second == {"order": Order.objects.get().pk}
+
+
+def test_async_function_needs_a_lease() -> None:
+    async def send() -> None: ...
+
+    with pytest.raises(ImproperlyConfigured, match="lease=timedelta"):
+        idempotent_task(key=str)(send)
+    with pytest.raises(ImproperlyConfigured, match="lease=timedelta"):
+        asyncio.run(arun_once("receipt:1", send))
