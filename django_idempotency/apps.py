@@ -10,7 +10,13 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401 - registers them
+        from . import (
+            checks,  # noqa: F401 - registers them
+            guard,
+        )
+        from .conf import conf
 
+        if conf.IDEMPOTENCY_OUTSIDE_CALLS != "ignore":
+            guard.install()
         if apps.is_installed("drf_spectacular"):
             from .contrib import spectacular  # noqa: F401 - registers its extension

@@ -99,6 +99,12 @@ class Settings:
         return _setting("IDEMPOTENCY_HEADER_DENY_LIST", default)
 
     @property
+    def IDEMPOTENCY_OUTSIDE_CALLS(self) -> Literal["ignore", "log", "raise"]:
+        """What an outside call without a key meets inside an atomic operation."""
+        ignore: Literal["ignore", "log", "raise"] = "ignore"
+        return _setting("IDEMPOTENCY_OUTSIDE_CALLS", ignore)
+
+    @property
     def IDEMPOTENCY_PROBLEM_BASE_URL(self) -> str:
         """Prefix of the ``type`` of every problem document; the code is appended."""
         return _setting(

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
-from django.db import models
+from typing import Any
+
+from django.db import models, router, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .conf import conf
 from .decisions import State
+from .memory import Memory
 
 __all__ = ["IdempotencyRecord", "ProcessedEvent"]
 
@@ -46,7 +52,7 @@ class IdempotencyRecord(models.Model):
         null=True, help_text=_("Null: the body was not kept.")
     )
     effects = models.JSONField(
-        default=dict, help_text=_("Results of the operation's finished steps.")
+        default=dict, help_text=_("What the operation remembers of its steps.")
     )
     attempts = models.PositiveIntegerField(default=0)
     last_error = models.CharField(
@@ -83,9 +89,46 @@ class IdempotencyRecord(models.Model):
         indexes = [
             models.Index(fields=["expires_at"], name="idempotency_record_expires"),
         ]
+        permissions = [("settle_idempotencyrecord", "Can settle a held operation")]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.state})"
+
+    def settle(
+        self, *, applied: bool, result: Any = None, reason: str, by: str = ""
+    ) -> None:
+        """Release a held operation, now that a person has found out what happened.
+
+        `applied`: the call whose outcome was unknown has happened, and `result` is what
+        its function would have returned; the client's retry goes on after it. Otherwise
+        it has not, and the retry calls again. Who and why is recorded, and the retention
+        begins anew, or that retry would be a new operation.
+
+        Raises:
+            ValueError: there is no reason, or the record is not held, or its owner still
+                has a live lease.
+            TypeError: the result is no JSON.
+        """
+        if not reason.strip():
+            raise ValueError("Say how it was found out.")
+        using = self._state.db or router.db_for_write(type(self))
+        rows = IdempotencyRecord._base_manager.using(using).filter(pk=self.pk)
+        with transaction.atomic(using=using):
+            held = rows.filter(state=State.HELD).exclude(lease_expires_at__gt=Now())
+            effects = held.select_for_update().values_list("effects", flat=True).first()
+            if effects is None:
+                raise ValueError("The operation is not held, or it is still running.")
+            note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
+            memory = Memory(effects)
+            memory.settle(applied=applied, result=result, note=note)
+            rows.update(
+                state=State.RELEASED,
+                effects=memory.effects,
+                lease_token=None,
+                lease_expires_at=None,
+                expires_at=Now() + conf.IDEMPOTENCY_RETENTION,
+            )
+        self.refresh_from_db(using=using)
 
 
 class ProcessedEvent(models.Model):

@@ -1,4 +1,4 @@
-"""The records, to look at: nothing here can be added or changed.
+"""The records, to look at: nothing here can be added, and only what is held settled.
 
 Deleting a record lets its operation run a second time, so it takes the model's own
 delete permission and Django's confirmation page.
@@ -6,11 +6,15 @@ delete permission and Django's confirmation page.
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from typing import Any
 
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.helpers import ActionForm
+from django.contrib.messages import ERROR
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator
@@ -19,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.http import ANONYMOUS
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.operations import Scope, record_id_of
+from django_idempotency.operations import TASK, Scope, record_id_of
 from django_idempotency.protection import HONOUR_KEY
 
 from .read_only import (
@@ -31,7 +35,8 @@ from .read_only import (
     pretty,
 )
 
-_SCOPE = re.compile(r"(.+)\|(POST|PATCH|PUT|DELETE)\|(/.*)", re.DOTALL)
+_METHODS = sorted({*HONOUR_KEY, TASK})
+_SCOPE = re.compile(rf"(.+)\|({'|'.join(_METHODS)})\|(/.*|)", re.DOTALL)
 
 
 class MethodFilter(admin.SimpleListFilter):
@@ -41,12 +46,23 @@ class MethodFilter(admin.SimpleListFilter):
     parameter_name = "method"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(method, method) for method in sorted(HONOUR_KEY)]
+        return [(method, method) for method in _METHODS]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[IdempotencyRecord]
     ) -> QuerySet[IdempotencyRecord]:
         return queryset.filter(method=self.value()) if self.value() else queryset
+
+
+class SettlementForm(ActionForm):
+    reason = forms.CharField(
+        required=False, label=_("reason"), help_text=_("How it was found out.")
+    )
+    result = forms.CharField(
+        required=False,
+        label=_("result"),
+        help_text=_("If it was applied: what the call would have returned, as JSON."),
+    )
 
 
 @admin.register(IdempotencyRecord)
@@ -67,6 +83,8 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         "there is no index for parts of them."
     )
     search_refusal = _("Search for an id, or for a whole scope and key.")
+    actions = ("settle_as_applied", "settle_as_not_applied")
+    action_form = SettlementForm
     fieldsets = (
         (
             None,
@@ -84,6 +102,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
             _("Answer"),
             {"fields": ("response_status", "shown_headers", "shown_body")},
         ),
+        (_("Steps"), {"fields": ("shown_steps",)}),
         (
             _("Life"),
             {
@@ -95,6 +114,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
                     "last_error",
                     "replays",
                     "last_replayed_at",
+                    "lease_expires_at",
                 )
             },
         ),
@@ -107,6 +127,47 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
 
     def primary_key_in(self, term: str) -> uuid.UUID | None:
         return _record_id_in(term)
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.settle_idempotencyrecord")
+
+    @admin.action(
+        permissions=["settle"],
+        description=_("Settle the selected held records: it was applied"),
+    )
+    def settle_as_applied(
+        self, request: HttpRequest, records: QuerySet[IdempotencyRecord]
+    ) -> None:
+        try:
+            result = json.loads(request.POST.get("result") or "null")
+        except ValueError as error:
+            self.message_user(request, f"The result is no JSON: {error}", ERROR)
+            return
+        self._settle(request, records, applied=True, result=result)
+
+    @admin.action(
+        permissions=["settle"],
+        description=_("Settle the selected held records: it was not applied"),
+    )
+    def settle_as_not_applied(
+        self, request: HttpRequest, records: QuerySet[IdempotencyRecord]
+    ) -> None:
+        self._settle(request, records, applied=False)
+
+    def _settle(
+        self,
+        request: HttpRequest,
+        records: QuerySet[IdempotencyRecord],
+        **outcome: Any,
+    ) -> None:
+        reason, by = request.POST.get("reason", ""), request.user.get_username()
+        for record in records:
+            try:
+                record.settle(reason=reason, by=by, **outcome)
+            except (TypeError, ValueError) as error:
+                self.message_user(request, f"{record.pk}: {error}", ERROR)
+            else:
+                self.message_user(request, f"{record.pk}: {_('settled')}")
 
     @admin.display(description=_("request"))
     def shown_request(self, record: IdempotencyRecord) -> str:
@@ -129,6 +190,12 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     @admin.display(description=_("fingerprint"))
     def shown_fingerprint(self, record: IdempotencyRecord) -> str:
         return preformatted(record.fingerprint)
+
+    @admin.display(description=_("steps"))
+    def shown_steps(self, record: IdempotencyRecord) -> str:
+        """What is remembered, for whoever has to find out what is not."""
+        steps = json.dumps(record.effects, indent=2, ensure_ascii=False)
+        return preformatted(steps if record.effects else "")
 
     @admin.display(description=_("headers"))
     def shown_headers(self, record: IdempotencyRecord) -> str:

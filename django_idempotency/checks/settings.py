@@ -135,6 +135,11 @@ def _values() -> Iterator[CheckMessage]:
             '[*DEFAULT_HEADER_DENY_LIST, "X-Request-Id"]',
         ),
         (
+            "IDEMPOTENCY_OUTSIDE_CALLS",
+            lambda value: value in ("ignore", "log", "raise"),
+            'IDEMPOTENCY_OUTSIDE_CALLS = "raise"  # or "log", or "ignore"',
+        ),
+        (
             "IDEMPOTENCY_PROBLEM_BASE_URL",
             lambda value: isinstance(value, str),
             'IDEMPOTENCY_PROBLEM_BASE_URL = "https://example.com/problems#"',

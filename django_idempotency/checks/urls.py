@@ -44,13 +44,16 @@ def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
     for function in protected_functions(view):
         policy: IdempotencyPolicy = function.idempotency_policy  # type: ignore[attr-defined]
         name = f"{function.__module__}.{function.__qualname__}"
-        yield from _async_handler(function, name)
         yield from _hidden_access_check(function, name)
-        yield from _durable_transaction(function, name)
         yield from _keep_errors(view, policy, name)
         yield from _short_retention(policy, name)
-        yield from _joined_transaction(view, function, name)
-        yield from _outer_transaction(view, function, name)
+        if policy.lease is None:
+            yield from _async_handler(function, name)
+            yield from _durable_transaction(function, name)
+            yield from _joined_transaction(view, function, name)
+            yield from _outer_transaction(view, function, name)
+        else:
+            yield from _transaction_around_a_lease(view, function, name)
     if (endpoint := getattr(view, "webhook_endpoint", None)) is not None:
         yield from check_endpoint(endpoint)
     view_class = class_of(view)
@@ -130,19 +133,38 @@ def _short_retention(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMess
 def _joined_transaction(
     view: Callable[..., Any], function: FunctionType, name: str
 ) -> Iterator[CheckMessage]:
+    if _has_atomic_requests(view):
+        yield Warning(
+            f"ATOMIC_REQUESTS opens a transaction around {name} before @idempotent can: "
+            "copies wait with a transaction open, and under REPEATABLE READ they get "
+            "409 instead of the answer.",
+            hint=_way_out(view, function, record_alias()),
+            id="django_idempotency.W025",
+        )
+
+
+def _has_atomic_requests(view: Callable[..., Any]) -> bool:
     """Django asks only the outermost function whether to open ATOMIC_REQUESTS."""
     alias = record_alias()
     if not connections[alias].settings_dict["ATOMIC_REQUESTS"]:
-        return
-    if alias in getattr(view, "_non_atomic_requests", ()):
-        return
-    yield Warning(
-        f"ATOMIC_REQUESTS opens a transaction around {name} before @idempotent can: "
-        "copies wait with a transaction open, and under REPEATABLE READ they get 409 "
-        "instead of the answer.",
-        hint=_way_out(view, function, alias),
-        id="django_idempotency.W025",
-    )
+        return False
+    return alias not in getattr(view, "_non_atomic_requests", ())
+
+
+def _transaction_around_a_lease(
+    view: Callable[..., Any], function: FunctionType, name: str
+) -> Iterator[CheckMessage]:
+    """A claim that is committed at once can't wait for somebody else's commit."""
+    is_decorated = any(isinstance(each, Atomic) for each in outside(view, function))
+    if is_decorated or _has_atomic_requests(view):
+        around = "@transaction.atomic" if is_decorated else "ATOMIC_REQUESTS"
+        way_out = f"    @idempotent(lease=…)\n    def {function.__name__}(request):"
+        yield Error(
+            f"{around} opens a transaction around {name}, whose lease has to be "
+            "committed before the view runs: each request is refused.",
+            hint=way_out if is_decorated else _way_out(view, function, record_alias()),
+            id="django_idempotency.E027",
+        )
 
 
 def _way_out(view: Callable[..., Any], function: FunctionType, alias: str) -> str:

@@ -20,6 +20,7 @@ DEFAULTS: dict[str, object] = {
     "IDEMPOTENCY_PRINCIPAL": None,
     "IDEMPOTENCY_COUNT_REPLAYS": True,
     "IDEMPOTENCY_HEADER_DENY_LIST": DEFAULT_HEADER_DENY_LIST,
+    "IDEMPOTENCY_OUTSIDE_CALLS": "ignore",
     "IDEMPOTENCY_PROBLEM_BASE_URL": (
         "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#"
     ),

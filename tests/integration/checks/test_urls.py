@@ -32,6 +32,10 @@ REMEDIES = {
     "atomic-above": ("W026", "    @idempotent\n    def atomic_above(request):"),
     "atomic-dispatch": ("W026", "    @idempotent\n    def post(request):"),
     "atomic-as-view": ("W026", "    @idempotent\n    def view(request):"),
+    "atomic-above-lease": (
+        "E027",
+        "    @idempotent(lease=…)\n    def leased(request):",
+    ),
     "rest-short-retention": ("W024", "    retention=timedelta(hours=48)"),
 }
 
@@ -96,6 +100,18 @@ def test_taking_atomic_requests_away_from_outside_ends_the_warning() -> None:
     assert (before, check(transaction.non_atomic_requests(joined))) == (["W025"], [])
 
 
+@pytest.mark.usefixtures("atomic_requests")
+def test_lease_that_atomic_requests_would_hold_back_is_an_error() -> None:
+    message = only(check(views.LeasedOnPost.as_view()))
+
+    assert ids([message]) == ["E027"]
+    assert 'name="dispatch")' in str(message.hint)
+
+
+def test_lease_without_a_transaction_around_it_is_right() -> None:
+    assert check(views.LeasedOnPost.as_view()) == []
+
+
 def test_view_that_many_patterns_reach_is_named_once() -> None:
     assert ids(check(views.durable)) == ["E022"]
 
@@ -105,7 +121,7 @@ def test_every_wrong_view_of_a_urlconf_is_named() -> None:
         found = ids(check_placements(None))
 
     assert sorted(found) == [
-        "E020", "E021", "E022", "E023", "W024", "W026", "W026", "W026",
+        "E020", "E021", "E022", "E023", "E027", "W024", "W026", "W026", "W026",
     ]  # fmt: skip
 
 

@@ -45,6 +45,23 @@ def function_with_its_own_transaction(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+@idempotent(lease=timedelta(minutes=1))
+def leased(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+@idempotent(lease=timedelta(minutes=1))
+async def leased_async(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+@idempotent(lease=timedelta(minutes=1))
+@transaction.atomic(durable=True)
+def leased_durable(request: HttpRequest) -> HttpResponse:
+    """Nothing is open around it."""
+    return HttpResponse()
+
+
 def half_made() -> Any:
     """A view with a name that isn't bound yet, as in code that is still importing."""
     later = HttpResponse
@@ -72,11 +89,18 @@ class OnPost(OrderView):
         return HttpResponse()
 
 
+@method_decorator(idempotent(lease=timedelta(minutes=1)), name="post")
+class LeasedOnPost(OrderView): ...
+
+
 RIGHT = {
     "function": function,
     "function-kept-for-a-day": function_kept_for_a_day,
     "function-with-its-own-transaction": function_with_its_own_transaction,
     "half-made": half_made(),
+    "leased": leased,
+    "leased-async": leased_async,
+    "leased-durable": leased_durable,
     "below-login-required": login_required(function),
     "on-dispatch": OnDispatch.as_view(),
     "on-post": OnPost.as_view(),
@@ -135,6 +159,7 @@ WRONG = {
     "short-retention": short_retention,
     "atomic-above": atomic_above,
     "atomic-dispatch": AtomicDispatch.as_view(),
+    "atomic-above-lease": transaction.atomic(leased),
     "atomic-as-view": transaction.atomic(idempotent(OrderView.as_view())),
 }
 

@@ -1,0 +1,101 @@
+"""Finds outside calls that nobody could tell apart from their repeats.
+
+For development and tests, by IDEMPOTENCY_OUTSIDE_CALLS: inside an atomic operation an
+outside HTTP call is repeated whenever the transaction is, so it must be made by
+`call()`, or with a key of `key_for()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from .conf import conf
+from .exceptions import UnkeyedOutsideCall
+from .steps import running_steps
+
+__all__ = ["install"]
+
+logger = logging.getLogger("django_idempotency")
+
+# Where each library's calls come through; requests sends by urllib3, and so does what
+# is built on it, such as the client of a payment provider.
+SENDERS = {
+    "httpx": [("Client", "send"), ("AsyncClient", "send")],
+    "urllib3": [("connectionpool.HTTPConnectionPool", "urlopen")],
+}
+LIBRARIES = frozenset(
+    {"django_idempotency", "httpcore", "httpx", "requests", "stripe", "urllib3"}
+)
+
+
+def install() -> None:
+    """Watch the libraries that are installed; once is enough."""
+    for library, senders in SENDERS.items():
+        if find_spec(library) is None:
+            continue
+        for path, name in senders:
+            owner: Any = import_module(library)
+            for part in path.split("."):
+                owner = getattr(owner, part)
+            sender = getattr(owner, name)
+            if not hasattr(sender, "_idempotency_guarded"):
+                setattr(owner, name, _guarded(sender))
+
+
+def _guarded(send: Callable[..., Any]) -> Callable[..., Any]:
+    # An async sender is entered when it is called, and only awaited later.
+    @wraps(send)
+    def guarded(sender: Any, *args: Any, **kwargs: Any) -> Any:
+        steps = running_steps.get(None)
+        if steps is not None and not steps.has_handed_key_out:
+            _complain(sender, args)
+        return send(sender, *args, **kwargs)
+
+    guarded._idempotency_guarded = True  # type: ignore[attr-defined]
+    return guarded
+
+
+def _complain(sender: Any, args: tuple[Any, ...]) -> None:
+    """Log or raise, as the setting says.
+
+    Raises:
+        UnkeyedOutsideCall
+    """
+    wish = conf.IDEMPOTENCY_OUTSIDE_CALLS
+    if wish == "ignore":
+        return
+    sentence = (
+        f"{_line()} calls {_host(sender, args)} inside the transaction of an idempotent "
+        "operation, without a key: a retry after a crash would do it again. Write\n\n"
+        '    request.idempotency.call("charge", lambda key: …)\n\n'
+        'or hand request.idempotency.key_for("charge") to the other side.'
+    )
+    if wish == "raise":
+        raise UnkeyedOutsideCall(sentence)
+    logger.warning("%s", sentence, extra={"action": "outside_call"})
+
+
+def _host(sender: Any, args: tuple[Any, ...]) -> str:
+    """Name the other side, and nothing of the path, which may hold a secret."""
+    url = getattr(args[0], "url", None) if args else None
+    if url is not None:
+        return urlsplit(str(url)).netloc
+    return f"{getattr(sender, 'host', '?')}:{getattr(sender, 'port', '?')}"
+
+
+def _line() -> str:
+    """Find the caller: the innermost frame outside of all libraries."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in LIBRARIES:
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
