@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
+import django
 import environ
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -105,6 +107,10 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="http://127.0.0.1:8421")
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="sk_test_example")
 PAYMENT_PROVIDER = "example_project.checkout.stripe_payments.StripePayments"
 
+# How long a request has to itself an order that it pays for outside of any transaction:
+# above the slowest answer of the provider, since what outlives it is taken over.
+SHOP_LEASE = timedelta(minutes=1)
+
 # What the providers sign their webhooks with: the newest first, then the one before it
 # for as long as deliveries signed with it may come.
 STRIPE_WEBHOOK_SECRETS = env.list(
@@ -113,6 +119,23 @@ STRIPE_WEBHOOK_SECRETS = env.list(
 GOCARDLESS_WEBHOOK_SECRETS = env.list(
     "GOCARDLESS_WEBHOOK_SECRETS", default=["only-good-for-your-own-machine"]
 )
+
+# --- Mail
+
+# To files in this folder, else to the terminal.
+MAIL_FOLDER = env.str("MAIL_FOLDER", default="")
+MAIL_BACKEND = "django.core.mail.backends." + (
+    "filebased.EmailBackend" if MAIL_FOLDER else "console.EmailBackend"
+)
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {
+            "BACKEND": MAIL_BACKEND,
+            "OPTIONS": {"file_path": MAIL_FOLDER} if MAIL_FOLDER else {},
+        }
+    }
+else:
+    EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL_BACKEND, MAIL_FOLDER
 
 # --- The rest
 

@@ -19,3 +19,7 @@ class CheckoutForm(forms.Form):
         cart = cast("forms.ModelChoiceField[Cart]", self.fields["cart"])
         # Somebody else's cart is as unknown as one that never was.
         cart.queryset = Cart.objects.filter(user=customer_id)
+
+
+class EmailForm(forms.Form):
+    email = forms.EmailField()

@@ -25,6 +25,8 @@ class Cart(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="carts"
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    #: The operation that is paying for it, for longer than a lock can be held.
+    reserved_by = models.UUIDField(null=True, blank=True, editable=False)
 
     def __str__(self) -> str:
         return f"cart {self.pk}"
@@ -84,6 +86,8 @@ class Payment(models.Model):
     #: What the provider last reported of it, by the provider's clock; empty so far.
     status = models.CharField(max_length=50, blank=True)
     status_at = models.DateTimeField(null=True, blank=True)
+    #: The operation that is giving the money back.
+    reserved_by = models.UUIDField(null=True, blank=True, editable=False)
 
     class Meta:
         constraints = [
@@ -113,6 +117,20 @@ class Refund(models.Model):
 
     def __str__(self) -> str:
         return f"refund {self.provider_id}"
+
+
+class EmailChange(models.Model):
+    """A customer's new address, and the one before it."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="email_changes"
+    )
+    old = models.EmailField(blank=True)
+    new = models.EmailField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"e-mail change {self.pk}"
 
 
 class Confirmation(models.Model):

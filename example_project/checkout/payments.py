@@ -12,7 +12,14 @@ __all__ = ["PaymentProvider", "payment_provider"]
 
 
 class PaymentProvider(Protocol):
-    """Moves money. What moves it is called with a key, and the same key moves it once."""
+    """Moves money. What moves it is called with a key, and the same key moves it once.
+
+    Where the provider ignores keys, `honours_keys` must say so: then a call whose outcome
+    is unknown can't be made again.
+    """
+
+    @property
+    def honours_keys(self) -> bool: ...
 
     def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
         """Take the amount from the card and return the provider's id of the charge.

@@ -7,7 +7,9 @@ __all__ = [
     "CardDeclined",
     "CartAlreadyOrdered",
     "CartEmpty",
+    "CheckoutUnderway",
     "ProviderUnavailable",
+    "RefundUnderway",
     "Refusal",
 ]
 
@@ -39,6 +41,12 @@ class CartAlreadyOrdered(Refusal):
     detail = "This cart has been ordered and paid."
 
 
+class CheckoutUnderway(Refusal):
+    status = 409
+    code = "checkout-underway"
+    detail = "Another request is paying for this cart. Please send that one again."
+
+
 class CardDeclined(Refusal):
     status = 402
     code = "card-declined"
@@ -49,6 +57,12 @@ class AlreadyRefunded(Refusal):
     status = 409
     code = "already-refunded"
     detail = "This order has been refunded."
+
+
+class RefundUnderway(Refusal):
+    status = 409
+    code = "refund-underway"
+    detail = "Another request is refunding this order. Please send that one again."
 
 
 class ProviderUnavailable(Refusal):

@@ -12,15 +12,19 @@ __all__ = ["StripePayments"]
 
 
 class StripePayments:
-    def __init__(self) -> None:
+    def __init__(self, *, timeout_seconds: float = 10) -> None:
         self._stripe = stripe.StripeClient(
             _setting("STRIPE_API_KEY"),
             base_addresses={"api": _setting("STRIPE_API_BASE")},
-            # Our caller holds a transaction open: it may not wait longer than this, and
+            # Our caller may hold a transaction open: it may not wait longer than this, and
             # trying again is the caller's business, whose key makes that safe.
-            http_client=stripe.RequestsClient(timeout=10),
+            http_client=stripe.RequestsClient(timeout=timeout_seconds),
             max_network_retries=0,
         )
+
+    @property
+    def honours_keys(self) -> bool:
+        return True
 
     def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
         try:

@@ -14,6 +14,13 @@ urlpatterns = [
     path("carts/", views.carts, name="carts"),
     path("checkout/", views.checkout, name="checkout"),
     path("orders/<int:order_id>/refund/", views.refund, name="refund"),
+    path("leased/checkout/", views.leased_checkout, name="leased-checkout"),
+    path(
+        "leased/orders/<int:order_id>/refund/",
+        views.leased_refund,
+        name="leased-refund",
+    ),
+    path("account/email/", views.change_email, name="change-email"),
     path("api/", include(router.urls)),
     path("webhooks/payments/", webhooks.PaymentEvents.as_view()),
     path("webhooks/direct-debits/", webhooks.DirectDebitEvents.as_view()),

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 
 from .stage import Customer
 
 __all__ = ["Answer", "Browser", "at_once"]
+
+T = TypeVar("T")
 
 # Made once, because a client that makes its own takes longer for it than for a request.
 _TLS = ssl.create_default_context()
@@ -45,7 +48,7 @@ class Browser:
     @classmethod
     def signed_in(cls, shop_url: str, customer: Customer) -> Browser:
         browser = cls(shop_url)
-        browser._http.get("/accounts/login/")
+        browser._http.get("/accounts/login/").raise_for_status()
         answer = browser.post(
             "/accounts/login/",
             data={"username": customer.name, "password": customer.password},
@@ -88,13 +91,11 @@ class Browser:
         return Answer(response.status_code, response.content)
 
 
-def at_once(
-    browsers: Sequence[Browser], send: Callable[[Browser], Answer | None]
-) -> list[Answer | None]:
+def at_once(browsers: Sequence[Browser], send: Callable[[Browser], T]) -> list[T]:
     """Send from all the browsers in the same instant."""
     barrier = threading.Barrier(len(browsers), timeout=30)
 
-    def on_signal(browser: Browser) -> Answer | None:
+    def on_signal(browser: Browser) -> T:
         with contextlib.closing(browser.copy()) as tab:
             barrier.wait()
             return send(tab)

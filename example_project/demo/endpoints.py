@@ -1,14 +1,14 @@
-"""The three ways to check out and to report, as browsers and providers see them."""
+"""The ways to check out and to report, as browsers and providers see them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .browsers import Answer, Browser
 
-__all__ = ["ENDPOINTS", "VIEW", "Endpoint"]
+__all__ = ["DRF", "ENDPOINTS", "LEASED", "NAIVE", "VIEW", "Endpoint"]
 
 GOOD_CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_chargeCustomerFail"
@@ -20,6 +20,8 @@ class Endpoint:
     protected: bool
     checkout_path: str
     refund_path: str
+    #: The function that a worker is told to call for each order.
+    receipt_task: str
     payments_webhook: str
     direct_debits_webhook: str
     bookkeeping_webhook: str
@@ -35,7 +37,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         patience_seconds: float = 30,
     ) -> Answer | None:
-        """Pay for a cart. The label goes to all three; the naive one ignores it."""
+        """Pay for a cart. The label goes to all; the naive one ignores it."""
         fields = {"cart": cart, "payment_method": card}
         return browser.post(
             self.checkout_path,
@@ -54,34 +56,40 @@ class Endpoint:
         return int(json.loads(answer.body)["id" if self.is_json else "order"])
 
 
-ENDPOINTS = (
-    Endpoint(
-        name="naive",
-        protected=False,
-        checkout_path="/naive/checkout/",
-        refund_path="/naive/orders/{order}/refund/",
-        payments_webhook="/naive/webhooks/payments/",
-        direct_debits_webhook="/naive/webhooks/direct-debits/",
-        bookkeeping_webhook="/naive/webhooks/bookkeeping/",
-    ),
-    Endpoint(
-        name="view",
-        protected=True,
-        checkout_path="/checkout/",
-        refund_path="/orders/{order}/refund/",
-        payments_webhook="/webhooks/payments/",
-        direct_debits_webhook="/webhooks/direct-debits/",
-        bookkeeping_webhook="/webhooks/bookkeeping/",
-    ),
-    Endpoint(
-        name="drf",
-        protected=True,
-        checkout_path="/api/orders/",
-        refund_path="/api/orders/{order}/refund/",
-        payments_webhook="/api/webhooks/payments/",
-        direct_debits_webhook="/api/webhooks/direct-debits/",
-        bookkeeping_webhook="/webhooks/bookkeeping/",
-        is_json=True,
-    ),
+NAIVE = Endpoint(
+    name="naive",
+    protected=False,
+    checkout_path="/naive/checkout/",
+    refund_path="/naive/orders/{order}/refund/",
+    receipt_task="example_project.naive.receipts.send_receipt",
+    payments_webhook="/naive/webhooks/payments/",
+    direct_debits_webhook="/naive/webhooks/direct-debits/",
+    bookkeeping_webhook="/naive/webhooks/bookkeeping/",
 )
-VIEW = ENDPOINTS[1]
+VIEW = Endpoint(
+    name="view",
+    protected=True,
+    checkout_path="/checkout/",
+    refund_path="/orders/{order}/refund/",
+    receipt_task="example_project.checkout.receipts.send_receipt",
+    payments_webhook="/webhooks/payments/",
+    direct_debits_webhook="/webhooks/direct-debits/",
+    bookkeeping_webhook="/webhooks/bookkeeping/",
+)
+DRF = replace(
+    VIEW,
+    name="drf",
+    checkout_path="/api/orders/",
+    refund_path="/api/orders/{order}/refund/",
+    payments_webhook="/api/webhooks/payments/",
+    direct_debits_webhook="/api/webhooks/direct-debits/",
+    is_json=True,
+)
+#: Its webhooks are the view's.
+LEASED = replace(
+    VIEW,
+    name="leased",
+    checkout_path="/leased/checkout/",
+    refund_path="/leased/orders/{order}/refund/",
+)
+ENDPOINTS = (NAIVE, VIEW, DRF, LEASED)

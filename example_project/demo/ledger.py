@@ -1,11 +1,13 @@
-"""What really happened, asked where it is kept: the database and the payment server.
+"""What really happened, asked where it is kept: the database, the payment server and the
+folder of the mails.
 
 Nothing here is told by the shop, which is what is being tested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ class Books:
     charged_minor: int
     declines: int
     refunds: int
+    mails: int
 
     def __sub__(self, earlier: Books) -> Books:
         return Books(
@@ -34,11 +37,22 @@ class Books:
             charged_minor=self.charged_minor - earlier.charged_minor,
             declines=self.declines - earlier.declines,
             refunds=self.refunds - earlier.refunds,
+            mails=self.mails - earlier.mails,
         )
 
 
+_MAIL = re.compile(rb"We charged your card (\d+)\.(\d\d) EUR")
+
+
 class Ledger:
-    def __init__(self, stage: Stage) -> None:
+    """Of all that happens, or of one `amount_minor` only.
+
+    Customers who pay at the same time are told apart by what they pay.
+    """
+
+    def __init__(self, stage: Stage, *, amount_minor: int | None = None) -> None:
+        self._amount_minor = amount_minor
+        self._mails = stage.mails
         self._database = psycopg.connect(stage.database_url, autocommit=True)
         self._payment_server = httpx.Client(
             base_url=stage.payment_server_url,
@@ -60,13 +74,15 @@ class Ledger:
     def now(self) -> Books:
         """All that has happened so far."""
         self._charges += self._list("charges", after=self._charges)
-        paid = [charge for charge in self._charges if charge["status"] == "succeeded"]
+        charges = self._ours(self._charges)
+        paid = [charge for charge in charges if charge["status"] == "succeeded"]
         return Books(
             orders=self._count_orders(),
             charges=len(paid),
             charged_minor=sum(charge["amount"] for charge in paid),
-            declines=len(self._charges) - len(paid),
-            refunds=len(list(self._list("refunds"))),
+            declines=len(charges) - len(paid),
+            refunds=len(self._ours(self._list("refunds"))),
+            mails=self._count_mails(),
         )
 
     def handled(self, event_ids: Collection[str], *, endpoint: str | None) -> int:
@@ -83,7 +99,26 @@ class Ledger:
 
     def last_payment(self) -> str:
         """The payment server's id of the last payment that `now` has seen."""
-        return str(self._charges[-1]["payment_intent"])
+        return str(self._ours(self._charges)[-1]["payment_intent"])
+
+    def last_order(self) -> int:
+        ((order,),) = self._database.execute(
+            "SELECT id FROM (SELECT id, created_at, amount_minor FROM checkout_order "
+            "UNION SELECT id, created_at, amount_minor FROM naive_naiveorder) AS orders "
+            "WHERE %(amount)s::int IS NULL OR amount_minor = %(amount)s "
+            "ORDER BY created_at DESC LIMIT 1",
+            {"amount": self._amount_minor},
+        ).fetchall()
+        return int(order)
+
+    def held_record(self, key: str) -> str | None:
+        """The id of the operation with this key, if a person has to decide on it."""
+        row = self._database.execute(
+            "SELECT id FROM django_idempotency_idempotencyrecord "
+            "WHERE key = %s AND state = 'held'",
+            [key],
+        ).fetchone()
+        return None if row is None else str(row[0])
 
     def event_about(self, payment: str) -> dict[str, Any]:
         """The payment server's own event that the payment has succeeded."""
@@ -114,10 +149,24 @@ class Ledger:
         return sum(self._count(table) for table in tables)
 
     def _count(self, table: str) -> int:
-        query = psycopg.sql.SQL("SELECT count(*) FROM {}")
-        named = query.format(psycopg.sql.Identifier(table))
-        (count,) = self._database.execute(named).fetchall()[0]
+        query = psycopg.sql.SQL(
+            "SELECT count(*) FROM {} "
+            "WHERE %(amount)s::int IS NULL OR amount_minor = %(amount)s"
+        ).format(psycopg.sql.Identifier(table))
+        parameters = {"amount": self._amount_minor}
+        (count,) = self._database.execute(query, parameters).fetchall()[0]
         return int(count)
+
+    def _count_mails(self) -> int:
+        """Not the files, since mails of one moment may share one."""
+        texts = [file.read_bytes() for file in self._mails.iterdir()]
+        amounts = [
+            int(euros + cents) for text in texts for euros, cents in _MAIL.findall(text)
+        ]
+        return sum(self._amount_minor in (None, amount) for amount in amounts)
+
+    def _ours(self, listed: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [each for each in listed if self._amount_minor in (None, each["amount"])]
 
     def _list(
         self, name: str, *, after: list[dict[str, Any]] | None = None

@@ -16,35 +16,45 @@ from django.core.management import call_command
 
 CUSTOMERS = ("ada", "grace")
 CARTS_EACH = 80
+#: Those of the scenarios that are played at the same time as others.
+OTHERS = 8
+CARTS_OF_OTHERS = 8
 
 
 def main() -> None:
     django.setup()
     call_command("migrate", verbosity=0)
-    customers = [_make_customer(name) for name in CUSTOMERS]
+    customers = [_make_customer(name, carts=CARTS_EACH) for name in CUSTOMERS]
+    customers += [
+        _make_customer(f"customer{number}", carts=CARTS_OF_OTHERS, extras=number)
+        for number in range(1, OTHERS + 1)
+    ]
     json.dump(customers, sys.stdout)
 
 
-def _make_customer(name: str) -> dict[str, object]:
+def _make_customer(name: str, *, carts: int, extras: int = 0) -> dict[str, object]:
+    """Who has other `extras` pays another amount, and can be told by it."""
     from django.contrib.auth.models import User
 
     from example_project.checkout.models import Cart, CartItem, Product
 
     password = f"{name}-shops-here"
-    user = User.objects.create_user(name, password=password)
+    user = User.objects.create_user(name, f"{name}@example.com", password)
     coffee, _ = Product.objects.get_or_create(name="Coffee", price_minor=1250)
     mug, _ = Product.objects.get_or_create(name="Mug", price_minor=900)
-    carts = Cart.objects.bulk_create(Cart(user=user) for _ in range(CARTS_EACH))
+    wrapping, _ = Product.objects.get_or_create(name="Wrapping", price_minor=100)
+    bought = [(coffee, 2), (mug, 1)] + ([(wrapping, extras)] if extras else [])
+    made = Cart.objects.bulk_create(Cart(user=user) for _ in range(carts))
     CartItem.objects.bulk_create(
         CartItem(cart=cart, product=product, quantity=quantity)
-        for cart in carts
-        for product, quantity in ((coffee, 2), (mug, 1))
+        for cart in made
+        for product, quantity in bought
     )
     return {
         "name": name,
         "password": password,
-        "carts": [cart.pk for cart in carts],
-        "cart_amount_minor": carts[0].amount_due(),
+        "carts": [cart.pk for cart in made],
+        "cart_amount_minor": made[0].amount_due(),
     }
 
 

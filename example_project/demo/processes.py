@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,11 +44,15 @@ class Children:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        self._are_ended = False
 
     def __enter__(self) -> Children:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._are_ended = True
         # Nothing in them is worth a goodbye, and the groups take in all their workers.
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
@@ -62,8 +67,18 @@ class Children:
         environment: Mapping[str, str],
         listener: socket.socket | None = None,
     ) -> None:
-        """Start a program, which inherits the socket to serve if there is one."""
-        with self._output(name).open("wb") as output, self._log(name).open("wb") as log:
+        """Start a program, which inherits the socket to serve if there is one.
+
+        Raises:
+            ServerFailed: it is too late, since all have been ended.
+        """
+        with (
+            self._lock,
+            self._output(name).open("wb") as output,
+            self._log(name).open("wb") as log,
+        ):
+            if self._are_ended:
+                raise ServerFailed(f"{name} was not started: the demo has ended.")
             self._processes[name] = subprocess.Popen(  # noqa: S603
                 program,
                 cwd=PROJECT,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
 from .browsers import Browser
-from .endpoints import ENDPOINTS, Endpoint
+from .endpoints import Endpoint
 from .ledger import Books, Ledger
 from .providers import Provider
 from .scenarios import SCENARIOS, STORM, Play, Scenario, ScenarioNotPlayed
-from .stage import Stage
+from .slow_scenarios import SLOW_SCENARIOS
+from .stage import Customer, Stage
 from .webhook_scenarios import WEBHOOK_SCENARIOS
 
 __all__ = ["Result", "all_right", "play_all", "storm_did_damage"]
+
+#: What a request may still be at after its answer was committed, and so replayed.
+MAIL_SECONDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ class Result:
             ("refunds", "refund", books.refunds, wanted.refunds),
             ("orders", "order", books.orders, wanted.orders),
             ("declines", "decline", books.declines, wanted.declines),
+            ("mails", "mail", books.mails, wanted.mails),
             ("handled", "handled", self.handled, wanted.handled),
             (
                 "server errors",
@@ -82,6 +88,7 @@ class Result:
             "charges": self.books.charges,
             "refunds": self.books.refunds,
             "declines": self.books.declines,
+            "mails": self.books.mails,
             "handled": self.handled,
             "distinct_answers": self.distinct_answers,
             "server_errors": self.server_errors,
@@ -90,16 +97,48 @@ class Result:
 
 
 def play_all(stage: Stage, progress: Callable[[str], None]) -> Iterator[Result]:
-    """Play every scenario on every endpoint, one after the other."""
+    """Play every scenario on its endpoints, one after the other, the slow ones last.
+
+    Those have customers and a ledger each, and begin while the webhooks are tried.
+    """
+    pool = ThreadPoolExecutor(len(stage.others))
+    carts = [iter(customer.carts) for customer in stage.customers]
+    try:
+        yield from _play_in_turn(stage, SCENARIOS, carts, progress)
+        others = iter(stage.others)
+        slow = [
+            (
+                scenario,
+                endpoint,
+                pool.submit(_play_alone, stage, next(others), scenario, endpoint),
+            )
+            for scenario in SLOW_SCENARIOS
+            for endpoint in scenario.endpoints
+        ]
+        yield from _play_in_turn(stage, WEBHOOK_SCENARIOS, carts, progress)
+        for scenario, endpoint, result in slow:
+            progress(f"{scenario.name} ({endpoint.name})")
+            yield result.result()
+    finally:
+        # Not waiting: after an interruption the threads end with their servers.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _play_in_turn(
+    stage: Stage,
+    scenarios: Sequence[Scenario],
+    carts: Sequence[Iterator[int]],
+    progress: Callable[[str], None],
+) -> Iterator[Result]:
     ada, grace = stage.customers
-    adas_carts, graces_carts = iter(ada.carts), iter(grace.carts)
+    adas_carts, graces_carts = carts
     with (
-        Ledger(stage) as ledger,
+        Ledger(stage, amount_minor=ada.cart_amount_minor) as ledger,
         closing(Browser.signed_in(stage.shop_url, ada)) as adas_browser,
         closing(Browser.signed_in(stage.shop_url, grace)) as graces_browser,
     ):
-        for scenario in (*SCENARIOS, *WEBHOOK_SCENARIOS):
-            for endpoint in ENDPOINTS:
+        for scenario in scenarios:
+            for endpoint in scenario.endpoints:
                 progress(f"{scenario.name} ({endpoint.name})")
                 with closing(Provider(stage.shop_url)) as provider:
                     play = Play(
@@ -110,8 +149,33 @@ def play_all(stage: Stage, progress: Callable[[str], None]) -> Iterator[Result]:
                         graces_carts=graces_carts,
                         provider=provider,
                         ledger=ledger,
+                        manage=stage.manage,
+                        unprotected=stage.unprotected,
                     )
                     yield _play(scenario, play, ada.cart_amount_minor)
+
+
+def _play_alone(
+    stage: Stage, who: Customer, scenario: Scenario, endpoint: Endpoint
+) -> Result:
+    """Play it at the shop with the slow provider."""
+    with (
+        Ledger(stage, amount_minor=who.cart_amount_minor) as ledger,
+        closing(Browser.signed_in(stage.slow_shop_url, who)) as browser,
+        closing(Provider(stage.slow_shop_url)) as provider,
+    ):
+        play = Play(
+            endpoint=endpoint,
+            ada=browser,
+            grace=browser,
+            adas_carts=iter(who.carts),
+            graces_carts=iter(()),
+            provider=provider,
+            ledger=ledger,
+            manage=stage.manage,
+            unprotected=stage.unprotected,
+        )
+        return _play(scenario, play, who.cart_amount_minor)
 
 
 def _play(scenario: Scenario, play: Play, cart_amount_minor: int) -> Result:
@@ -121,6 +185,8 @@ def _play(scenario: Scenario, play: Play, cart_amount_minor: int) -> Result:
         sent = scenario.play(play)
     except ScenarioNotPlayed as problem:
         sent, not_played = [], str(problem)
+    else:
+        play.wait_until_mailed(before.mails + scenario.mails, seconds=MAIL_SECONDS)
     books = play.ledger.now() - before
     answers = [answer for answer in sent if answer is not None]
     return Result(

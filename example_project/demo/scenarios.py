@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from .browsers import Answer, Browser, at_once
-from .endpoints import DECLINED_CARD, Endpoint
+from .endpoints import DECLINED_CARD, ENDPOINTS, Endpoint
 from .faults import DIE_AFTER_CHARGE
 from .ledger import Ledger
 from .providers import Provider
@@ -36,6 +36,10 @@ class Play:
     graces_carts: Iterator[int]
     provider: Provider
     ledger: Ledger
+    #: Runs commands of the shop at once.
+    manage: Callable[[Sequence[Sequence[str]]], None]
+    #: Whether the tasks have lost their protection too.
+    unprotected: bool
 
     def handled(self) -> int:
         """How often the shop has acted on what the provider delivered."""
@@ -48,6 +52,14 @@ class Play:
         # The naive webhooks handle nothing later.
         while self.endpoint.protected and time.monotonic() < end:
             if self.handled() >= count:
+                return
+            time.sleep(0.05)
+
+    def wait_until_mailed(self, count: int, *, seconds: float) -> None:
+        """Wait for the mail of an answer that was seen as soon as it was committed."""
+        end = time.monotonic() + seconds
+        while self.endpoint.protected and time.monotonic() < end:
+            if self.ledger.now().mails >= count:
                 return
             time.sleep(0.05)
 
@@ -69,6 +81,12 @@ class Scenario:
     distinct_answers: int = 1
     #: What the provider is told on purpose, so that it comes again.
     server_errors: int = 0
+    endpoints: Collection[Endpoint] = ENDPOINTS
+
+    @property
+    def mails(self) -> int:
+        """Each order is confirmed, once."""
+        return self.orders
 
 
 def double_click(play: Play) -> Sequence[Answer | None]:

@@ -8,8 +8,10 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,7 @@ import psycopg
 
 from example_project import devdb
 
+from .faults import SLOW_SECONDS
 from .processes import Children, listen, url_of
 
 __all__ = ["API_KEY", "WEBHOOK_SECRET", "Customer", "Stage", "set_up"]
@@ -32,6 +35,9 @@ _UNPROTECTED = "example_project.demo.unprotected"
 WORKERS, THREADS = 2, 40
 PAYMENT_SECONDS = 0.3
 MAX_CONNECTIONS = 4 * WORKERS * THREADS
+# Where the provider is slow, each request has a process of its own: one that is killed
+# takes no other with it.
+SLOW_WORKERS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +55,19 @@ class Stage:
     """Where everything is."""
 
     shop_url: str
+    #: The same shop on a machine whose payment provider is slow.
+    slow_shop_url: str
     gateway_url: str
     payment_server_url: str
     database_url: str
+    #: Two, and those of the scenarios that are played at the same time as others.
     customers: list[Customer]
+    others: list[Customer]
+    mails: Path
     logs: Path
+    unprotected: bool
+    #: Runs these commands of the shop's ``manage.py`` at once, and waits.
+    manage: Callable[[Sequence[Sequence[str]]], None]
 
 
 @contextlib.contextmanager
@@ -75,9 +89,11 @@ def _start(
     progress("Starting PostgreSQL")
     settings = {"max_connections": str(MAX_CONNECTIONS)}
     database = stack.enter_context(devdb.temporary(settings))
-    shop, gateway, payments = (
-        stack.enter_context(contextlib.closing(listen())) for _ in range(3)
+    shop, slow_shop, gateway, slow_gateway, payments = (
+        stack.enter_context(contextlib.closing(listen())) for _ in range(5)
     )
+    mails = logs / "mails"
+    mails.mkdir()
     children = stack.enter_context(Children(logs))
     gateway_environment = _environment() | {
         "DJANGO_SETTINGS_MODULE": "example_project.gateway.settings",
@@ -89,6 +105,7 @@ def _start(
         "DATABASE_URL": database.url,
         "DEMO_URLCONF": _UNPROTECTED if unprotected else _PROTECTED,
         "DJANGO_SETTINGS_MODULE": "example_project.demo.settings",
+        "MAIL_FOLDER": str(mails),
         "STRIPE_API_BASE": url_of(gateway),
         "STRIPE_API_KEY": API_KEY,
         "STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,
@@ -111,22 +128,49 @@ def _start(
     progress("Starting the shop and its payment gateway")
     command = _gunicorn("example_project.gateway.wsgi", gateway)
     children.start("gateway", command, gateway_environment, gateway)
-    command = _gunicorn("example_project.wsgi", shop)
+    command = _gunicorn("example_project.gateway.wsgi", slow_gateway, workers=1)
+    slow = {"GATEWAY_LATENCY_SECONDS": str(SLOW_SECONDS)}
+    children.start("slow gateway", command, gateway_environment | slow, slow_gateway)
+    command = _gunicorn("example_project.demo.wsgi", shop)
     children.start("shop", command, shop_environment, shop)
+    command = _gunicorn(
+        "example_project.demo.wsgi", slow_shop, workers=SLOW_WORKERS, threads=1
+    )
+    slow = {"STRIPE_API_BASE": url_of(slow_gateway)}
+    children.start("slow shop", command, shop_environment | slow, slow_shop)
     worker = [*_python("django"), "process_events", "--poll-seconds=0.2"]
     children.start("bookkeeper", worker, shop_environment)
     children.ready("payment server", url_of(payments) + "/v1/charges")
     children.ready("gateway", url_of(gateway) + "/v1/refunds")
     children.ready("shop", url_of(shop) + "/accounts/login/")
+    children.ready("slow gateway", url_of(slow_gateway) + "/v1/refunds")
+    children.ready("slow shop", url_of(slow_shop) + "/accounts/login/")
     _subscribe(url_of(payments), url_of(shop) + "/webhooks/bookkeeping/")
     return Stage(
         shop_url=url_of(shop),
+        slow_shop_url=url_of(slow_shop),
         gateway_url=url_of(gateway),
         payment_server_url=url_of(payments),
         database_url=database.url,
-        customers=customers,
+        customers=customers[:2],
+        others=customers[2:],
+        mails=mails,
         logs=logs,
+        unprotected=unprotected,
+        manage=partial(_manage, children, shop_environment),
     )
+
+
+def _manage(
+    children: Children,
+    environment: Mapping[str, str],
+    commands: Sequence[Sequence[str]],
+) -> None:
+    names = [f"{command[0]} {uuid.uuid4()}" for command in commands]
+    for name, command in zip(names, commands, strict=True):
+        children.start(name, [*_python("django"), *command], environment)
+    for name in names:
+        children.result(name)
 
 
 def _subscribe(payment_server_url: str, webhook_url: str) -> None:
@@ -154,13 +198,19 @@ def _python(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def _gunicorn(module: str, listener: socket.socket) -> list[str]:
+def _gunicorn(
+    module: str,
+    listener: socket.socket,
+    *,
+    workers: int = WORKERS,
+    threads: int = THREADS,
+) -> list[str]:
     return [
         *_python("gunicorn"),
         f"{module}:application",
         f"--bind=fd://{listener.fileno()}",
-        f"--workers={WORKERS}",
-        f"--threads={THREADS}",
+        f"--workers={workers}",
+        f"--threads={threads}",
         "--keep-alive=30",
         "--preload",
         "--no-control-socket",

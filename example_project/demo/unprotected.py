@@ -1,7 +1,7 @@
 """The protected addresses with the protection taken off: the demo's negative control.
 
-Everything else stays, the transaction and the lock on the cart included; a webhook has
-nothing else, and becomes the naive one. If the demo were content with these, it would
+Everything else stays, the transaction and the lock on the cart included; the leased views
+had no transaction. A webhook has nothing else, and becomes the naive one. If the demo were content with these, it would
 prove nothing.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -27,15 +28,15 @@ __all__ = ["urlpatterns"]
 
 
 def unprotected(
-    view: Callable[..., HttpResponseBase],
+    view: Callable[..., HttpResponseBase], *, atomic: bool = True
 ) -> Callable[..., HttpResponseBase]:
-    """The bare view in a transaction, with no key to know a repeat by."""
+    """The bare view, in a transaction or not, with no key to know a repeat by."""
     bare: Callable[..., HttpResponseBase] = inspect.unwrap(view)
 
     @wraps(bare)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         request.idempotency = Idempotency()  # type: ignore[attr-defined]
-        with transaction.atomic():
+        with transaction.atomic() if atomic else nullcontext():
             return bare(request, *args, **kwargs)
 
     return login_required(require_POST(wrapped))
@@ -57,6 +58,11 @@ router.register("orders", UnprotectedOrderViewSet, basename="order")
 urlpatterns = [
     path("checkout/", unprotected(views.checkout)),
     path("orders/<int:order_id>/refund/", unprotected(views.refund)),
+    path("leased/checkout/", unprotected(views.leased_checkout, atomic=False)),
+    path(
+        "leased/orders/<int:order_id>/refund/",
+        unprotected(views.leased_refund, atomic=False),
+    ),
     path("api/", include(router.urls)),
     path("webhooks/payments/", webhooks.payments),
     path("webhooks/direct-debits/", webhooks.direct_debits),

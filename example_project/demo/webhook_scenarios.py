@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 
 from .browsers import Answer, at_once
-from .endpoints import VIEW
+from .endpoints import DRF, NAIVE, VIEW
 from .faults import DIE_AFTER_CHARGE, DIE_IN_HANDLER, FAIL_IN_HANDLER, only_for
 from .providers import direct_debit_events, payment_event, stripe_event
 from .scenarios import Play, Scenario, ScenarioNotPlayed
@@ -21,6 +21,9 @@ COPIES = 20
 REPORT_SECONDS = 3
 
 Answers = Sequence[Answer | None]
+
+#: The leased checkout has the view's.
+WEBHOOKS = (NAIVE, VIEW, DRF)
 
 
 def same_event(play: Play) -> Answers:
@@ -92,6 +95,7 @@ WEBHOOK_SCENARIOS = (
         play=same_event,
         handled=1,
         statuses=(200,),
+        endpoints=WEBHOOKS,
     ),
     Scenario(
         name="handler fails once, then the redelivery",
@@ -100,12 +104,14 @@ WEBHOOK_SCENARIOS = (
         statuses=(500, 200),
         distinct_answers=2,
         server_errors=1,
+        endpoints=WEBHOOKS,
     ),
     Scenario(
         name="worker killed inside the handler",
         play=worker_killed,
         handled=1,
         statuses=(200,),
+        endpoints=WEBHOOKS,
     ),
     Scenario(
         name="forged signature",
@@ -113,6 +119,7 @@ WEBHOOK_SCENARIOS = (
         handled=1,
         statuses=(401, 200),
         distinct_answers=2,
+        endpoints=WEBHOOKS,
     ),
     Scenario(
         name="event before its order exists",
@@ -121,12 +128,14 @@ WEBHOOK_SCENARIOS = (
         statuses=(503, 200),
         distinct_answers=2,
         server_errors=1,
+        endpoints=WEBHOOKS,
     ),
     Scenario(
         name="one id for two endpoints",
         play=two_endpoints,
         handled=2,
         statuses=(200,),
+        endpoints=WEBHOOKS,
     ),
     Scenario(
         name="batch with one bad item",
@@ -137,6 +146,7 @@ WEBHOOK_SCENARIOS = (
         statuses=(500, 204),
         distinct_answers=2,
         server_errors=1,
+        endpoints=WEBHOOKS,
     ),
 )
 

@@ -19,6 +19,7 @@ from example_project.checkout.refusals import (
 )
 
 from .models import NaiveOrder, NaiveRefund
+from .receipts import send_receipt
 
 
 @login_required
@@ -44,6 +45,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
     order = NaiveOrder.objects.create(
         cart=cart, amount_minor=amount, charge_id=charge_id
     )
+    send_receipt(order.pk)
     return JsonResponse({"order": order.pk, "amount_minor": amount}, status=201)
 
 

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import django
 import pytest
 from django.contrib.auth.models import User
+from django.core import mail
+from django.core.mail import EmailMessage
 from django.test import Client, override_settings
 from django.test.client import MULTIPART_CONTENT
 
@@ -31,6 +34,19 @@ def provider() -> Iterator[RecordingProvider]:
         assert isinstance(provider, RecordingProvider)
         yield provider
     payment_provider.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def mailbox(settings: Any) -> Iterator[list[EmailMessage]]:
+    """What was mailed."""
+    backend = "django.core.mail.backends.locmem.EmailBackend"
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": backend}}
+    else:
+        settings.EMAIL_BACKEND = backend
+    mail.outbox = []
+    yield mail.outbox
+    mail.outbox = []
 
 
 @pytest.fixture
@@ -86,7 +102,7 @@ class Customer:
 
 @pytest.fixture(params=["view", "drf"])
 def door(request: pytest.FixtureRequest) -> str:
-    """By which of its two doors, both protected, the shop is entered."""
+    """By which of its doors, all protected, the shop is entered."""
     name: str = request.param
     return name
 
@@ -102,10 +118,10 @@ def grace(door: str, db: None, provider: RecordingProvider) -> Customer:
 
 
 def new_customer(name: str, door: str) -> Customer:
-    user = User.objects.create_user(name)
+    user = User.objects.create_user(name, f"{name}@example.com")
     http = Client(raise_request_exception=False)
     http.force_login(user)
-    prefix = {"view": "", "drf": "/api", "naive": "/naive"}[door]
+    prefix = {"view": "", "drf": "/api", "leased": "/leased", "naive": "/naive"}[door]
     return Customer(
         user=user,
         http=http,

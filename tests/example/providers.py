@@ -15,6 +15,8 @@ SILENT_CARD = "pm_silent"
 class RecordingProvider:
     """Keeps count of what it was asked and what it did."""
 
+    honours_keys = True
+
     def __init__(self) -> None:
         #: How often each key came.
         self.asked: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The checkout's promises at both of its doors, with a provider that honours keys."""
+"""The checkout's promises at all of its doors, with a provider that honours keys."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ from tests.example.providers import (
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
+
+
+@pytest.fixture(params=["view", "drf", "leased"])
+def door(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 def test_payment_makes_order_and_charge(

@@ -15,6 +15,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(params=["view", "drf", "leased"])
+def door(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 def test_repeat_is_not_recognised(ada: Customer) -> None:
     cart = ada.new_cart()
 

@@ -21,7 +21,7 @@ import pytest
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(180)]
 
 PROJECT = Path(__file__).resolve().parent.parent.parent.parent
-ENDPOINTS = ["naive", "view", "drf"]
+ENDPOINTS = ["naive", "view", "drf", "leased"]
 
 
 def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
@@ -56,6 +56,12 @@ WEBHOOK_SCENARIOS = [
     "one id for two endpoints",
     "batch with one bad item",
 ]
+SLOW_SCENARIOS = [
+    "slow provider, worker killed at each step",
+    "slow provider, its answer lost",
+    "provider without keys: held, then settled",
+    "mail server down, then the mail task twice",
+]
 
 
 def rows_of(result: dict[str, Any], endpoint: str) -> list[dict[str, Any]]:
@@ -68,38 +74,53 @@ def test_protection_holds_and_the_naive_checkout_does_not() -> None:
     wrong = [row for row in result["scenarios"] if not row["ok"]]
     assert [row for row in wrong if row["endpoint"] != "naive"] == []
     assert (status, result["ok"]) == (0, True)
-    names = [row["name"] for row in rows_of(result, "view")]
-    assert len(names) == 8 + 7
-    assert names[8:] == WEBHOOK_SCENARIOS
-    for endpoint in ENDPOINTS:
-        assert [row["name"] for row in rows_of(result, endpoint)] == names
-    for endpoint in ("view", "drf"):
+    names = {each: [row["name"] for row in rows_of(result, each)] for each in ENDPOINTS}
+    checkouts = names["view"][:8]
+    assert names["view"] == names["drf"] == checkouts + WEBHOOK_SCENARIOS
+    assert names["leased"] == checkouts + SLOW_SCENARIOS
+    assert names["naive"] == checkouts + WEBHOOK_SCENARIOS + SLOW_SCENARIOS
+    for endpoint in ("view", "drf", "leased"):
         rows = rows_of(result, endpoint)
         assert all(row["ok"] for row in rows)
-        assert [row["orders"] for row in rows] == [row["charges"] for row in rows]
+        for row in rows:
+            assert row["orders"] == row["charges"] == row["mails"]
         # Two orders only where two customers wanted one each.
         assert sorted(row["orders"] for row in rows[:8]) == [1] * 7 + [2]
         assert {row["server_errors"] for row in rows[:8]} == {0}
         assert {row["handled"] for row in rows[:8]} == {None}
-        assert [row["handled"] for row in rows[8:]] == [1, 1, 1, 1, 1, 2, 3]
-        # Answers that are meant to bring the provider back, and no others.
-        assert [row["server_errors"] for row in rows[8:]] == [0, 1, 0, 0, 1, 0, 1]
         (storm,) = (row for row in rows if row["requests"] == 64)
         assert (storm["orders"], storm["distinct_answers"]) == (1, 1)
+    for endpoint in ("view", "drf"):
+        rows = rows_of(result, endpoint)[8:]
+        assert [row["handled"] for row in rows] == [1, 1, 1, 1, 1, 2, 3]
+        # Answers that are meant to bring the provider back, and no others.
+        assert [row["server_errors"] for row in rows] == [0, 1, 0, 0, 1, 0, 1]
+    rows = rows_of(result, "leased")[8:]
+    assert [row["orders"] for row in rows] == [4, 1, 2, 1]
+    # Where the provider's answer was lost, the customer is told to send again.
+    assert [row["server_errors"] for row in rows] == [0, 1, 1, 0]
     assert not any(row["ok"] for row in rows_of(result, "naive"))
     (storm,) = (row for row in rows_of(result, "naive") if row["requests"] == 64)
     assert storm["charges"] > 12
-    copies, *others = (row["handled"] for row in rows_of(result, "naive")[8:])
+    copies, *others = (row["handled"] for row in rows_of(result, "naive")[8:15])
     assert copies > 1
     assert others == [0, 0, 2, 0, 1, 2]
+    slow = rows_of(result, "naive")[15:]
+    assert [row["charges"] for row in slow] == [6, 2, 3, 1]
+    assert [row["mails"] for row in slow] == [3, 1, 2, 2]
 
 
 def test_without_protection_it_fails() -> None:
     status, result = play("--unprotected")
 
     assert (status, result["ok"]) == (1, False)
-    for endpoint in ("view", "drf"):
+    for endpoint in ("view", "drf", "leased"):
         assert not any(row["ok"] for row in rows_of(result, endpoint))
+    # A mail that is sent twice is the task's doing, not the view's.
+    *payments, mail = rows_of(result, "leased")[8:]
+    assert all(row["charges"] > row["orders"] for row in payments)
+    assert (mail["orders"], mail["mails"]) == (1, 2)
+    for endpoint in ("view", "drf"):
         (killed,) = (
             row for row in rows_of(result, endpoint) if "killed after" in row["name"]
         )
@@ -116,6 +137,7 @@ def test_without_protection_it_fails() -> None:
         (signal.SIGHUP, "Creating tables"),
         (signal.SIGTERM, "Starting the shop"),
         (signal.SIGINT, "64 copies"),
+        (signal.SIGTERM, "handler fails once"),  # while the slow ones are played too
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -156,6 +156,6 @@ def new_key() -> str:
 
 def books(**counts: int) -> Books:
     nothing = dict.fromkeys(
-        ("orders", "charges", "charged_minor", "declines", "refunds"), 0
+        ("orders", "charges", "charged_minor", "declines", "refunds", "mails"), 0
     )
     return Books(**{**nothing, **counts})

@@ -22,7 +22,8 @@ from example_project.devdb import DevDbError
 class Command(BaseCommand):
     help = (
         "Play the bad days of a web shop: double clicks, lost answers, killed workers, "
-        "events that come twenty times or too early; against real servers on this machine, with and without django_idempotency. "
+        "slow providers, events that come twenty times or too early; against real servers "
+        "on this machine, with and without django_idempotency. "
         "Exits with 0 if what is protected came through all of them."
     )
     # It has servers of its own, and neither needs nor touches the settings' database.
