@@ -28,6 +28,7 @@ PUBLIC_MODULES = [
     "policies",
     "rest_framework",
     "signals",
+    "tasks",
     "testing",
     "webhooks",
     "webhooks.deliveries",
@@ -139,11 +140,16 @@ def test_options_of_commands(name: str) -> None:
     command = import_module(f"{commands.__name__}.{name}").Command()
     ours = ArgumentParser(add_help=False)
     command.add_arguments(ours)
-    existing = {action.option_strings[0] for action in ours._actions}
+    existing = {
+        action.option_strings[0] if action.option_strings else action.metavar
+        for action in ours._actions
+    }
 
     section = _sections("commands.md", r"(\w+)")[name]
     documented = {
-        each for each in _names_in_first_column(section) if each.startswith("--")
+        each
+        for each in _names_in_first_column(section)
+        if each.startswith("--") or each.isupper()
     }
 
     assert documented == existing
