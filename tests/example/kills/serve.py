@@ -1,0 +1,70 @@
+"""Program: serve the example shop on an inherited socket, each request in a process.
+
+    python -m tests.example.kills.serve FD
+
+It works on the test database, where the tests count, and with the shop's own middleware.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from datetime import timedelta
+from importlib import import_module
+
+import django
+from django.conf import settings
+from django.core.servers.basehttp import WSGIRequestHandler
+from django.core.wsgi import get_wsgi_application
+
+from example_project import settings as shop
+from tests.concurrency.leased.serve import ForkingServer
+
+LEASE = timedelta(seconds=4)
+"""Above the slowest retry, and no longer than the tests have to wait once each."""
+
+FOLDER_VARIABLE = "KILLS_MAIL_FOLDER"
+
+
+class InheritingServer(ForkingServer):
+    def __init__(self, listener: socket.socket) -> None:
+        address = listener.getsockname()
+        super().__init__(address, WSGIRequestHandler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = address
+        self.setup_environ()
+
+
+def main() -> None:
+    watched = "tests.example.kills.watched"
+    settings.ROOT_URLCONF = watched
+    settings.MIDDLEWARE = [
+        "tests.concurrency.leased.checkout.Doom",
+        *shop.MIDDLEWARE,
+    ]
+    settings.SHOP_LEASE = LEASE
+    settings.PAYMENT_PROVIDER = f"{watched}.WatchedPayments"
+    settings.STRIPE_API_BASE = shop.STRIPE_API_BASE
+    settings.STRIPE_API_KEY = shop.STRIPE_API_KEY
+    _mail_to(os.environ[FOLDER_VARIABLE], f"{watched}.WatchedMail")
+    application = get_wsgi_application()
+    # Before the server forks: else each process would import them for itself.
+    import_module(watched)
+    import_module("example_project.checkout.payments").payment_provider()
+    server = InheritingServer(socket.socket(fileno=int(sys.argv[1])))
+    server.set_app(application)
+    server.serve_forever()
+
+
+def _mail_to(folder: str, backend: str) -> None:
+    if django.VERSION >= (6, 1):
+        options = {"file_path": folder}
+        settings.MAILERS = {"default": {"BACKEND": backend, "OPTIONS": options}}
+    else:
+        settings.EMAIL_BACKEND, settings.EMAIL_FILE_PATH = backend, folder
+
+
+if __name__ == "__main__":
+    main()
