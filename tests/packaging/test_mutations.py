@@ -36,9 +36,9 @@ MUTATIONS = {
     ),
     # A collision is no longer confined to a transaction or savepoint of ours.
     "FR-108-savepoint": Mutation(
-        module="engine.py",
-        guard="stack.enter_context(transaction.atomic(using=self.using))",
-        instead="pass",
+        module="claiming.py",
+        guard="transaction.atomic(using=self.using, durable=self.durable)",
+        instead="ExitStack()",
         tests=(
             "tests/integration/test_engine.py",
             "tests/integration/test_transactions.py",

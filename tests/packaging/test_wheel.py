@@ -89,10 +89,13 @@ def test_metadata_names_version_license_and_requirements(metadata: Message) -> N
     assert metadata["License-Expression"] == "MIT"
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert metadata.get_all("Requires-Dist") == [
+    assert sorted(metadata.get_all("Requires-Dist", [])) == [
         "Django>=5.2",
+        'cryptography>=42 ; extra == "crypto"',
         'djangorestframework>=3.16 ; extra == "drf"',
         'psycopg>=3.2 ; extra == "postgres"',
+        'standardwebhooks>=1 ; extra == "standardwebhooks"',
+        'stripe>=8 ; extra == "stripe"',
     ]
 
 
