@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
+from django_idempotency.bodies import _content_length as content_length
 from django_idempotency.bodies import canonical_payload, hold_body, media_type
 from django_idempotency.fingerprints import canonical_bytes
 from tests.unit import multipart_bodies as multipart
@@ -141,6 +142,15 @@ def test_odd_content_length_does_not_raise(length: str) -> None:
     hold_body(request)
 
     assert canonical_payload(request, ()).startswith(b"raw:")
+
+
+@pytest.mark.parametrize("length", ["1, 1", "one"])
+def test_content_length_that_is_no_number_is_no_length(length: str) -> None:
+    """As for Django's handlers; its `body` is stricter before 6.1."""
+    request = request_of(b"x", TEXT)
+    request.META["CONTENT_LENGTH"] = length
+
+    assert content_length(request) == 0
 
 
 def test_body_that_middleware_has_read_is_used() -> None:

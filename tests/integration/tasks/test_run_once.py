@@ -157,6 +157,15 @@ def test_new_secret_key_is_no_other_task(settings: Any) -> None:
     assert Order.objects.count() == 1
 
 
+def test_result_that_cannot_be_read_is_no_reason_to_run_again() -> None:
+    run_once("receipt:1", order)
+    IdempotencyRecord.objects.update(response_headers="text")
+    with pytest.raises(ValueError, match="can't be read"):
+        run_once("receipt:1", order)
+
+    assert Order.objects.count() == 1
+
+
 # Copies
 
 
