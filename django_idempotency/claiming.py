@@ -26,7 +26,7 @@ from .exceptions import (
 )
 from .store import Claim
 
-__all__ = ["Claiming", "pauses"]
+__all__ = ["Claiming"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -37,15 +37,6 @@ LONGEST_PAUSE = 0.5
 
 SHORTEST_LATENESS = timedelta(seconds=1)
 """A claim that took less was slowed down by the database, not by a failing leader."""
-
-
-def pauses(wait: timedelta) -> Iterator[float]:
-    """Yield how long to sleep before each further look, until the wait is over."""
-    end = time.monotonic() + wait.total_seconds()
-    pause = FIRST_PAUSE
-    while (left := end - time.monotonic()) > 0:
-        yield min(pause, left)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
 class _Wait:
@@ -94,9 +85,8 @@ class Claiming(ABC, Generic[T, V]):
         self.using = using
         self.wait = _Wait(wait)
         self.has_started = False
-        self.joins_transaction = connections[using].in_atomic_block
         # The connection may have died while nobody used it.
-        self.may_reconnect = not self.joins_transaction
+        self.may_reconnect = True
 
     @abstractmethod
     def claim(self, wait: timedelta) -> Claim:
@@ -118,6 +108,21 @@ class Claiming(ABC, Generic[T, V]):
     @abstractmethod
     def run(self, claim: Claim) -> T:
         """Do the work, in the transaction that holds the claim."""
+
+    @property
+    def joins_transaction(self) -> bool:
+        """Whether somebody else's transaction is open around the claim."""
+        return connections[self.using].in_atomic_block
+
+    def pauses(self) -> Iterator[float]:
+        """Yield how long to sleep before each further look, until the wait is over.
+
+        It is one wait, whatever of it an uncommitted row in the way has used up.
+        """
+        pause = FIRST_PAUSE
+        while left := self.wait.left.total_seconds():
+            yield min(pause, left)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def result(self) -> T | V | InFlight:
         """Run, or return what the row in the way says.
@@ -148,7 +153,8 @@ class Claiming(ABC, Generic[T, V]):
                 # In a transaction that isn't ours the winner is outside the snapshot.
                 return InFlight() if self.joins_transaction else None
             case StoreUnavailable():
-                if not (self.may_reconnect and failure.is_disconnect):
+                may_reconnect = self.may_reconnect and not self.joins_transaction
+                if not (may_reconnect and failure.is_disconnect):
                     raise failure
                 self.may_reconnect = False
                 connections[self.using].close()

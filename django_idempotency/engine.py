@@ -18,7 +18,7 @@ from django.db import Error, connections, transaction
 from django.dispatch import Signal
 
 from . import signals, store
-from .claiming import Claiming, pauses
+from .claiming import Claiming
 from .decisions import (
     Decision,
     Held,
@@ -189,7 +189,7 @@ class _Attempt(RecordClaiming[Ran[T]]):
 
     def result_in_time(self) -> Result[T]:
         """Wait as well for a lease, which somebody in the other shape has."""
-        for pause in pauses(self.operation.wait):
+        for pause in self.pauses():
             result = self.result()
             if not isinstance(result, InFlight) or result.retry_after is None:
                 return result

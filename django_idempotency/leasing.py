@@ -17,7 +17,6 @@ from typing import TypeVar, cast
 from django.db import Error
 
 from . import store
-from .claiming import pauses
 from .decisions import Held, InFlight, Renew, Verdict
 from .engine import Outcome, Ran, RecordClaiming, Result, report, report_verdict
 from .exceptions import ClaimFailed, LeaseLost, OutcomeUnknown
@@ -30,6 +29,8 @@ __all__ = ["arun", "run"]
 logger = logging.getLogger("django_idempotency")
 
 T = TypeVar("T")
+
+Started = LeasedSteps | Verdict
 
 CANCELLED = "asyncio.exceptions.CancelledError"
 
@@ -51,12 +52,13 @@ def run(
         RuntimeError: a transaction is open, which the claim would wait in.
         BaseException: whatever `work` raised; the key is released.
     """
-    started = _start(operation, using)
-    for pause in pauses(operation.wait):
+    leasing = _Leasing(operation, using)
+    started = leasing.start()
+    for pause in leasing.pauses():
         if not isinstance(started, InFlight):
             break
         time.sleep(pause)
-        started = _start_again(operation, using)
+        started = leasing.start_again()
     if not isinstance(started, LeasedSteps):
         return _answered(operation, started)
     try:
@@ -75,12 +77,13 @@ async def arun(
     failure_of: Callable[[BaseException], str | None],
 ) -> Result[T]:
     """`run` for asynchronous work; whenever it is cancelled, the key is released."""
-    started = await _astart(_start, operation, using)
-    for pause in pauses(operation.wait):
+    leasing = _Leasing(operation, using)
+    started = await _astart(leasing.start)
+    for pause in leasing.pauses():
         if not isinstance(started, InFlight):
             break
         await asyncio.sleep(pause)
-        started = await _astart(_start_again, operation, using)
+        started = await _astart(leasing.start_again)
     if not isinstance(started, LeasedSteps):
         return await in_thread(_answered, operation, started)
     try:
@@ -113,38 +116,31 @@ class _Leasing(RecordClaiming[LeasedSteps]):
     def run(self, claim: Claim) -> LeasedSteps:
         return LeasedSteps(self.operation, self.lease, self.memory, self.using)
 
+    def start(self) -> Started:
+        """Claim and commit, or return what stands in the way."""
+        started = self.result()
+        if isinstance(started, InFlight):
+            store.give_connection_back(self.using)
+        return started
 
-Started = LeasedSteps | Verdict
-
-
-def _start(operation: Operation, using: str) -> Started:
-    """Claim and commit, or return what stands in the way."""
-    started = _Leasing(operation, using).result()
-    if isinstance(started, InFlight):
-        store.give_connection_back(using)
-    return started
-
-
-def _start_again(operation: Operation, using: str) -> Started:
-    """Look first, since looking costs others nothing; claim if the row is free."""
-    try:
-        with store.claim_errors(using):
-            decision = _Leasing(operation, using).look()
-    except ClaimFailed:
-        return _start(operation, using)  # which knows what to do about it
-    if isinstance(decision, InFlight):
-        store.give_connection_back(using)
+    def start_again(self) -> Started:
+        """Look first, since looking costs others nothing; claim if the row is free."""
+        try:
+            with store.claim_errors(self.using):
+                decision = self.look()
+        except ClaimFailed:
+            return self.start()  # which knows what to do about it
+        if isinstance(decision, InFlight):
+            store.give_connection_back(self.using)
+            return decision
+        if decision is None or isinstance(decision, Renew):
+            return self.start()
         return decision
-    if decision is None or isinstance(decision, Renew):
-        return _start(operation, using)
-    return decision
 
 
-async def _astart(
-    start: Callable[[Operation, str], Started], operation: Operation, using: str
-) -> Started:
+async def _astart(start: Callable[[], Started]) -> Started:
     """Start in the thread of the connection; a claim is not left behind."""
-    starting = asyncio.ensure_future(in_thread(start, operation, using))
+    starting = asyncio.ensure_future(in_thread(start))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
