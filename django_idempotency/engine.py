@@ -153,7 +153,8 @@ class RecordClaiming(Claiming[V, Verdict]):
         self.memory = Memory()
 
     def lock(self, wait: timedelta) -> None:
-        store.lock(self.operation.record_id, using=self.using, wait=wait)
+        record_id = self.operation.record_id
+        store.lock(IdempotencyRecord, record_id, using=self.using, wait=wait)
 
     def look(self) -> Decision | None:
         row = store.read(self.operation.record_id, using=self.using)

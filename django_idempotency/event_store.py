@@ -17,12 +17,20 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from .conf import conf
-from .dialects import dialect_of, milliseconds
-from .exceptions import ClaimConflict
+from .dialects import dialect_of
 from .models import ProcessedEvent
 from .operations import EventIdentity
 from .statements import EventStatements, event_statements
-from .store import Claim, binary, brief_transaction, claim_errors, db_id, storable
+from .store import (
+    Claim,
+    binary,
+    brief_transaction,
+    claim_errors,
+    claimed_by,
+    db_id,
+    insert_first,
+    storable,
+)
 
 __all__ = ["EventRow", "NewEvent", "StoredEvent", "event_alias"]
 
@@ -84,7 +92,7 @@ def claim(event: NewEvent, *, using: str, wait: timedelta) -> Claim:
         ClaimConflict: a committed row is there. Roll back before anything else.
     """
     parameters = _fresh(event, using, attempts=1)
-    return _insert(_statements(using).claim, parameters, event, using, wait)
+    return insert_first(_statements(using).claim, parameters, event.row_id, using, wait)
 
 
 def put_into_inbox(
@@ -96,15 +104,7 @@ def put_into_inbox(
         ClaimConflict: a committed row is there.
     """
     parameters = _fresh(event, using, attempts=0, payload=payload)
-    return _insert(_statements(using).store, parameters, event, using, wait)
-
-
-def lock(row_id: uuid.UUID, *, using: str, wait: timedelta) -> None:
-    """Lock a row that exists, so that of many deliveries one takes it over."""
-    connection = connections[using]
-    with dialect_of(connection).locking(connection, wait):
-        rows = ProcessedEvent._base_manager.using(using).select_for_update()
-        rows.filter(pk=row_id).values_list("pk").first()
+    return insert_first(_statements(using).store, parameters, event.row_id, using, wait)
 
 
 def take_over(row_id: uuid.UUID, *, using: str) -> Claim:
@@ -113,15 +113,8 @@ def take_over(row_id: uuid.UUID, *, using: str) -> Claim:
     Raises:
         ClaimConflict: it waits in the inbox.
     """
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _statements(using).take_over, [_retention(), db_id(row_id, using)]
-        )
-        if cursor.rowcount != 1:
-            raise ClaimConflict
-        located = dialect_of(connection).rows_are_located
-        return Claim(row_id, cursor.fetchone()[0] if located else None)
+    parameters = [_retention(), db_id(row_id, using)]
+    return claimed_by(_statements(using).take_over, parameters, row_id, using)
 
 
 def forget(row_id: uuid.UUID, *, using: str) -> None:
@@ -354,21 +347,6 @@ def _fresh(
         last_error[:255],
         _retention(),
     ]
-
-
-def _insert(
-    statement: str, parameters: list[Any], event: NewEvent, using: str, wait: timedelta
-) -> Claim:
-    connection = connections[using]
-    dialect = dialect_of(connection)
-    if dialect.claim_waits:
-        parameters = [*parameters, milliseconds(wait)]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        if cursor.rowcount != 1:
-            raise ClaimConflict
-        location = cursor.fetchone()[0] if dialect.rows_are_located else None
-    return Claim(event.row_id, location)
 
 
 def _execute_on_one(statement: str, parameters: list[Any], using: str) -> None:

@@ -104,3 +104,8 @@ class UnkeyedOutsideCall(RuntimeError):
 
     Raised only with ``IDEMPOTENCY_OUTSIDE_CALLS = "raise"``, for development and tests.
     """
+
+
+def name_of(error: BaseException) -> str:
+    """Return the dotted name of its class, which is all of it that is ever stored."""
+    return f"{type(error).__module__}.{type(error).__qualname__}"

@@ -26,7 +26,7 @@ from .bodies import hold_body
 from .conf import conf
 from .decisions import Held, InFlight, Mismatch, Replay, Unreadable
 from .engine import Outcome, Ran, Result
-from .exceptions import InvalidKey, StoreUnavailable
+from .exceptions import InvalidKey, StoreUnavailable, name_of
 from .http import Idempotency, key_of, operation_of
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
@@ -270,7 +270,7 @@ def _outcome_of(answer: Answer, policy: IdempotencyPolicy) -> Outcome[HttpRespon
         return Outcome(value=response, keep=False, failure="")
     wanted = _is_wanted(response, policy)
     if answer.raised is not None:
-        failure = _name(answer.raised) if response.status_code >= 500 else None
+        failure = name_of(answer.raised) if response.status_code >= 500 else None
         return Outcome(
             value=response,
             keep=False,
@@ -325,11 +325,7 @@ REFUSALS = (
 
 def _failure_of(error: BaseException) -> str | None:
     """A refusal did nothing; rows for bad input would let anyone fill the table."""
-    return None if isinstance(error, REFUSALS) else _name(error)
-
-
-def _name(error: BaseException) -> str:
-    return f"{type(error).__module__}.{type(error).__qualname__}"
+    return None if isinstance(error, REFUSALS) else name_of(error)
 
 
 def _replay(operation: Operation, answer: StoredAnswer, using: str) -> HttpResponseBase:

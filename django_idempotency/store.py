@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import Error, connections, router, transaction
+from django.db.models import Model
 
 from .decisions import RowView, State
 from .dialects import Trouble, dialect_of, milliseconds
@@ -37,10 +38,12 @@ __all__ = [
     "claim",
     "claim_errors",
     "claim_leased",
+    "claimed_by",
     "count_replay",
     "db_id",
     "extend",
     "give_connection_back",
+    "insert_first",
     "is_aborted",
     "keep",
     "keep_leased",
@@ -150,27 +153,52 @@ def _insert(
     using: str,
     wait: timedelta,
 ) -> Claim:
-    connection = connections[using]
-    dialect = dialect_of(connection)
     retention = operation.retention.total_seconds()
     parameters = [*_identity(operation, using), "", retention, *more]
-    if dialect.claim_waits:
-        parameters.append(milliseconds(wait))
+    return insert_first(statement, parameters, operation.record_id, using, wait)
+
+
+def insert_first(
+    statement: str,
+    parameters: list[Any],
+    row_id: uuid.UUID,
+    using: str,
+    wait: timedelta,
+) -> Claim:
+    """Claim a row of either table by inserting it, waiting for an uncommitted one.
+
+    Raises:
+        ClaimConflict: a committed row is there. Roll back before anything else.
+    """
+    if dialect_of(connections[using]).claim_waits:
+        parameters = [*parameters, milliseconds(wait)]
+    return claimed_by(statement, parameters, row_id, using)
+
+
+def claimed_by(
+    statement: str, parameters: list[Any], row_id: uuid.UUID, using: str
+) -> Claim:
+    """Claim a row of either table by a statement that writes it and says where it is.
+
+    Raises:
+        ClaimConflict: it wrote none.
+    """
+    connection = connections[using]
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         if cursor.rowcount != 1:
             raise ClaimConflict
-        location = cursor.fetchone()[0] if dialect.rows_are_located else None
-    return Claim(operation.record_id, location)
+        located = dialect_of(connection).rows_are_located
+        return Claim(row_id, cursor.fetchone()[0] if located else None)
 
 
-def lock(record_id: uuid.UUID, *, using: str, wait: timedelta) -> None:
+def lock(model: type[Model], row_id: uuid.UUID, *, using: str, wait: timedelta) -> None:
     """Lock a row that exists, so that of many callers who want to renew it one does."""
     connection = connections[using]
     with dialect_of(connection).locking(connection, wait):
         # By the base manager: a project's own could join tables in.
-        rows = IdempotencyRecord._base_manager.using(using).select_for_update()
-        rows.filter(pk=record_id).values_list("pk").first()
+        rows = model._base_manager.using(using).select_for_update()
+        rows.filter(pk=row_id).values_list("pk").first()
 
 
 def renew(operation: Operation, *, using: str) -> Claim:
@@ -187,20 +215,13 @@ def take_over(operation: Operation, lease: Lease, *, using: str) -> Claim:
 def _renew(
     statement: str, operation: Operation, more: list[Any], *, using: str
 ) -> Claim:
-    connection = connections[using]
-    dialect = dialect_of(connection)
     parameters = [
         operation.fingerprint.sign(),
         *more,
         operation.retention.total_seconds(),
         db_id(operation.record_id, using),
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        if cursor.rowcount != 1:
-            raise ClaimConflict
-        location = cursor.fetchone()[0] if dialect.rows_are_located else None
-    return Claim(operation.record_id, location)
+    return claimed_by(statement, parameters, operation.record_id, using)
 
 
 def read(record_id: uuid.UUID, *, using: str) -> RowView | None:

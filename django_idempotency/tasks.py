@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
 from asgiref.sync import iscoroutinefunction
@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from . import engine, leasing, store
 from .decisions import Held, InFlight, Mismatch, Replay, Unreadable
 from .engine import Outcome, Ran, Result
-from .exceptions import OperationInFlight, OutcomeUnknown
+from .exceptions import OperationInFlight, OutcomeUnknown, name_of
 from .fingerprints import NO_PAYLOAD
 from .http import Idempotency
 from .memory import as_json
@@ -70,7 +70,7 @@ def run_once(key: str, fn: Callable[[], Any], **options: Unpack[TaskOptions]) ->
             return _outcome(fn())
 
     shape = engine if operation.lease is None else leasing
-    result = shape.run(operation, work, using=store.record_alias(), failure_of=_name)
+    result = shape.run(operation, work, using=store.record_alias(), failure_of=name_of)
     return _returned(result, operation, options)
 
 
@@ -91,7 +91,7 @@ async def arun_once(
             return _outcome(await fn())
 
     result = await leasing.arun(
-        operation, work, using=store.record_alias(), failure_of=_name
+        operation, work, using=store.record_alias(), failure_of=name_of
     )
     return await in_thread(_returned, result, operation, options)
 
@@ -123,18 +123,15 @@ def idempotent_task(
 
             @wraps(function)
             async def arun(*args: Any, **kwargs: Any) -> Any:
-                async def body() -> Any:
-                    return await function(*args, **kwargs)
-
+                body = partial(function, *args, **kwargs)
                 return await arun_once(key(*args, **kwargs), body, **options)
 
             return arun  # type: ignore[return-value]
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            return run_once(
-                key(*args, **kwargs), lambda: function(*args, **kwargs), **options
-            )
+            body = partial(function, *args, **kwargs)
+            return run_once(key(*args, **kwargs), body, **options)
 
         return run  # type: ignore[return-value]
 
@@ -226,7 +223,3 @@ def _returned(result: Result[Any], operation: Operation, options: TaskOptions) -
             raise OutcomeUnknown("A person has to find out whether this was done.")
         case Mismatch() | Unreadable():  # pragma: no branch - mypy proves it
             raise ValueError("The stored result under this key can't be read.")
-
-
-def _name(error: BaseException) -> str:
-    return f"{type(error).__module__}.{type(error).__qualname__}"

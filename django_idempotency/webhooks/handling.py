@@ -18,7 +18,11 @@ from django_idempotency import event_store, signals, store
 from django_idempotency.claiming import Claiming
 from django_idempotency.decisions import InFlight, Renew
 from django_idempotency.event_store import EventRow, NewEvent
-from django_idempotency.exceptions import BrokenTransaction, StoreUnavailable
+from django_idempotency.exceptions import (
+    BrokenTransaction,
+    StoreUnavailable,
+    name_of,
+)
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.operations import EventIdentity
 from django_idempotency.store import Claim
@@ -100,7 +104,7 @@ class _Reception(Claiming[Result, Result]):
         return _new_event(self.event, ordered=self.endpoint.ordered)
 
     def lock(self, wait: timedelta) -> None:
-        event_store.lock(self.event.row_id, using=self.using, wait=wait)
+        store.lock(ProcessedEvent, self.event.row_id, using=self.using, wait=wait)
 
     def look(self) -> Result | Renew | None:
         """Only what is done, given up with its payload, or in the inbox is a duplicate."""
@@ -235,7 +239,7 @@ class _Handling(_Reception):
             return event_store.note_failure(
                 self.new_event,
                 state,
-                error_name(error),
+                name_of(error),
                 payload=self.event.raw if state == STATE.DEAD else None,
                 using=self.using,
             )
@@ -284,10 +288,6 @@ def report(action: str, event: Event) -> None:
     )
     signal: Signal = getattr(signals, action)
     signal.send_robust(sender=ProcessedEvent, event=event)
-
-
-def error_name(error: Exception) -> str:
-    return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
 def _new_event(event: Event, *, ordered: bool) -> NewEvent:

@@ -14,13 +14,13 @@ from django.utils.datastructures import CaseInsensitiveMapping
 
 from django_idempotency import event_store
 from django_idempotency.event_store import StoredEvent
-from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut
+from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut, name_of
 from django_idempotency.models import ProcessedEvent
 
 from .deliveries import Delivery
 from .endpoints import DEFAULT_MAX_ATTEMPTS, Endpoint, endpoint_named, make_event
 from .events import Event, NotReady, PermanentError
-from .handling import error_name, report, run_handler
+from .handling import report, run_handler
 from .profiles import UnusableDelivery
 
 __all__ = ["Step", "process_next", "rerun"]
@@ -182,12 +182,12 @@ class _Attempt:
         if isinstance(error, NotReady):
             after = max(after, error.after)
         event_store.retry_later(
-            self.row_id, self.attempts, error_name(error), after=after, using=self.using
+            self.row_id, self.attempts, name_of(error), after=after, using=self.using
         )
 
     def _bury(self, error: Exception, event: Event) -> Step:
         is_written = event_store.bury(
-            self.row_id, self.attempts, error_name(error), using=self.using
+            self.row_id, self.attempts, name_of(error), using=self.using
         )
         if not is_written:
             return Step.TAKEN

@@ -280,7 +280,9 @@ def test_locking_does_not_ask_the_projects_manager(
     monkeypatch.setattr(IdempotencyRecord._meta, "default_manager", manager)
     keep()
     with transaction.atomic():
-        store.lock(OPERATION.record_id, using="default", wait=NO_WAIT)
+        store.lock(
+            IdempotencyRecord, OPERATION.record_id, using="default", wait=NO_WAIT
+        )
 
 
 def test_every_verb_works_on_a_row_with_nothing_optional_in_it() -> None:
@@ -293,7 +295,9 @@ def test_every_verb_works_on_a_row_with_nothing_optional_in_it() -> None:
     keep()  # FR-078
     IdempotencyRecord.objects.update(state="released", **empty)
     with transaction.atomic():
-        store.lock(OPERATION.record_id, using="default", wait=NO_WAIT)
+        store.lock(
+            IdempotencyRecord, OPERATION.record_id, using="default", wait=NO_WAIT
+        )
         renewed = store.renew(OPERATION, using="default")
         store.keep(renewed, ANSWER, using="default")
     store.count_replay(OPERATION.record_id, using="default")
