@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import queue
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -7,20 +9,25 @@ from typing import Any
 
 
 class Interruption:
-    """Lets Ctrl-C stop a command between two steps instead of within one.
+    """Lets signals stop a command between two steps instead of within one.
 
     A KeyboardInterrupt in the middle of a commit comes out as some other error of the
-    driver. The second Ctrl-C is raised at once, as always. Outside the main thread,
-    where Python delivers no signals, nothing changes.
+    driver. The second signal does what it always does. Outside the main thread, where
+    Python delivers no signals, nothing changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *signals: signal.Signals) -> None:
         self.is_wanted = False
-        self._previous: Any = None
+        self._signals = signals
+        self._previous: dict[signal.Signals, Any] = {}
+        # To wake the sleeper from a signal handler: unlike those of an Event, the locks
+        # of this queue may be taken by a handler that interrupts their owner.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._note)
+            for number in self._signals:
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -29,9 +36,20 @@ class Interruption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        self._restore()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless and until it is time to stop."""
+        if not self.is_wanted:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=seconds)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.is_wanted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._wake.put(None)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous.clear()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 import time
 import uuid
@@ -12,7 +13,7 @@ from django.db import InterfaceError, OperationalError, connections
 from django.urls import get_resolver
 
 from django_idempotency.exceptions import StoreUnavailable
-from django_idempotency.management.stopping import Stopping
+from django_idempotency.management.interruption import Interruption
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks.inbox import Step, process_next, rerun
 
@@ -77,8 +78,8 @@ class Command(BaseCommand):
     def _work(self, options: dict[str, Any]) -> Counter[str]:
         counts: Counter[str] = Counter()
         reported = time.monotonic()
-        with Stopping() as stopping:
-            while not stopping.is_wanted:
+        with Interruption(signal.SIGTERM, signal.SIGINT) as interruption:
+            while not interruption.is_wanted:
                 step = self._step(retry=not options["until_empty"])
                 if step is not None and step is not Step.NOTHING_DUE:
                     counts[step.name.lower()] += 1
@@ -87,7 +88,7 @@ class Command(BaseCommand):
                 else:
                     # Nothing is held while there is nothing to do.
                     connections.close_all()
-                    stopping.wait(options["poll_seconds"])
+                    interruption.wait(options["poll_seconds"])
                 now = time.monotonic()
                 if options["progress"] and now - reported >= SECONDS_BETWEEN_REPORTS:
                     reported = now

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta
@@ -90,7 +91,7 @@ class Command(BaseCommand):
             for name, purge in purges.items()
             for deleted in purge.batches(batch_size)
         )
-        with Interruption() as interruption:
+        with Interruption(signal.SIGINT) as interruption:
             for name, deleted in batches:
                 purged[name] += deleted
                 progress.show(sum(purged.values()))

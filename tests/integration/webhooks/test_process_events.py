@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from django_idempotency.management.commands import process_events
-from django_idempotency.management.stopping import Stopping
+from django_idempotency.management.interruption import Interruption
 from django_idempotency.webhooks import Event
 from tests.deliveries import deliver, stripe
 from tests.integration.webhooks.events import only, states
@@ -90,13 +90,13 @@ def test_second_interruption_is_raised_at_once() -> None:
 
 def test_sleeper_is_woken_by_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """It stops at once, though it would sleep for an hour."""
-    sleep = Stopping.wait
+    sleep = Interruption.wait
 
-    def wait(self: Stopping, seconds: float) -> None:
+    def wait(self: Interruption, seconds: float) -> None:
         signal.raise_signal(signal.SIGTERM)
         sleep(self, seconds)
 
-    monkeypatch.setattr(Stopping, "wait", wait)
+    monkeypatch.setattr(Interruption, "wait", wait)
     call_command("process_events", poll_seconds=3600)
 
 
@@ -104,10 +104,10 @@ def test_sleeper_is_woken_by_the_signal(monkeypatch: pytest.MonkeyPatch) -> None
 def test_worker_outlives_a_database_that_is_away(
     capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sleep = Stopping.wait
+    sleep = Interruption.wait
     port = connection.settings_dict["PORT"]
 
-    def wait(self: Stopping, seconds: float) -> None:
+    def wait(self: Interruption, seconds: float) -> None:
         """The database is back after the first pause, and the inbox then empty."""
         if connection.settings_dict["PORT"] == port:
             signal.raise_signal(signal.SIGTERM)
@@ -115,7 +115,7 @@ def test_worker_outlives_a_database_that_is_away(
         sleep(self, 0)
 
     deliver("/inbox/", stripe())
-    monkeypatch.setattr(Stopping, "wait", wait)
+    monkeypatch.setattr(Interruption, "wait", wait)
     connection.close()
     monkeypatch.setitem(connection.settings_dict, "PORT", "1")
     call_command("process_events")
