@@ -51,7 +51,8 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
     search_help_text = _(
         "The row's id, or endpoint, source, account and event id with a bar between: "
         "stripe|stripe|true|evt_1… Both find it by the primary key; there is no index "
-        "for parts of them."
+        "for parts of them. Where the receiver has an identity function, only the row's "
+        "id does."
     )
     search_refusal = _("Search for an id, or for endpoint|source|account|event id.")
     actions = ("run_again",)

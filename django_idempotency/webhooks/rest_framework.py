@@ -12,9 +12,9 @@ from rest_framework.views import APIView
 
 from django_idempotency.bodies import hold_body
 
-from .endpoints import Endpoint, register
+from .endpoints import Endpoint
 from .receiver import receive
-from .views import EveryDatabase, WebhookView
+from .views import WebhookView, registered
 
 __all__ = ["WebhookAPIView"]
 
@@ -29,6 +29,7 @@ class WebhookAPIView(WebhookView, APIView):
     authentication_classes: Sequence[Any] = ()
     permission_classes: Sequence[Any] = ()
     throttle_classes: Sequence[Any] = ()
+    http_method_names: Sequence[str] = ("get", "head", "post")
     schema = None
     webhook_endpoint: ClassVar[Endpoint | None] = None
     """Set by `as_view`."""
@@ -36,14 +37,8 @@ class WebhookAPIView(WebhookView, APIView):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         endpoint = cls.as_endpoint()
-        register(endpoint)
-        view: Any = super(WebhookView, cls).as_view(
-            webhook_endpoint=endpoint, **initkwargs
-        )
-        view.login_required = False
-        view._non_atomic_requests = EveryDatabase()
-        view.webhook_endpoint = endpoint
-        return view
+        view = super(WebhookView, cls).as_view(webhook_endpoint=endpoint, **initkwargs)
+        return registered(view, endpoint)
 
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any

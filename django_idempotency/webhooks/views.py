@@ -175,16 +175,24 @@ class WebhookView:
 
 def webhook_view(endpoint: Endpoint) -> View:
     """Return the view of an endpoint, and let the inbox find its handler."""
-    register(endpoint)
 
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return receive(endpoint, request)
 
-    # The signature is the access check: no cookie, no login, no transaction around.
-    view.csrf_exempt = True  # type: ignore[attr-defined]
-    view.login_required = False  # type: ignore[attr-defined]
-    view._non_atomic_requests = EveryDatabase()  # type: ignore[attr-defined]
-    view.webhook_endpoint = endpoint  # type: ignore[attr-defined]
+    receiver: View = registered(view, endpoint)
+    return receiver
+
+
+def registered(view: Any, endpoint: Endpoint) -> Any:
+    """Mark the view as a receiver, and let the inbox find the handler.
+
+    The signature is the access check: no cookie, no login, no transaction around it.
+    """
+    register(endpoint)
+    view.csrf_exempt = True
+    view.login_required = False
+    view._non_atomic_requests = EveryDatabase()
+    view.webhook_endpoint = endpoint
     return view
 
 
