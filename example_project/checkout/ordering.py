@@ -76,7 +76,8 @@ def reserve_cart(cart: Cart, *, by: uuid.UUID | None) -> int:
     amount = cart.amount_due()
     if not amount:
         raise CartEmpty
-    Cart.objects.filter(pk=cart.pk).update(reserved_by=by)
+    if by is not None:
+        Cart.objects.filter(pk=cart.pk).update(reserved_by=by)
     return amount
 
 
@@ -105,7 +106,8 @@ def reserve_refund(order: Order, *, by: uuid.UUID | None) -> str:
         raise AlreadyRefunded
     if payment.reserved_by not in (None, by):
         raise RefundUnderway
-    Payment.objects.filter(pk=payment.pk).update(reserved_by=by)
+    if by is not None:
+        Payment.objects.filter(pk=payment.pk).update(reserved_by=by)
     return payment.provider_id
 
 

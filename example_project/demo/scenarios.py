@@ -48,19 +48,16 @@ class Play:
 
     def wait_until_handled(self, count: int, *, seconds: float) -> None:
         """Wait for what is handled after its delivery was answered."""
-        end = time.monotonic() + seconds
-        # The naive webhooks handle nothing later.
-        while self.endpoint.protected and time.monotonic() < end:
-            if self.handled() >= count:
-                return
-            time.sleep(0.05)
+        self._wait_until(lambda: self.handled() >= count, seconds)
 
     def wait_until_mailed(self, count: int, *, seconds: float) -> None:
         """Wait for the mail of an answer that was seen as soon as it was committed."""
+        self._wait_until(lambda: self.ledger.now().mails >= count, seconds)
+
+    def _wait_until(self, is_done: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
-        while self.endpoint.protected and time.monotonic() < end:
-            if self.ledger.now().mails >= count:
-                return
+        # The naive shop does nothing later.
+        while self.endpoint.protected and not is_done() and time.monotonic() < end:
             time.sleep(0.05)
 
 
