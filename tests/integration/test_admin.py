@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -23,6 +22,7 @@ from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import Scope, record_id_of
 
 from .ordering import GUEST_KEY
+from .staff import colleague
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as ClientResponse
@@ -60,16 +60,6 @@ def record(
             **fields,
         }
     )
-
-
-def colleague(*permissions: str) -> Client:
-    """Somebody of the staff who may do only this with records."""
-    user = User.objects.create_user("colleague", is_staff=True)
-    codenames = [f"{each}_idempotencyrecord" for each in permissions]
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def shown(response: ClientResponse) -> str:

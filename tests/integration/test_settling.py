@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
@@ -18,6 +17,7 @@ from django.urls import path
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
+from tests.integration.staff import colleague
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
@@ -83,11 +83,11 @@ def test_call_that_was_not_applied_is_made_again_with_the_same_key(
 
 
 def test_who_settled_it_and_why_is_recorded(held: IdempotencyRecord) -> None:
-    held.settle(applied=False, reason="not on the statement", by="ann")
+    held.settle(applied=False, reason="not on the statement", by="colleague")
     (settlement,) = held.effects["settlements"]
 
     assert (settlement["by"], settlement["reason"], settlement["applied"]) == (
-        "ann",
+        "colleague",
         "not on the statement",
         False,
     )
@@ -182,14 +182,6 @@ def test_command_refuses_an_unknown_record() -> None:
 # The admin
 
 
-def person(*permissions: str) -> Client:
-    user = User.objects.create_user("ann", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 def act(client: Client, record: IdempotencyRecord, action: str, **data: str) -> str:
     data = {"action": action, "_selected_action": str(record.pk), **data}
     answer = client.post(LIST, data, follow=True)
@@ -197,17 +189,17 @@ def act(client: Client, record: IdempotencyRecord, action: str, **data: str) -> 
 
 
 def test_admin_settles_with_a_result(held: IdempotencyRecord) -> None:
-    client = person("view_idempotencyrecord", "settle_idempotencyrecord")
+    client = colleague("view", "settle")
     result = json.dumps({"charge": "first"})
     act(client, held, "settle_as_applied", reason="statement", result=result)
 
     assert post().json() == {"charge": "first"}
     settlement = IdempotencyRecord.objects.get().effects["settlements"][0]
-    assert settlement["by"] == "ann"
+    assert settlement["by"] == "colleague"
 
 
 def test_admin_settles_as_not_applied(held: IdempotencyRecord) -> None:
-    client = person("view_idempotencyrecord", "settle_idempotencyrecord")
+    client = colleague("view", "settle")
     act(client, held, "settle_as_not_applied", reason="statement")
 
     assert post().json() == {"charge": "second"}
@@ -224,21 +216,21 @@ def test_admin_settles_as_not_applied(held: IdempotencyRecord) -> None:
 def test_admin_says_what_is_wrong(
     held: IdempotencyRecord, data: dict[str, str]
 ) -> None:
-    client = person("view_idempotencyrecord", "settle_idempotencyrecord")
+    client = colleague("view", "settle")
     page = act(client, held, **data)
 
-    assert "errornote" in page or 'class="error"' in page
+    assert 'class="error"' in page
     assert IdempotencyRecord.objects.get().state == "held"
 
 
 def test_admin_needs_a_permission_of_its_own(held: IdempotencyRecord) -> None:
-    client = person("view_idempotencyrecord", "delete_idempotencyrecord")
+    client = colleague("view", "delete")
     act(client, held, "settle_as_not_applied", reason="statement")
 
     assert IdempotencyRecord.objects.get().state == "held"
 
 
 def test_admin_shows_the_steps(held: IdempotencyRecord) -> None:
-    page = person("view_idempotencyrecord").get(f"{LIST}{held.pk}/change/")
+    page = colleague("view").get(f"{LIST}{held.pk}/change/")
 
     assert "charge" in page.content.decode()

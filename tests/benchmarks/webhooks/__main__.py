@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from contextlib import ExitStack
 from typing import Any
+
+from tests.standalone import set_up
 
 GOALS = {"ingestion": 0.6, "step": 0.7, "two_workers": 1.5}
 
@@ -22,7 +23,7 @@ GOALS = {"ingestion": 0.6, "step": 0.7, "two_workers": 1.5}
 def main() -> int:
     options = _parsed(sys.argv[1:])
     with ExitStack() as stack:
-        _set_up(stack)
+        set_up(stack, "tests.benchmarks.webhooks.settings")
         result = _measured(options)
     if options.json:
         sys.stdout.write(json.dumps(result) + "\n")
@@ -47,22 +48,6 @@ def _measured(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     for name, goal in GOALS.items():
         figures[name]["goal"] = goal
     return figures
-
-
-def _set_up(stack: ExitStack) -> None:
-    import django
-
-    if "DATABASE_URL" not in os.environ:
-        from example_project import devdb
-
-        os.environ["DATABASE_URL"] = stack.enter_context(devdb.temporary()).url
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.webhooks.settings"
-    django.setup()
-    from django.core.management import call_command
-    from django.test.utils import setup_test_environment
-
-    setup_test_environment(debug=False)  # the host "testserver"
-    call_command("migrate", run_syncdb=True, verbosity=0)
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:

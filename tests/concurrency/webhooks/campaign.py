@@ -22,6 +22,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.standalone import set_up
+
 WORKERS = 3
 BATCH = 30
 LONGEST_LIFE_SECONDS = 0.15
@@ -32,7 +34,7 @@ DEADLINE_SECONDS = 60.0
 def main() -> int:
     options = _parsed(sys.argv[1:])
     with ExitStack() as stack:
-        _set_up(stack)
+        set_up(stack, "tests.concurrency.webhooks.settings")
         result = Campaign(options.kills, options.seed).run()
     if options.json:
         sys.stdout.write(json.dumps(result) + "\n")
@@ -143,22 +145,6 @@ def _waiting() -> Any:
     from django_idempotency.models import ProcessedEvent
 
     return ProcessedEvent.objects.exclude(next_attempt_at=None)
-
-
-def _set_up(stack: ExitStack) -> None:
-    import django
-
-    if "DATABASE_URL" not in os.environ:
-        from example_project import devdb
-
-        os.environ["DATABASE_URL"] = stack.enter_context(devdb.temporary()).url
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.concurrency.webhooks.settings"
-    django.setup()
-    from django.core.management import call_command
-    from django.test.utils import setup_test_environment
-
-    setup_test_environment(debug=False)  # the host "testserver"
-    call_command("migrate", run_syncdb=True, verbosity=0)
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:

@@ -807,18 +807,20 @@ def test_copy_that_is_cancelled_while_it_waits_leaves_the_first_alone() -> None:
     async def both() -> Answer:
         first = asyncio.ensure_future(apost("patient", key))
         await until(lambda: len(bank.asked) == 1)
+        seen = len(looks.seen)
         copy = asyncio.ensure_future(apost("patient", key))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(looks.seen) > seen + 5)  # it has looked again
         copy.cancel()
         with suppress(asyncio.CancelledError):
             await copy
         ended.set()
         return await first
 
-    ended = asyncio.Event()
+    ended, looks = asyncio.Event(), Statements()
     bank.during = ended.wait
 
-    assert async_to_sync(both)().word == "201"
+    with connection.execute_wrapper(looks):
+        assert async_to_sync(both)().word == "201"
     assert send("patient", key).word == "201 replayed"
 
 
@@ -833,7 +835,6 @@ def test_view_that_swallows_its_cancellation_answers_as_it_likes() -> None:
     async def sent() -> str:
         task = asyncio.ensure_future(apost("plain", key))
         await until(lambda: stage.runs == 1)
-        await asyncio.sleep(0.01)
         task.cancel()
         return (await task).word
 
@@ -850,10 +851,11 @@ class Threads:
     """Which thread made each connection, and which ones used it."""
 
     def __init__(self) -> None:
-        self.users: dict[int, set[int]] = {}
+        self.users: list[set[int]] = []
 
     def made(self, connection: Any, **kwargs: Any) -> None:
-        users = self.users.setdefault(id(connection), {threading.get_ident()})
+        users = {threading.get_ident()}
+        self.users.append(users)
 
         def spy(execute: Any, *args: Any) -> Any:
             users.add(threading.get_ident())
@@ -924,8 +926,8 @@ def test_client_that_hangs_up_may_come_back() -> None:
 
     assert (sent, again) == ([], [[201], [201]])
     assert (len(bank.asked), len(set(bank.asked)), Order.objects.count()) == (2, 1, 1)
-    assert all(len(users) == 1 for users in threads.users.values())
-    assert threading.get_ident() not in set().union(*threads.users.values())
+    assert all(len(users) == 1 for users in threads.users)
+    assert threading.get_ident() not in set().union(*threads.users)
     until_true(lambda: sessions_of_others() == 0)
 
 
@@ -939,7 +941,7 @@ def test_requests_in_one_loop_keep_to_their_own_connections() -> None:
 
     assert [statuses(messages) for messages in answers] == [[201]] * 8
     assert (Order.objects.count(), len(set(bank.asked))) == (4, 4)
-    assert all(len(users) == 1 for users in threads.users.values())
+    assert all(len(users) == 1 for users in threads.users)
     until_true(lambda: sessions_of_others() == 0)
 
 

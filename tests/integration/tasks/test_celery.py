@@ -27,7 +27,7 @@ app.conf.update(
 
 failures: list[Exception] = []
 """What the next deliveries raise."""
-may_end = threading.Event()
+has_begun, is_deferred, may_end = (threading.Event() for _ in range(3))
 
 
 @app.task(bind=True, acks_late=True)  # type: ignore[untyped-decorator]
@@ -35,6 +35,7 @@ def send_receipt(self: Any, number: int) -> Any:
     try:
         return _send_receipt(number)
     except OperationInFlight as error:
+        is_deferred.set()
         raise self.retry(exc=error, countdown=0.1) from error
     finally:
         connections.close_all()
@@ -43,6 +44,7 @@ def send_receipt(self: Any, number: int) -> Any:
 @idempotent_task(key=lambda number: f"receipt:{number}", copies="raise")
 def _send_receipt(number: int) -> Any:
     Order.objects.create()
+    has_begun.set()
     may_end.wait(30)
     if failures:
         raise failures.pop()
@@ -52,6 +54,8 @@ def _send_receipt(number: int) -> Any:
 @pytest.fixture(autouse=True)
 def _as_at_first() -> None:
     failures.clear()
+    has_begun.clear()
+    is_deferred.clear()
     may_end.set()
 
 
@@ -71,10 +75,13 @@ def test_delivery_again_gets_the_first_result() -> None:
 def test_copies_at_once_run_once() -> None:
     """FR-028: the second copy is deferred while the first one runs."""
     may_end.clear()
-    copies = [send_receipt.delay(2) for _ in range(2)]
+    first = send_receipt.delay(2)
+    assert has_begun.wait(30)
+    second = send_receipt.delay(2)
+    assert is_deferred.wait(30)
     may_end.set()
 
-    assert [copy.get(timeout=30) for copy in copies] == [{"receipt": 2}] * 2
+    assert [each.get(timeout=30) for each in (first, second)] == [{"receipt": 2}] * 2
     assert Order.objects.count() == 1
 
 
