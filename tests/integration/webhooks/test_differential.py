@@ -152,6 +152,10 @@ def _unreadable_entry(case: Case) -> bool:
     return False
 
 
+def _is_cut(case: Case) -> bool:
+    return bool(re.search("v1=[0-9a-f]{64}=", _header(case)))
+
+
 def _is_strict_secret(case: Case) -> bool:
     text = case.secret.removeprefix("whsec_")
     try:
@@ -189,7 +193,7 @@ STRIPE_DIFFERENCES = (
     ),
     Difference(
         who_accepts="theirs",
-        when=lambda case: bool(re.search("v1=[0-9a-f]{64}=", _header(case))),
+        when=_is_cut,
         reason="cuts a signature at a second equals sign",
     ),
     Difference(
@@ -391,6 +395,6 @@ def test_guarded_library_never_accepts_what_ours_refuses(name: str) -> None:
             continue
         accepted += 1
         ours = pair.ours.verify(case.delivery(), (case.secret,)) == Verified(0)
-        assert ours or _lenient_base64(case) or "=" in _header(case)[80:], case
+        assert ours or _lenient_base64(case) or _is_cut(case), case
 
     assert accepted > CASES / 8
