@@ -35,6 +35,9 @@ FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
 """Seconds between two looks at a row that somebody else is running."""
 
+FIRST_WAIT = timedelta(milliseconds=250)
+"""For a leader, before the rest of the wait is bounded exactly."""
+
 SHORTEST_LATENESS = timedelta(seconds=1)
 """A claim that took less was slowed down by the database, not by a failing leader."""
 
@@ -59,8 +62,8 @@ class _Wait:
     def is_late(self) -> bool:
         """Whether even a claim in hand has to be given back.
 
-        The database's own limit starts anew with each leader, so a copy behind several
-        that fail one after the other can get the claim long after its wait.
+        The limit of the first INSERT starts anew with each leader, so a copy behind many
+        that fail quickly one after the other can get the claim long after its wait.
         """
         return self._elapsed > max(self._limit, SHORTEST_LATENESS)
 
@@ -85,6 +88,8 @@ class Claiming(ABC, Generic[T, V]):
         self.using = using
         self.wait = _Wait(wait)
         self.has_started = False
+        self.is_contended = False
+        """Whether somebody was waited for already."""
         # The connection may have died while nobody used it.
         self.may_reconnect = True
 
@@ -148,7 +153,10 @@ class Claiming(ABC, Generic[T, V]):
         """Return what the row in the way says; ``None``: try to claim again."""
         match failure:
             case ClaimTimedOut():
-                return InFlight()
+                if self.is_contended or not self.wait.left:
+                    return InFlight()
+                self.is_contended = True
+                return None
             case ClaimOutrun():
                 # In a transaction that isn't ours the winner is outside the snapshot.
                 return InFlight() if self.joins_transaction else None
@@ -178,14 +186,21 @@ class Claiming(ABC, Generic[T, V]):
                 stack.enter_context(
                     transaction.atomic(using=self.using, durable=self.durable)
                 )
-                claim = self._renewed(wait) if row_exists else self.claim(wait)
-            if self.wait.is_late:
+                claim = self._renewed(wait) if row_exists else self._inserted(wait)
+            if wait and self.wait.is_late:  # without a wait it was behind nobody
                 raise ClaimTimedOut
             self.has_started = not self.durable
             return self.run(claim)
 
+    def _inserted(self, wait: timedelta) -> Claim:
+        if not self.is_contended:
+            return self.claim(min(wait, FIRST_WAIT))
+        with store.locking(self.using, wait):
+            return self.claim(wait)
+
     def _renewed(self, wait: timedelta) -> Claim:
         """Lock the row, look again, and make it ours if it is still free."""
+        self.is_contended = True
         self.lock(wait)
         if not isinstance(self.look(), Renew):
             raise ClaimConflict

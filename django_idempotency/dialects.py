@@ -6,6 +6,10 @@ On PostgreSQL a copy waits for an uncommitted leader at the unique index, and
 statement of its own would cost every first call a round trip. RETURNING is evaluated
 only for an inserted row: after a conflict the setting is put back by rolling back to the
 savepoint or transaction that the claim stands in, which the engine always does.
+
+It bounds the wait for each leader, not for several that fail one after the other. So the
+first INSERT waits for a moment only; who then knows that there is a leader can afford
+the statements that bound the rest exactly (`locking`).
 """
 
 from __future__ import annotations
@@ -105,7 +109,7 @@ class Dialect(ABC):
     def locking(
         self, connection: BaseDatabaseWrapper, wait: timedelta
     ) -> AbstractContextManager[None]:
-        """Bound the wait for row locks, inside a transaction."""
+        """Bound the wait for others, inside a transaction; if it is zero, for each one."""
         return nullcontext()
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
@@ -152,6 +156,17 @@ class PostgreSQL(Dialect):
     # ended by one of its time-outs; class 08 is "connection exception".
     DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
     READ_ONLY = "25006"
+    LIMIT_WAITS = (
+        "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'),"
+        " set_config('lock_timeout', %s, true), set_config('statement_timeout',"
+        " coalesce(least(%s::float8, nullif(1000 * extract(epoch FROM"
+        " current_setting('statement_timeout')::interval), 0)), 0)::bigint::text, true)"
+    )
+    """A shorter `statement_timeout` of the project's stays."""
+    RESTORE_LIMITS = (
+        "SELECT set_config('lock_timeout', %s, true),"
+        " set_config('statement_timeout', %s, true)"
+    )
     IN_ERROR = 3
     """libpq's PQTRANS_INERROR."""
 
@@ -166,16 +181,15 @@ class PostgreSQL(Dialect):
         self, connection: BaseDatabaseWrapper, wait: timedelta
     ) -> Iterator[None]:
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT current_setting('lock_timeout'),"
-                " set_config('lock_timeout', %s, true)",
-                [milliseconds(wait)],
-            )
-            previous = cursor.fetchone()[0]
+            # A lock's limit starts anew with each one that is waited for; that of the
+            # statement doesn't, but would also bound a statement that waits for nobody.
+            limit = milliseconds(wait) if wait else None
+            cursor.execute(self.LIMIT_WAITS, [milliseconds(wait), limit])
+            *previous, _, _ = cursor.fetchone()
             # No `finally`: after an error the transaction is rolled back, and the
-            # setting with it.
+            # settings with it.
             yield
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [previous])
+            cursor.execute(self.RESTORE_LIMITS, previous)
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         driver: Any = connection.connection
@@ -254,9 +268,12 @@ def _compiled(vendor: str) -> Dialect:
             )
 
 
+SHORTEST_WAIT = timedelta(milliseconds=20)
+"""Zero would mean to wait for ever, and less be refused where a table just grows."""
+
+
 def milliseconds(wait: timedelta) -> str:
-    """At least 1, since a `lock_timeout` of zero would mean to wait for ever."""
-    return str(max(1, int(wait / timedelta(milliseconds=1))))
+    return str(max(wait, SHORTEST_WAIT) // timedelta(milliseconds=1))
 
 
 def sqlstate(error: BaseException) -> str | None:

@@ -48,6 +48,7 @@ __all__ = [
     "keep",
     "keep_leased",
     "lock",
+    "locking",
     "note_failure",
     "opened",
     "read",
@@ -194,8 +195,7 @@ def claimed_by(
 
 def lock(model: type[Model], row_id: uuid.UUID, *, using: str, wait: timedelta) -> None:
     """Lock a row that exists, so that of many callers who want to renew it one does."""
-    connection = connections[using]
-    with dialect_of(connection).locking(connection, wait):
+    with locking(using, wait):
         # By the base manager: a project's own could join tables in.
         rows = model._base_manager.using(using).select_for_update()
         rows.filter(pk=row_id).values_list("pk").first()
@@ -367,6 +367,14 @@ def opened(using: str, wait: timedelta) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def locking(using: str, wait: timedelta) -> Iterator[None]:
+    """Bound how long the statements in a transaction wait for others."""
+    connection = connections[using]
+    with dialect_of(connection).locking(connection, wait):
+        yield
+
+
 def give_connection_back(using: str) -> None:
     """Hold nothing of a pool's while somebody else is waited for.
 
@@ -387,12 +395,10 @@ def storable(text: str) -> str:
 @contextmanager
 def brief_transaction(using: str) -> Iterator[None]:
     """A transaction that gives up rather than wait for a lock."""
-    connection = connections[using]
-    dialect = dialect_of(connection)
     with (
-        dialect.opening(connection, NO_WAIT),
+        opened(using, NO_WAIT),
         transaction.atomic(using=using),
-        dialect.locking(connection, NO_WAIT),
+        locking(using, NO_WAIT),
     ):
         yield
 

@@ -42,6 +42,8 @@ class Scene:
         """How often a view was entered, whatever became of it."""
         self.failures: deque[Exception] = deque()
         """What the next executions raise, after the order was written."""
+        self.pauses: deque[threading.Event] = deque()
+        """What the next executions wait for, each for one, before they end."""
         self.rollbacks = 0
         """How many of the next transactions around a view are rolled back."""
 
@@ -56,6 +58,9 @@ class Scene:
             signal.pthread_kill(threading.get_ident(), signal.Signals[name])
         with self.lock:
             failure = self.failures.popleft() if self.failures else None
+            pause = self.pauses.popleft() if self.pauses else None
+        if pause is not None:
+            pause.wait()
         if failure is not None:
             raise failure
 
@@ -75,9 +80,11 @@ def place(request: HttpRequest) -> HttpResponse:
 def _seen(request: HttpRequest) -> dict[str, Any]:
     idempotency = getattr(request, "idempotency", None)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('lock_timeout')")
+        cursor.execute(
+            "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+        )
         return {
-            "lock_timeout": cursor.fetchone()[0],
+            "limits": " ".join(cursor.fetchone()),
             "charge_key": idempotency and idempotency.key_for("charge"),
         }
 
@@ -99,6 +106,11 @@ def hasty(request: IdempotentRequest) -> HttpResponse:
 
 @idempotent(wait=timedelta(milliseconds=1500))
 def fairly_patient(request: IdempotentRequest) -> HttpResponse:
+    return place(request)
+
+
+@idempotent(wait=timedelta(seconds=4))
+def patient(request: IdempotentRequest) -> HttpResponse:
     return place(request)
 
 
@@ -150,6 +162,7 @@ urlpatterns = [
     path("impatient/", csrf_exempt(impatient)),
     path("hasty/", csrf_exempt(hasty)),
     path("fairly-patient/", csrf_exempt(fairly_patient)),
+    path("patient/", csrf_exempt(patient)),
     path("in-three-steps/", csrf_exempt(in_three_steps)),
     path("in-a-transaction/", csrf_exempt(in_a_transaction)),
 ]

@@ -1,13 +1,15 @@
-"""The connection's own `lock_timeout` is in force wherever the project's code runs."""
+"""The connection's own time-outs are in force wherever the project's code runs."""
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from django_idempotency.claiming import FIRST_WAIT
 from django_idempotency.models import IdempotencyRecord
 from tests.concurrency.answers import call, new_key, post
 from tests.concurrency.conftest import Connect
@@ -30,24 +32,28 @@ pytestmark = [
 ]
 
 
+OWN = "12345ms 1min"
+
+
 @pytest.fixture(autouse=True)
 def _of_the_project(connect_with: Connect) -> None:
-    connect_with(options="-c lock_timeout=12345ms")
+    connect_with(options="-c lock_timeout=12345ms -c statement_timeout=1min")
 
 
 def expire_all() -> None:
     IdempotencyRecord.objects.update(expires_at=Now() - timedelta(seconds=1))
 
 
-def lock_timeout() -> str:
+def limits() -> str:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('lock_timeout')")
-        value: str = cursor.fetchone()[0]
-        return value
+        cursor.execute(
+            "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+        )
+        return " ".join(cursor.fetchone())
 
 
 def test_in_the_view_of_a_first_call() -> None:
-    assert post("/protected/", new_key()).json["lock_timeout"] == "12345ms"
+    assert post("/protected/", new_key()).json["limits"] == OWN
 
 
 def test_in_the_view_of_a_renewed_record() -> None:
@@ -55,7 +61,7 @@ def test_in_the_view_of_a_renewed_record() -> None:
     post("/protected/", key)
     expire_all()
 
-    assert post("/protected/", key).json["lock_timeout"] == "12345ms"
+    assert post("/protected/", key).json["limits"] == OWN
 
 
 def test_in_the_view_of_a_released_record() -> None:
@@ -63,7 +69,7 @@ def test_in_the_view_of_a_released_record() -> None:
     scene.failures.append(ValueError())
     post("/protected/", key)
 
-    assert post("/protected/", key).json["lock_timeout"] == "12345ms"
+    assert post("/protected/", key).json["limits"] == OWN
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "released"])
@@ -77,10 +83,11 @@ def test_in_the_view_of_a_copy_that_took_over(exists: bool) -> None:
         until_waiting(1, AT_THE_GATE)
         copy = start(threads, post, "/protected/", key)
         until_waiting(1, AT_A_CLAIM)
+        time.sleep(2 * FIRST_WAIT.total_seconds())  # so that it waits for the rest, too
         gate.open()
         assert leader.result(TIMEOUT).status == 500
 
-    assert copy.result(TIMEOUT).json["lock_timeout"] == "12345ms"
+    assert copy.result(TIMEOUT).json["limits"] == OWN
 
 
 @pytest.mark.parametrize(
@@ -100,10 +107,11 @@ def test_in_a_foreign_transaction_after_the_protected_view(kind: str) -> None:
 
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '6789ms'")
+        cursor.execute("SET LOCAL statement_timeout = '54321ms'")
         word = call(inner, key, amount=2 if kind == "mismatch" else 1).word
-        found = lock_timeout()
+        found = limits()
 
-    assert (word, found) == (WORDS[kind], "6789ms")
+    assert (word, found) == (WORDS[kind], "6789ms 54321ms")
 
 
 WORDS = {
@@ -121,7 +129,7 @@ def test_in_a_foreign_transaction_after_a_wait_that_is_over() -> None:
 
     def inside() -> tuple[str, str]:
         with transaction.atomic():
-            return call(inner_hasty, key).word, lock_timeout()
+            return call(inner_hasty, key).word, limits()
 
     with gate_closed() as gate, crew() as threads:
         leader = start(threads, call, held, key)
@@ -130,7 +138,7 @@ def test_in_a_foreign_transaction_after_a_wait_that_is_over() -> None:
         gate.open()
         leader.result(TIMEOUT)
 
-    assert found == ("409 in-flight", "12345ms")
+    assert found == ("409 in-flight", OWN)
 
 
 def test_on_the_connection_after_the_request() -> None:
@@ -138,10 +146,10 @@ def test_on_the_connection_after_the_request() -> None:
     for _ in range(2):
         call(inner, key)
 
-    assert lock_timeout() == "12345ms"
+    assert limits() == OWN
 
 
 def test_on_the_connection_after_a_failed_attempt() -> None:
     call(refused, new_key())
 
-    assert lock_timeout() == "12345ms"
+    assert limits() == OWN

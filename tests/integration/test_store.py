@@ -152,7 +152,7 @@ def test_retention_is_counted_from_the_claim() -> None:
 
     assert abs(
         record().expires_at - record().created_at - OPERATION.retention
-    ) < timedelta(milliseconds=10)
+    ) < timedelta(minutes=1)
 
 
 def test_keep_refuses_a_claim_whose_record_is_gone() -> None:

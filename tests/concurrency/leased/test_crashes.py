@@ -248,14 +248,11 @@ def test_order_stopped_at_any_point_for_longer_than_its_lease_is_done_once() -> 
     told = Counter((case.late, case.words[0]) for case in campaign.cases)
 
     assert campaign.where(lambda case: not campaign.is_done_once(case)) == []
-    assert campaign.where(lambda case: case.words[1] != "201 replayed") == [
-        f"{campaign.index('after INSERT')} after INSERT"
-    ]
+    assert campaign.where(lambda case: case.words[1] != "201 replayed") == []
     assert set(told) == {
         ("409 in-flight", "201"),  # the other one took over
         ("201 replayed", "201"),  # stopped before it had claimed
         ("201", "409 in-flight"),  # stopped in a transaction, which the other waits for
-        ("409 in-flight", "409 in-flight"),  # the same, and too late to claim
         ("201", "201 replayed"),  # stopped behind the end
     }
     assert told["409 in-flight", "201"] > 10

@@ -114,7 +114,7 @@ def test_copy_of_a_long_event_is_told_to_come_back(first: bool) -> None:  # F5
 
     assert (copy.status_code, copy["Retry-After"]) == (409, "1")
     half = HASTE.total_seconds() / 2
-    assert half * 0.9 < waited < half + 1
+    assert half * 0.9 < waited < half + 5
     assert answer == 200
     assert Order.objects.count() == 1
 
