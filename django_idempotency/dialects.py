@@ -61,6 +61,8 @@ class Dialect(ABC):
     rows_are_located = False
     """Whether `at_row` takes the location that the claim returned, before the id."""
     skip_locked = ""
+    and_unflushed = ""
+    """Condition that is true; a commit of this statement alone waits for no disk."""
     read_committed = ""
     """Said first in a transaction that must not make others fail."""
     json = "%s"
@@ -144,6 +146,7 @@ class PostgreSQL(Dialect):
     at_row = "ctid = %s::tid AND id = %s"
     rows_are_located = True
     skip_locked = " FOR UPDATE SKIP LOCKED"
+    and_unflushed = " AND set_config('synchronous_commit', 'off', true) IS NOT NULL"
     read_committed = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
     json = "%s::jsonb"
     instant = "%s::timestamptz"

@@ -92,6 +92,7 @@ class RecordStatements:
             f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now}"
             f" WHERE id = (SELECT id FROM {table} WHERE id = %s{dialect.skip_locked})"
         )
+        self.count_replay_alone = self.count_replay + dialect.and_unflushed
         self._write_leased(dialect, table)
         expired = (
             f"expires_at <= {dialect.instant} AND state <> {held}"
