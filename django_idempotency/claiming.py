@@ -115,6 +115,11 @@ class Claiming(ABC, Generic[T, V]):
         """Do the work, in the transaction that holds the claim."""
 
     @property
+    def expects_row(self) -> bool:
+        """A guess which of two statements should come first; either order is right."""
+        return False
+
+    @property
     def joins_transaction(self) -> bool:
         """Whether somebody else's transaction is open around the claim."""
         return connections[self.using].in_atomic_block
@@ -136,18 +141,18 @@ class Claiming(ABC, Generic[T, V]):
             StoreUnavailable: the claim could not be tried; nothing has run.
             Exception: whatever `run` or the commit raised.
         """
-        decision: V | InFlight | Renew | None = None
+        decision = self.looked() if self.expects_row else None
         while True:
+            if decision is not None and not isinstance(decision, Renew):
+                return decision
+            if self.wait.is_late:
+                return InFlight()
             try:
                 return self._run_claimed(row_exists=isinstance(decision, Renew))
             except ClaimFailed as failure:
                 if self.has_started:  # then it is the work's own affair
                     raise
                 decision = self._decision_after(failure)
-            if decision is not None and not isinstance(decision, Renew):
-                return decision
-            if self.wait.is_late:
-                return InFlight()
 
     def _decision_after(self, failure: ClaimFailed) -> V | InFlight | Renew | None:
         """Return what the row in the way says; ``None``: try to claim again."""
@@ -168,16 +173,19 @@ class Claiming(ABC, Generic[T, V]):
                 connections[self.using].close()
                 return None
             case _:  # a committed row
-                try:
-                    with store.claim_errors(self.using):
-                        return self.look()
-                except ClaimFailed as another:
-                    return self._decision_after(another)
+                return self.looked()
+
+    def looked(self) -> V | InFlight | Renew | None:
+        """Return what the row says, if there is one, whatever the database says first."""
+        try:
+            self._connect()
+            with store.claim_errors(self.using):
+                return self.look()
+        except ClaimFailed as failure:
+            return self._decision_after(failure)
 
     def _run_claimed(self, *, row_exists: bool) -> T:
-        with store.claim_errors(self.using):
-            connections[self.using].ensure_connection()
-        self.wait.start()
+        self._connect()
         wait = self.wait.left
         with ExitStack() as stack:
             if self.durable:
@@ -191,6 +199,11 @@ class Claiming(ABC, Generic[T, V]):
                 raise ClaimTimedOut
             self.has_started = not self.durable
             return self.run(claim)
+
+    def _connect(self) -> None:
+        with store.claim_errors(self.using):
+            connections[self.using].ensure_connection()
+        self.wait.start()
 
     def _inserted(self, wait: timedelta) -> Claim:
         if not self.is_contended:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,12 +25,14 @@ from .decisions import (
     Held,
     InFlight,
     Mismatch,
+    Renew,
     Replay,
     Unreadable,
     Verdict,
     decide,
 )
 from .exceptions import BrokenTransaction, StoreUnavailable
+from .gate import Gate
 from .memory import Memory
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
@@ -41,6 +44,7 @@ __all__ = [
     "Ran",
     "RecordClaiming",
     "Result",
+    "answered",
     "report",
     "report_verdict",
     "run",
@@ -102,6 +106,29 @@ def run(
         Exception: whatever `work` or the commit raised; nothing was kept.
     """
     attempt = _Attempt(operation, work, using)
+    if attempt.joins_transaction:  # the copy would wait with what that has locked
+        return _run(attempt, failure_of)
+    with gate.passed(
+        operation.record_id, operation.wait, attempt.prepare_to_wait
+    ) as has_passed:
+        if has_passed:
+            return _run(attempt, failure_of)
+    # The other one may be done already, and only busy with what comes after its commit.
+    verdict = attempt.looked()
+    if verdict is None or isinstance(verdict, Renew):
+        verdict = InFlight()
+    report_verdict(operation, verdict)
+    return verdict
+
+
+gate = Gate()
+"""Of this process; copies in others are met in the database."""
+
+
+def _run(
+    attempt: _Attempt[T], failure_of: Callable[[Exception], str | None]
+) -> Result[T]:
+    operation, using = attempt.operation, attempt.using
     try:
         result = attempt.result_in_time()
     except Exception as error:
@@ -144,6 +171,30 @@ def run_unkeyed(work: Work[T], *, using: str) -> T:
     return outcome.value
 
 
+class RecentIds:
+    """The last ids that were added, and some before them.
+
+    Two generations instead of an order, so that threads need no lock.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._new: set[uuid.UUID] = set()
+        self._old: set[uuid.UUID] = set()
+
+    def add(self, record_id: uuid.UUID) -> None:
+        if len(self._new) >= self._size:
+            self._old, self._new = self._new, set()
+        self._new.add(record_id)
+
+    def __contains__(self, record_id: uuid.UUID) -> bool:
+        return record_id in self._new or record_id in self._old
+
+
+answered = RecentIds(1000)
+"""Records whose answer this process has seen: of these it asks before it claims."""
+
+
 class RecordClaiming(Claiming[V, Verdict]):
     """One caller's way to a record."""
 
@@ -156,11 +207,19 @@ class RecordClaiming(Claiming[V, Verdict]):
         record_id = self.operation.record_id
         store.lock(IdempotencyRecord, record_id, using=self.using, wait=wait)
 
+    @property
+    def expects_row(self) -> bool:
+        return self.operation.record_id in answered
+
     def look(self) -> Decision | None:
-        row = store.read(self.operation.record_id, using=self.using)
+        operation = self.operation
+        row = store.read(operation.record_id, using=self.using)
         if row is None:
             return None
-        return decide(self.operation, row, store.storable(str(self.operation.scope)))
+        decision = decide(operation, row, store.storable(str(operation.scope)))
+        if isinstance(decision, Replay):
+            answered.add(operation.record_id)
+        return decision
 
     def renew(self) -> Claim:
         claim = self.take_over()
@@ -187,6 +246,11 @@ class _Attempt(RecordClaiming[Ran[T]]):
         self.is_committed = False
         self.outcome: Outcome[T] | None = None
         self.is_kept = False
+
+    def prepare_to_wait(self) -> None:
+        """Hold nothing, and count the time, before it is this one's turn."""
+        self.wait.start()
+        store.give_connection_back(self.using)
 
     def result_in_time(self) -> Result[T]:
         """Wait as well for a lease, which somebody in the other shape has."""
@@ -237,6 +301,7 @@ class _Attempt(RecordClaiming[Ran[T]]):
 
     def _committed(self) -> None:
         self.is_committed = True
+        answered.add(self.operation.record_id)
         if not self.silent:
             report("claimed", self.operation)
         report("kept", self.operation)

@@ -18,7 +18,15 @@ from django.db import Error
 
 from . import store
 from .decisions import Held, InFlight, Renew, Verdict
-from .engine import Outcome, Ran, RecordClaiming, Result, report, report_verdict
+from .engine import (
+    Outcome,
+    Ran,
+    RecordClaiming,
+    Result,
+    answered,
+    report,
+    report_verdict,
+)
 from .exceptions import ClaimFailed, LeaseLost, OutcomeUnknown
 from .operations import Operation
 from .steps import LeasedSteps, Steps, in_thread
@@ -164,6 +172,7 @@ def _settle(steps: LeasedSteps, outcome: Outcome[T]) -> Result[T]:
     else:
         steps.memory.require_all_asked_for()
         steps.keep(outcome.answer)
+        answered.add(operation.record_id)
         report("claimed", operation)
         report("kept", operation)
     return Ran(outcome.value)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from django.db import connection
 
+from django_idempotency import engine
+from django_idempotency.gate import Gate
 from tests.concurrency.shop import scene
 
 Connect = Callable[..., None]
@@ -14,6 +17,20 @@ Connect = Callable[..., None]
 @pytest.fixture(autouse=True)
 def _fresh_scene() -> None:
     scene.reset()
+
+
+class OpenGate(Gate):
+    """Lets everybody through."""
+
+    @contextmanager
+    def passed(self, *args: Any) -> Iterator[bool]:
+        yield True
+
+
+@pytest.fixture(autouse=True)
+def _open_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies in threads meet in the database, as those in different processes do."""
+    monkeypatch.setattr(engine, "gate", OpenGate())
 
 
 @pytest.fixture

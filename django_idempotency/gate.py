@@ -1,0 +1,56 @@
+"""Where copies of one key wait inside a process, before they touch the database.
+
+It spares connections and is good for nothing else: copies in other processes meet in the
+database, which alone decides who runs.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+__all__ = ["Gate"]
+
+
+@dataclass(slots=True)
+class _Passage:
+    # Reentrant: a protected view may call another with the same key.
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    users: int = 0
+
+
+class Gate:
+    """Lets one thread at a time through for each id."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._passages: dict[uuid.UUID, _Passage] = {}
+
+    @contextmanager
+    def passed(
+        self, record_id: uuid.UUID, wait: timedelta, before_waiting: Callable[[], None]
+    ) -> Iterator[bool]:
+        """Pass within the wait, or yield that somebody else is still inside."""
+        with self._mutex:
+            passage = self._passages.setdefault(record_id, _Passage())
+            passage.users += 1
+        try:
+            has_passed = passage.lock.acquire(blocking=False)
+            if not has_passed and wait:
+                before_waiting()
+                seconds = min(wait.total_seconds(), threading.TIMEOUT_MAX)
+                has_passed = passage.lock.acquire(timeout=seconds)
+            try:
+                yield has_passed
+            finally:
+                if has_passed:
+                    passage.lock.release()
+        finally:
+            with self._mutex:
+                passage.users -= 1
+                if not passage.users:
+                    del self._passages[record_id]
