@@ -7,6 +7,7 @@ killed or stopped without the others.
 from __future__ import annotations
 
 import os
+import socket
 import socketserver
 import sys
 import time
@@ -23,6 +24,18 @@ CLOCK_VARIABLE = "CHECKOUT_CLOCK_SECONDS"
 class ForkingServer(socketserver.ForkingMixIn, WSGIServer):
     request_queue_size = 128
     max_children = 200
+
+
+class InheritingServer(ForkingServer):
+    """Serves a socket that somebody else has opened."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        address = listener.getsockname()
+        super().__init__(address, WSGIRequestHandler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = address
+        self.setup_environ()
 
 
 def main() -> None:

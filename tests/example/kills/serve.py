@@ -15,26 +15,15 @@ from importlib import import_module
 
 import django
 from django.conf import settings
-from django.core.servers.basehttp import WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 
 from example_project import settings as shop
-from tests.concurrency.leased.serve import ForkingServer
+from tests.concurrency.leased.serve import InheritingServer
 
 LEASE = timedelta(seconds=4)
 """Above the slowest retry, and no longer than the tests have to wait once each."""
 
 FOLDER_VARIABLE = "KILLS_MAIL_FOLDER"
-
-
-class InheritingServer(ForkingServer):
-    def __init__(self, listener: socket.socket) -> None:
-        address = listener.getsockname()
-        super().__init__(address, WSGIRequestHandler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-        self.server_name, self.server_port = address
-        self.setup_environ()
 
 
 def main() -> None:

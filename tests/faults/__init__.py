@@ -1,0 +1,1 @@
+"""Break everything at random, then check the history: ``python -m tests.faults``."""

@@ -1,0 +1,217 @@
+"""Compares what clients were told with what the database and the provider have.
+
+Nothing here is asked of the package or of the shop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.concurrency.answers import Answer
+from tests.faults.clients import OTHER, USER, History, key_of
+from tests.faults.plans import FORGED, OTHER_USER, WEBHOOKS
+from tests.faults.stage import Stage
+from tests.faults.timeouts import IDLE_SECONDS, LEASE, deadline_seconds
+
+__all__ = [
+    "Truth",
+    "Violation",
+    "acknowledged_events",
+    "leftovers",
+    "never_to_be_seen",
+    "violations_of",
+]
+
+
+SLACK_SECONDS = 5.0
+"""For PostgreSQL to notice that something is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    rule: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    state: str
+    body: bytes | None
+
+
+class Truth:
+    """What there is: orders, charges, records and events."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.orders: dict[int, list[int]] = defaultdict(list)
+        self.charges: dict[int, list[str]] = defaultdict(list)
+        self.records: dict[str, list[Record]] = defaultdict(list)
+        """By key; to whom one belongs is shown by its answer."""
+        self.events: dict[int, str] = {}
+        listing = stage.provider_listing()
+        self.refusals = listing.refusals
+        for charge in listing.charges:
+            self.charges[charge.operation].append(charge.id)
+        for pk, operation in stage.query(
+            "SELECT id, amount FROM testapp_order ORDER BY id"
+        ):
+            self.orders[operation].append(pk)
+        for key, state, body in stage.query(
+            "SELECT key, state, response_body FROM django_idempotency_idempotencyrecord"
+        ):
+            record = Record(state, None if body is None else bytes(body))
+            self.records[key].append(record)
+        for event_id, state in stage.query(
+            "SELECT event_id, state FROM django_idempotency_processedevent"
+            " WHERE starts_with(event_id, 'evt')"
+        ):
+            self.events[int(event_id.removeprefix("evt_"))] = state
+
+
+def violations_of(history: History, truth: Truth) -> list[Violation]:
+    """Return every promise that one run has seen broken."""
+    return [*_violations_of(history, truth)]
+
+
+def _violations_of(history: History, truth: Truth) -> Iterator[Violation]:
+    plan = history.plan
+    for who, operation in history.unanswered:
+        seconds = deadline_seconds(plan.patience)
+        yield Violation(
+            rule="stuck",
+            detail=f"{who} got no answer for {operation} in {seconds:.0f} s",
+        )
+    by_operation: dict[int, list[tuple[str, Answer]]] = defaultdict(list)
+    for who, operation, answer in history.answers:
+        by_operation[operation].append((who, answer))
+    for operation in (plan.run, OTHER_USER + plan.run):
+        answers = by_operation[operation]
+        yield from _effects(operation, truth, is_answered=bool(answers))
+        if plan.entry in WEBHOOKS:
+            yield from _event(operation, answers, truth)
+        else:
+            yield from _answers(operation, answers, truth)
+            yield from _kept(history, operation, answers, truth)
+    forged = FORGED + plan.run
+    if by_operation[forged] or truth.orders[forged] or forged in truth.events:
+        yield Violation(rule="forged", detail="a delivery that nobody signed was taken")
+
+
+def _effects(operation: int, truth: Truth, *, is_answered: bool) -> Iterator[Violation]:
+    for name, found in (
+        ("effect", truth.orders[operation]),
+        ("charge", truth.charges[operation]),
+    ):
+        if len(found) > 1:
+            yield Violation(rule=f"more than one {name}", detail=f"{found}")
+        if is_answered and not found:
+            yield Violation(rule=f"acknowledged without {name}", detail="none is there")
+    if operation in truth.refusals:
+        yield Violation(rule="derived key", detail="it was used for two operations")
+
+
+def _event(
+    operation: int, answers: Sequence[tuple[str, Answer]], truth: Truth
+) -> Iterator[Violation]:
+    for who, answer in answers:
+        if answer.status != 200:
+            yield Violation(rule="refused", detail=f"{who} was told {answer.word}")
+    if answers and truth.events.get(operation) != "processed":
+        yield Violation(
+            rule="acknowledged and lost",
+            detail=f"the event is {truth.events.get(operation, 'nowhere')}",
+        )
+
+
+def _answers(
+    operation: int, answers: Sequence[tuple[str, Answer]], truth: Truth
+) -> Iterator[Violation]:
+    user = OTHER if operation > OTHER_USER else USER
+    for who, answer in answers:
+        if answer.status != 201:
+            yield Violation(rule="refused", detail=f"{who} was told {answer.word}")
+            continue
+        told = answer.json
+        if (told["operation"], told["user"]) != (operation, user):
+            yield Violation(
+                rule="answer to another principal",
+                detail=f"{who} (user {user}) got that of user {told['user']}",
+            )
+        if told["order"] not in truth.orders[told["operation"]]:
+            yield Violation(rule="acknowledged, not committed", detail=f"{who}: {told}")
+        if told["charge"] not in truth.charges[told["operation"]]:
+            yield Violation(rule="acknowledged, not charged", detail=f"{who}: {told}")
+    if len(told_bodies := {answer.body for _, answer in answers}) > 1:
+        bodies = sorted(body.decode() for body in told_bodies)
+        yield Violation(rule="answers differ", detail=json.dumps(bodies))
+
+
+def _kept(
+    history: History,
+    operation: int,
+    answers: Sequence[tuple[str, Answer]],
+    truth: Truth,
+) -> Iterator[Violation]:
+    """What was acknowledged is what a repeat would get."""
+    if not answers:
+        return
+    records = truth.records[key_of(history.plan.entry, history.plan.run)]
+    bodies = {answer.body for _, answer in answers}
+    # A task's result is kept as such; its answer was made of it by the shop.
+    is_task = "task" in history.plan.entry
+    mine = [each for each in records if is_task or each.body in bodies]
+    if not any(each.state == "kept" for each in mine):
+        yield Violation(rule="acknowledged, not kept", detail=f"there are {records}")
+
+
+def never_to_be_seen(stage: Stage) -> Iterator[Violation]:
+    """Yield what must not be in the database at any moment."""
+    for scope, key in stage.query(
+        "SELECT scope, key FROM django_idempotency_idempotencyrecord"
+        " WHERE state = 'in_flight' AND lease_token IS NULL"
+    ):
+        yield Violation(rule="claim without an owner", detail=f"{scope} {key}")
+    for scope, key in stage.query(
+        "SELECT scope, key FROM django_idempotency_idempotencyrecord"
+        " WHERE lease_expires_at > clock_timestamp() + %s",
+        LEASE,
+    ):
+        yield Violation(rule="lease too long", detail=f"{scope} {key}")
+
+    for pid, query in stage.query(
+        "SELECT pid, left(query, 60) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND state = 'idle in transaction'"
+        " AND state_change < clock_timestamp() - %s * interval '1 second'",
+        IDLE_SECONDS + SLACK_SECONDS,
+    ):
+        yield Violation(rule="transaction too long", detail=f"{pid}: {query}")
+
+
+def leftovers(stage: Stage) -> Iterator[Violation]:
+    """Yield what nothing in the shop should leave behind when all is quiet."""
+    if left := stage.watcher.told("purge left")[-1]:
+        yield Violation(rule="not purged", detail=f"{left} expired rows")
+    for pid, query in stage.query(
+        "SELECT pid, left(query, 60) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND xact_start < clock_timestamp() - interval '3 seconds'"
+    ):
+        yield Violation(rule="open transaction", detail=f"{pid}: {query}")
+    for scope, key in stage.query(
+        "SELECT scope, key FROM django_idempotency_idempotencyrecord"
+        " WHERE lease_expires_at > clock_timestamp()"
+    ):
+        yield Violation(rule="open lease", detail=f"{scope} {key}")
+
+
+def acknowledged_events(histories: Iterable[History]) -> set[int]:
+    return {
+        operation
+        for history in histories
+        if history.plan.entry in WEBHOOKS
+        for _, operation, answer in history.answers
+        if answer.status == 200
+    }

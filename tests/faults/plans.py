@@ -1,0 +1,218 @@
+"""What is to happen in each run, drawn from the seed alone."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tests.faults.timeouts import PATIENCE_SECONDS
+
+__all__ = [
+    "ASGI",
+    "ENTRIES",
+    "FORGED",
+    "HELD",
+    "KINDS",
+    "OTHER_USER",
+    "PURGE",
+    "REQUEST",
+    "WEBHOOKS",
+    "WORKER",
+    "Fault",
+    "Plan",
+    "Points",
+    "plans",
+]
+
+ENTRIES = (
+    "view",
+    "drf",
+    "leased",
+    "async-leased",
+    "asgi-leased",
+    "looked-up",
+    "held",
+    "inline",
+    "inbox",
+    "task",
+    "leased-task",
+)
+"""The ways into the shop."""
+
+WEBHOOKS = frozenset({"inline", "inbox"})
+ASGI = frozenset({"asgi-leased"})
+HELD = frozenset({"held"})
+"""Where a person has to look when nobody knows whether the call happened."""
+
+REQUEST, WORKER, PURGE = "request", "worker", "purge"
+"""Whom a fault is for: the server of a request, or a process in the background."""
+
+OTHER_USER, FORGED = 1_000_000, 2_000_000
+"""Added to a run's number: the operation of somebody else, and one that must not be."""
+
+LONG_STOP, SHORT_STOP = 2.5, 0.3
+"""Seconds for which a process is stopped: above, or below, all leases and time-outs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What one process is to suffer, once."""
+
+    run: int
+    kind: str
+    act: str
+    """``kill``, ``stop``, ``drop``, ``restart``, ``crash``, ``provider``, or ``record``
+    only."""
+    number: int = 1
+    """Of the run's faults, from 1."""
+    target: str = REQUEST
+    where: str = ""
+    """At a ``statement``, a ``commit`` or a ``call``."""
+    at: int = 0
+    """The how manieth of those, from 1."""
+    when: str = "before"
+    seconds: float = 0
+    provider: str = ""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Fault:
+        return cls(**values)
+
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault: what, and at which points."""
+
+    act: str
+    where: tuple[str, ...] = ()
+    when: tuple[str, ...] = ("before", "after")
+    provider: tuple[str, ...] = ()
+    target: str = REQUEST
+
+
+KINDS = {
+    "kill-at-statement": Kind("kill", ("statement",)),
+    "kill-at-call": Kind("kill", ("call",)),
+    "kill-at-commit": Kind("kill", ("commit",)),
+    "stop-at-statement": Kind("stop", ("statement",)),
+    "stop-at-call": Kind("stop", ("call",)),
+    "stop-at-commit": Kind("stop", ("commit",)),
+    "drop-at-statement": Kind("drop", ("statement",)),
+    "drop-before-commit": Kind("drop", ("commit",), ("before",)),
+    "drop-after-commit": Kind("drop", ("commit",), ("after",)),
+    "postgres-restart": Kind("restart", ("statement", "commit", "call")),
+    "postgres-killed": Kind("crash", ("statement", "commit", "call")),
+    "purge-killed": Kind("kill", ("statement", "commit"), target=PURGE),
+    "provider-slow": Kind(
+        "provider", provider=("slow", "slow-after", "very-slow", "very-slow-after")
+    ),
+    "provider-loses-answer": Kind("provider", provider=("lose",)),
+    "provider-fails": Kind("provider", provider=("fail", "fail-after")),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One run: an operation, its faults, and what its clients do."""
+
+    run: int
+    entry: str
+    faults: tuple[Fault, ...]
+    """Each strikes when those before it have."""
+    copies: tuple[float, ...]
+    """After how many seconds copies of the first request are sent."""
+    repeats: int
+    """How often it is sent again after the answer."""
+    asks_other_user: bool
+    is_forged: bool
+    """Whether a delivery with a wrong signature is sent as well."""
+    patience: float
+    """How long the client waits for one answer."""
+
+
+Points = Mapping[str, Mapping[str, int]]
+"""By entry, worker and purge: how many statements, commits and calls there are, counted beforehand."""
+
+
+@dataclass
+class _Deck:
+    """Deals in shuffled rounds, so that nothing is rare."""
+
+    cards: tuple[str, ...]
+    random: random.Random
+    left: list[str] = field(default_factory=list)
+
+    def deal(self) -> str:
+        if not self.left:
+            self.left = list(self.cards)
+            self.random.shuffle(self.left)
+        return self.left.pop()
+
+
+def plans(seed: int, points: Points, *, kinds: Iterable[str] = KINDS) -> Iterator[Plan]:
+    """Yield plans without end; kinds of faults come equally often, and so do entries."""
+    drawn = random.Random(seed)  # noqa: S311 - no secret
+    deck, more = _Deck(tuple(kinds), drawn), _Deck(tuple(kinds), drawn)
+    entries = {kind: _Deck(ENTRIES, drawn) for kind in KINDS}
+    for run in itertools.count(1):
+        kind = deck.deal()
+        entry = entries[kind].deal()
+        others = [more.deal() for _ in range(drawn.choice((0, 1)))]
+        faults = tuple(
+            _fault(drawn, run, number, each, entry, points)
+            for number, each in enumerate((kind, *others), 1)
+        )
+        yield _plan(drawn, run, entry, faults)
+
+
+def _plan(
+    drawn: random.Random, run: int, entry: str, faults: tuple[Fault, ...]
+) -> Plan:
+    is_webhook = entry in WEBHOOKS
+    return Plan(
+        run=run,
+        entry=entry,
+        faults=faults,
+        copies=tuple(
+            drawn.choice((0.0, drawn.uniform(0, 0.1), drawn.uniform(0, 1.5)))
+            for _ in range(drawn.choice((0, 1, 1, 2, 4)))
+        ),
+        repeats=drawn.choice((0, 1, 1, 2)),
+        asks_other_user=not is_webhook and "task" not in entry and drawn.random() < 0.3,
+        is_forged=is_webhook and drawn.random() < 0.5,
+        patience=drawn.choice(PATIENCE_SECONDS),
+    )
+
+
+def _fault(
+    drawn: random.Random, run: int, number: int, name: str, entry: str, points: Points
+) -> Fault:
+    kind = KINDS[name]
+    where = drawn.choice(kind.where or ("call",))
+    target = kind.target
+    if target == REQUEST and entry == "inbox":
+        # A delivery is only stored, in one statement.
+        is_stored = points[entry][where] and drawn.random() < 0.4
+        target = REQUEST if is_stored else WORKER
+    count = points[entry if target == REQUEST else target][where]
+    return Fault(
+        run=run,
+        kind=name,
+        act=kind.act,
+        number=number,
+        target=target,
+        where=where,
+        at=drawn.randint(1, max(1, count)),
+        when=drawn.choice(kind.when),
+        # At a call always, for then a late writer follows.
+        seconds=drawn.choice((LONG_STOP, LONG_STOP, SHORT_STOP))
+        if where != "call"
+        else LONG_STOP,
+        provider=drawn.choice(kind.provider) if kind.provider else "",
+    )

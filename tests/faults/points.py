@@ -1,0 +1,180 @@
+"""The points at which a server process can be hurt: statements, commits, outside calls.
+
+Who is to be hurt, and where, is said by a `Fault`, which holds for one request or for one
+event of a worker. Before anything happens it is written to a log that outlives the
+process, since nobody else could tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from django.db import OperationalError, connection
+from django.db.backends.postgresql.base import DatabaseWrapper
+
+from tests.faults.names import FOLDER, LOG
+from tests.faults.plans import Fault
+
+__all__ = ["Armed", "at_point", "fault_for", "install", "provider_fault", "tell"]
+
+PAUSE_SECONDS = 0.6
+"""How long a process stands still for somebody to restart the database meanwhile."""
+
+
+class Armed:
+    """A fault that waits for its point."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.passed: list[tuple[str, str]] = []
+        """Where it has been, and what was there."""
+        self.has_struck = False
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        token = _armed.set(self)
+        try:
+            with connection.execute_wrapper(_at_statement):
+                yield
+        finally:
+            _armed.reset(token)
+
+    def strike(self, where: str, number: int, when: str, detail: str) -> None:
+        fault = self.fault
+        if self.has_struck or (fault.where, fault.at, fault.when) != (
+            where,
+            number,
+            when,
+        ):
+            return
+        if fault.act in ACTS:
+            self.has_struck = True
+            _log(fault, detail)
+            ACTS[fault.act](fault)
+
+    def arrive(self, where: str, detail: str) -> int:
+        """Return the how manieth of its sort this is, from 1."""
+        self.passed.append((where, detail))
+        return Counter(each for each, _ in self.passed)[where]
+
+    def log_passed(self) -> None:
+        _log(self.fault, json.dumps(self.passed))
+
+
+_armed: ContextVar[Armed | None] = ContextVar("armed", default=None)
+
+
+@contextmanager
+def at_point(where: str, detail: str = "") -> Iterator[None]:
+    """What happens inside is a point; an armed fault strikes before or after it."""
+    waiting = _armed.get()
+    if waiting is None:
+        yield
+        return
+    number = waiting.arrive(where, detail)
+    waiting.strike(where, number, "before", detail)
+    yield
+    waiting.strike(where, number, "after", detail)
+
+
+def provider_fault() -> str:
+    """Return what the provider is to do to this call, once."""
+    waiting = _armed.get()
+    if waiting is None or waiting.has_struck or not waiting.fault.provider:
+        return ""
+    waiting.has_struck = True
+    _log(waiting.fault, waiting.fault.provider)
+    return waiting.fault.provider
+
+
+def install() -> None:
+    """Make each COMMIT a point; Django's wrappers see statements only."""
+    backend: Any = DatabaseWrapper
+    commit = backend._commit
+
+    def commit_at_point(self: DatabaseWrapper) -> None:
+        with at_point("commit", "COMMIT"):
+            commit(self)
+
+    backend._commit = commit_at_point
+
+
+def _at_statement(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+) -> Any:
+    with at_point("statement", " ".join(sql.split())[:60]):
+        return execute(sql, params, many, context)
+
+
+def _log(fault: Fault, detail: str) -> None:
+    tell({**fault.values(), "pid": os.getpid(), "detail": detail})
+
+
+def tell(line: Mapping[str, Any]) -> None:
+    """Write to the log what outlives this process."""
+    line = {**line, "time": time.time()}
+    descriptor = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def _signal(number: signal.Signals) -> Callable[[Fault], None]:
+    def send(fault: Fault) -> None:
+        # To this thread: one sent to the process may be taken by another thread, and
+        # this one would go on until that is scheduled.
+        signal.pthread_kill(threading.get_ident(), number)
+
+    return send
+
+
+def _drop(fault: Fault) -> None:
+    """Let the server end this session; after the point, its answer is lost as well."""
+    driver = connection.connection
+    if driver is None:
+        return
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(%s, 2000)", [driver.info.backend_pid]
+        )
+    if fault.when == "after" and fault.where != "call":
+        raise OperationalError("the connection was lost") from (
+            psycopg.OperationalError("the connection was lost")
+        )
+
+
+def _pause(fault: Fault) -> None:
+    time.sleep(PAUSE_SECONDS)
+
+
+ACTS: dict[str, Callable[[Fault], None]] = {
+    "kill": _signal(signal.SIGKILL),
+    "stop": _signal(signal.SIGSTOP),
+    "drop": _drop,
+    "restart": _pause,
+    "crash": _pause,
+}
+
+
+def fault_for(target: str) -> Fault | None:
+    """Take one of the faults that are put there for such processes; one of them gets it."""
+    for path in sorted(Path(os.environ[FOLDER]).glob(f"{target}-*.json")):
+        taken = path.with_suffix(f".{os.getpid()}")
+        try:
+            path.rename(taken)
+        except FileNotFoundError:
+            continue
+        return Fault.of(json.loads(taken.read_text()))
+    return None

@@ -1,0 +1,131 @@
+"""Negative controls: each removes one guard from the package, in a server process.
+
+A campaign that reports nothing without the guard proves nothing with it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from django_idempotency import engine, event_store, http, statements, store
+from django_idempotency.decisions import Decision, Renew, Replay
+from django_idempotency.exceptions import ClaimConflict
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.steps import LeasedSteps
+from django_idempotency.store import Claim
+from django_idempotency.webhooks import receiver
+from django_idempotency.webhooks.deliveries import Verified
+
+__all__ = ["SABOTAGES", "apply"]
+
+
+def apply(name: str) -> None:
+    if name:
+        SABOTAGES[name]()
+
+
+def unique() -> None:
+    """A claim ignores the row that it conflicts with."""
+    modules: tuple[Any, ...] = (store, event_store)
+    insert_first = store.insert_first
+
+    def insert_anyway(
+        statement: str, parameters: list[Any], row_id: UUID, using: str, wait: timedelta
+    ) -> Claim:
+        try:
+            return insert_first(statement, parameters, row_id, using, wait)
+        except ClaimConflict:
+            for model in (IdempotencyRecord, ProcessedEvent):
+                model._base_manager.using(using).filter(pk=row_id).delete()
+            return insert_first(statement, parameters, row_id, using, wait)
+
+    for module in modules:
+        module.insert_first = insert_anyway
+
+
+def savepoint() -> None:
+    """The answer is kept outside of the transaction, right after its commit."""
+    keep = store.keep
+
+    def keep_afterwards(claim: Claim, answer: Any, *, using: str) -> None:
+        transaction.on_commit(lambda: keep(claim, answer, using=using), using=using)
+
+    store.keep = keep_afterwards
+
+
+def token() -> None:
+    """What the owner of a lease writes doesn't depend on its token."""
+    written: Any = statements.RecordStatements
+    write = written._write_leased
+
+    def write_without_token(self: Any, *args: Any) -> None:
+        write(self, *args)
+        for name, statement in vars(self).items():
+            owned = "lease_token = %s"
+            head, where, condition = statement.partition(" WHERE ")
+            condition = condition.replace(owned, "%s::uuid IS NOT NULL")
+            setattr(self, name, head + where + condition)
+
+    written._write_leased = write_without_token
+
+
+def signature() -> None:
+    """Any delivery is believed."""
+    receiver._verdict = lambda *args: Verified(0)
+
+
+def scope() -> None:
+    """Everybody's keys are one set."""
+    http.principal_for = lambda request: "everybody"
+
+
+def kept() -> None:
+    """An answer that was kept is not honoured."""
+    deciding: Any = engine
+    decide = deciding.decide
+
+    def decide_to_run(*args: Any) -> Decision:
+        decision: Decision = decide(*args)
+        return Renew() if isinstance(decision, Replay) else decision
+
+    deciding.decide = decide_to_run
+
+
+def held() -> None:
+    """A call whose outcome is unknown is repeated, whatever the view has asked for."""
+    steps: Any = LeasedSteps
+    begin_call = steps.begin_call
+
+    def begin_call_again(self: Any, name: str, if_unknown: Any) -> Any:
+        return begin_call(self, name, "repeat")
+
+    steps.begin_call = begin_call_again
+
+
+def expiry() -> None:
+    """The purge deletes what has not expired."""
+    for written, born in (
+        (statements.RecordStatements, "created_at"),
+        (statements.EventStatements, "received_at"),
+    ):
+        _purge_by(written, born)
+
+
+def _purge_by(written: Any, born: str) -> None:
+    write = written.__init__
+
+    def write_otherwise(self: Any, *args: Any) -> None:
+        write(self, *args)
+        self.purge = self.purge.replace("WHERE expires_at", f"WHERE {born}")
+
+    written.__init__ = write_otherwise
+
+
+SABOTAGES = {
+    each.__name__: each
+    for each in (unique, savepoint, token, signature, scope, kept, held, expiry)
+}

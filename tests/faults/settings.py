@@ -1,0 +1,34 @@
+"""Settings of the server and worker processes that the faults are for."""
+
+from __future__ import annotations
+
+from tests.faults import timeouts
+from tests.settings import *  # noqa: F403
+from tests.settings import DATABASES as _DATABASES
+
+ROOT_URLCONF = "tests.faults.shop"
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django_idempotency",
+    "rest_framework",
+    "tests.testapp",
+]
+REST_FRAMEWORK = {}
+MIDDLEWARE = ["tests.faults.middleware.serve_with_faults"]
+
+DATABASES = {
+    "default": {
+        **_DATABASES["default"],
+        # Connections outlive requests, and so may be dead when the next one comes.
+        "CONN_MAX_AGE": 60,
+        "OPTIONS": {
+            "options": (
+                f"-c idle_in_transaction_session_timeout={timeouts.IDLE_SECONDS}s"
+            ),
+            "connect_timeout": 5,
+        },
+    }
+}
+
+IDEMPOTENCY_WAIT = timeouts.WAIT

@@ -1,0 +1,145 @@
+"""Program: processes in the background, each started again whenever it dies.
+
+Two handle the inbox, and one purges what has expired, again and again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import django
+
+from tests.faults.plans import PURGE, WORKER, Fault
+
+EXPIRED = 60
+"""How many records, and as many events, are made for each purge."""
+
+OLD = "old"
+"""The key of those records, and the endpoint of those events."""
+
+
+def main() -> None:
+    django.setup()
+    from tests.faults import shop  # noqa: F401 - once, before the children are forked
+
+    works = {_started(work): work for work in (_handle, _handle, _purge)}
+    while True:
+        child, _ = os.wait()
+        time.sleep(0.05)  # the database may be down
+        work = works.pop(child)
+        works[_started(work)] = work
+
+
+def _started(work: Callable[[IO[str]], None]) -> int:
+    if child := os.fork():
+        return child
+    random.seed(os.getpid())  # or all would have the parent's jitter
+    with suppress(Exception), Path(os.devnull).open("w") as nowhere:
+        work(nowhere)
+    os._exit(1)
+
+
+def _handle(nowhere: IO[str]) -> None:
+    from django.core.management import call_command
+
+    from django_idempotency.management.commands import process_events
+    from django_idempotency.webhooks.inbox import Step, process_next
+    from tests.faults.points import Armed, fault_for
+
+    waiting: Armed | None = None
+
+    def process_next_with_fault() -> Step:
+        """Let a fault wait until something is due; then it may strike."""
+        nonlocal waiting
+        if waiting is None:
+            fault = fault_for(WORKER)
+            waiting = None if fault is None else Armed(fault)
+        if waiting is None:
+            return process_next()
+        armed, step = waiting, None
+        armed.passed.clear()
+        try:
+            with armed.running():
+                step = process_next()
+        finally:
+            if armed.has_struck or step not in (None, Step.NOTHING_DUE):
+                waiting = None
+        if armed.fault.act == "record" and waiting is None:
+            armed.log_passed()
+        return step
+
+    process_events.process_next = process_next_with_fault  # type: ignore[attr-defined]
+    call_command("process_events", poll_seconds=0.05, stdout=nowhere, stderr=nowhere)
+
+
+def _purge(nowhere: IO[str]) -> None:
+    """Purge beside the traffic; what has not expired must not be touched by it."""
+    from django.core.management import call_command
+
+    from tests.faults.points import Armed, fault_for, tell
+
+    is_recorded = False
+    while True:
+        _make_expired()
+        fault = fault_for(PURGE)
+        if fault is None and not is_recorded:
+            fault = Fault(run=0, kind=PURGE, act="record")
+        armed = None if fault is None else Armed(fault)
+        arguments = ("purge_idempotency_keys", f"--batch-size={EXPIRED // 3}")
+        if armed is None:
+            call_command(*arguments, stdout=nowhere, stderr=nowhere)
+        else:
+            with armed.running():
+                call_command(*arguments, stdout=nowhere, stderr=nowhere)
+            if armed.fault.act == "record":
+                armed.log_passed()
+                is_recorded = True
+        tell({"purge left": _count_expired()})
+        time.sleep(0.1)
+
+
+def _make_expired() -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO django_idempotency_idempotencyrecord (id, scope, key, method,"
+            " path, fingerprint, state, effects, attempts, last_error, replays,"
+            " created_at, expires_at) SELECT gen_random_uuid(), '', %s, 'POST', '/', '',"
+            " 'released', '{}', 1, '', 0, now(), now() - n * interval '1 second'"
+            " FROM generate_series(1, %s) AS n",
+            [OLD, EXPIRED],
+        )
+        cursor.execute(
+            "INSERT INTO django_idempotency_processedevent (id, endpoint, source,"
+            " account, event_id, event_type, object_key, body_digest, headers, state,"
+            " attempts, last_error, reruns, received_at, expires_at)"
+            " SELECT gen_random_uuid(), %s, '', '', n::text, '', '', '', '{}',"
+            " 'processed', 1, '', '[]', now(), now() - n * interval '1 second'"
+            " FROM generate_series(1, %s) AS n",
+            [OLD, EXPIRED],
+        )
+
+
+def _count_expired() -> int:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (SELECT count(*) FROM django_idempotency_idempotencyrecord"
+            " WHERE key = %s) + (SELECT count(*) FROM"
+            " django_idempotency_processedevent WHERE endpoint = %s)",
+            [OLD, OLD],
+        )
+        count: int = cursor.fetchone()[0]
+        return count
+
+
+if __name__ == "__main__":
+    main()
