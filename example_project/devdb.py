@@ -148,11 +148,14 @@ def _initdb(programs: Programs, data: Path, settings: Mapping[str, str]) -> None
     unfinished = data.with_name("data.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     options = ["-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"]
-    network = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
-    for name, value in {**network, **settings}.items():
-        options += ["-c", f"{name}={value}"]
     if not programs.run("initdb", "-D", unfinished, "--no-sync", *options):
         raise DevDbError(f"initdb failed in {data}:\n{_tail(data.with_name('log'))}")
+    # Not as options of initdb, which takes them only since PostgreSQL 16.
+    network = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+    with (unfinished / "postgresql.conf").open("a") as configuration:
+        for name, value in {**network, **settings}.items():
+            quoted = value.replace("'", "''")
+            configuration.write(f"{name} = '{quoted}'\n")
     unfinished.rename(data)
 
 

@@ -18,12 +18,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DevDbError", "Programs", "can_enter", "own_folder", "temporary_folder"]
+__all__ = [
+    "DevDbError",
+    "Programs",
+    "can_enter",
+    "own_folder",
+    "quietly",
+    "temporary_folder",
+]
 
 # Whoever starts as root borrows the first of these that exists.
 BORROWED_ACCOUNTS = ("postgres", "nobody")
 
 PATIENCE_SECONDS = 60
+
+VARIABLE = "POSTGRESQL_PROGRAMS"
+"""Environment variable: the folder of the programs, instead of the wheel's."""
 
 
 class DevDbError(Exception):
@@ -48,7 +58,7 @@ def can_enter(folder: Path) -> bool:
     """Whether the account that will run the server can reach this folder."""
     # Asking the system, as that account, covers access lists and mounts too.
     program = ["/bin/sh", "-c", 'cd "$0"', str(folder)]
-    return subprocess.run(program, **_quietly(), check=False).returncode == 0  # noqa: S603
+    return subprocess.run(program, **quietly(), check=False).returncode == 0  # noqa: S603
 
 
 def own_folder(folder: Path) -> None:
@@ -73,10 +83,13 @@ def _hand_over(folder: Path) -> None:
 
 
 class Programs:
-    """The programs of the wheel, run as the right account with their output in a log."""
+    """PostgreSQL's programs, run as the right account with their output in a log."""
 
     def __init__(self, *, copy_to: Path, log: Path) -> None:
         self._log = log
+        if chosen := os.environ.get(VARIABLE):
+            self._folder = _chosen(Path(chosen))
+            return
         self._folder = _installed()
         if not can_enter(self._folder):
             self._folder = _copied(self._folder, copy_to)
@@ -89,7 +102,7 @@ class Programs:
         """
         words = [str(word) for word in (self._folder / program, *arguments)]
         with self._log.open("a") as output:
-            options = _quietly() | {"stdout": output, "stderr": output}
+            options = quietly() | {"stdout": output, "stderr": output}
             with subprocess.Popen(words, **options) as process:  # noqa: S603
                 try:
                     return process.wait() == 0
@@ -98,6 +111,15 @@ class Programs:
                     # nobody knows of.
                     process.wait(PATIENCE_SECONDS)
                     raise
+
+
+def _chosen(folder: Path) -> Path:
+    if not (folder / "initdb").exists() or not can_enter(folder):
+        raise DevDbError(
+            f"{VARIABLE} is {folder}, where there are no programs of PostgreSQL that "
+            "the account of the server could run."
+        )
+    return folder
 
 
 def _installed() -> Path:
@@ -126,7 +148,7 @@ def _copied(installed: Path, copy_to: Path) -> Path:
     return copy_to / installed.relative_to(package.parent)
 
 
-def _quietly() -> dict[str, Any]:
+def quietly() -> dict[str, Any]:
     """What starts a program as that account, away from our terminal."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
     options: dict[str, Any] = {

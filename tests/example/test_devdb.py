@@ -160,14 +160,26 @@ def test_temporary_server_takes_settings() -> None:
     with devdb.temporary({"max_connections": "7", "fsync": "on"}) as server:
         configuration = (server.data / "postgresql.conf").read_text()
 
-    assert "\nmax_connections = 7" in configuration
-    assert "\nfsync = on" in configuration
+    assert "\nmax_connections = '7'" in configuration
+    assert "\nfsync = 'on'" in configuration
 
 
 def test_failure_tells_what_the_log_says() -> None:
     with (
         pytest.raises(devdb.DevDbError, match="max_connections"),
         devdb.temporary({"max_connections": "many"}),
+    ):
+        pass
+
+
+def test_folder_without_programs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRESQL_PROGRAMS", str(tmp_path))
+
+    with (
+        pytest.raises(devdb.DevDbError, match="no programs of PostgreSQL"),
+        devdb.temporary(),
     ):
         pass
 
