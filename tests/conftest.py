@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from tests import pgbouncer
+
 # What goes through every combination: rows of the test matrix that lie between others
 # leave it out.
 EXHAUSTIVE = [
@@ -42,15 +44,22 @@ def pytest_collection_modifyitems(
     for item in items:
         if any(item.path.is_relative_to(place) for place in EXHAUSTIVE):
             item.add_marker("exhaustive")
-    _deselect_what_needs_postgresql(config, items)
+    _deselect(config, items, _unsuitable_markers())
 
 
-def _deselect_what_needs_postgresql(
-    config: pytest.Config, items: list[pytest.Item]
+def _unsuitable_markers() -> set[str]:
+    """The markers of what can't run on this database."""
+    if connection.vendor != "postgresql":
+        return {"postgresql", "behind_pgbouncer"}
+    return {"direct"} if pgbouncer.is_between() else {"behind_pgbouncer"}
+
+
+def _deselect(
+    config: pytest.Config, items: list[pytest.Item], markers: set[str]
 ) -> None:
-    if connection.vendor == "postgresql":
-        return
-    needs_postgresql = [item for item in items if item.get_closest_marker("postgresql")]
-    if needs_postgresql:
-        config.hook.pytest_deselected(items=needs_postgresql)
-        items[:] = [item for item in items if item not in set(needs_postgresql)]
+    unsuitable = {
+        item for item in items if markers & {mark.name for mark in item.iter_markers()}
+    }
+    if unsuitable:
+        config.hook.pytest_deselected(items=list(unsuitable))
+        items[:] = [item for item in items if item not in unsuitable]

@@ -6,6 +6,11 @@ started by hand starts a server; xdist's workers inherit ``DATABASE_URL``, and s
 a run that sets it itself::
 
     DATABASE_URL=sqlite:///test.sqlite3 pytest
+
+Its programs are those of the wheel, or those in the folder ``POSTGRESQL_PROGRAMS``.
+Where ``PGBOUNCER`` names that program, it stands between the tests and the server::
+
+    PGBOUNCER=/usr/sbin/pgbouncer pytest --reuse-db
 """
 
 from __future__ import annotations
@@ -13,11 +18,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from example_project import devdb
+from tests import pgbouncer
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -36,15 +43,17 @@ def pytest_load_initial_conftests(
 
 
 def _start_server(config: pytest.Config) -> None:
-    server = devdb.temporary()
-    os.environ["DATABASE_URL"] = server.__enter__().url
-
-    def stop() -> None:
-        del os.environ["DATABASE_URL"]
-        server.__exit__(None, None, None)
-
+    stack = ExitStack()
     # Runs on every way out of pytest that is an exception, usage errors included.
-    config.add_cleanup(stop)
+    config.add_cleanup(stack.close)
+    server = stack.enter_context(devdb.temporary({"max_connections": "300"}))
+    url = server.url
+    if program := os.environ.get(pgbouncer.VARIABLE):
+        between = pgbouncer.pgbouncer(program, server_port=server.port)
+        port = stack.enter_context(between)
+        url = url.replace(f":{server.port}/", f":{port}/")
+    os.environ["DATABASE_URL"] = url
+    stack.callback(os.environ.pop, "DATABASE_URL")
     _make_termination_an_exception()
 
 

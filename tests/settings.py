@@ -11,6 +11,8 @@ from importlib.util import find_spec
 
 import environ
 
+from tests import pgbouncer
+
 env = environ.Env()
 
 SECRET_KEY = "tests-only"  # noqa: S105 - nothing outside the tests is signed with it
@@ -28,6 +30,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, because a shared in-memory database locks whole tables and ignores the
     # busy timeout: threads would see errors that no deployment has.
     DATABASES["default"]["TEST"] = {"NAME": f"{DATABASES['default']['NAME']}.test"}
+if pgbouncer.is_between():
+    DATABASES["default"] |= pgbouncer.DATABASE_SETTINGS
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -91,19 +91,18 @@ class Gate:
     """A gate that every view of the shop goes through; closed, it holds them there.
 
     It is a lock in the database, so that it holds other processes too, and so that
-    pg_stat_activity tells who stands before it.
+    pg_stat_activity tells who stands before it. It is a transaction's and not a
+    session's: a pooler may give each statement another session.
     """
 
     def __init__(self, session: BaseDatabaseWrapper) -> None:
         self._session = session
-        self._execute("SELECT pg_advisory_lock(%s)")
+        session.set_autocommit(False)
+        with session.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [GATE])
 
     def open(self) -> None:
-        self._execute("SELECT pg_advisory_unlock(%s)")
-
-    def _execute(self, sql: str) -> None:
-        with self._session.cursor() as cursor:
-            cursor.execute(sql, [GATE])
+        self._session.rollback()
 
 
 @contextmanager

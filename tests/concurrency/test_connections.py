@@ -49,12 +49,14 @@ def is_alive(pid: int) -> bool:
         return cursor.fetchone() is not None
 
 
+@pytest.mark.direct
 def test_request_on_a_stale_connection_is_served() -> None:
     end_session_of(connection)
 
     assert post("/protected/", new_key()).word == "201"
 
 
+@pytest.mark.direct
 def test_repeat_on_a_stale_connection_is_replayed() -> None:
     key = new_key()
     post("/protected/", key)
@@ -63,6 +65,7 @@ def test_repeat_on_a_stale_connection_is_replayed() -> None:
     assert post("/protected/", key).word == "201 replayed"
 
 
+@pytest.mark.direct
 def test_claim_in_a_lost_transaction_is_refused() -> None:
     """A new connection would lose what the transaction around it has written."""
     words = []
@@ -98,6 +101,7 @@ def test_claim_in_a_transaction_that_the_server_gave_up_is_refused() -> None:
     assert words == ["503 store-unavailable"]
 
 
+@pytest.mark.direct
 def test_claim_that_the_projects_transaction_timeout_ends_is_refused(
     connect_with: Connect,
 ) -> None:
@@ -135,12 +139,14 @@ def test_client_is_told_when_to_try_again() -> None:
     assert call(inner, new_key()).headers["Retry-After"] == "1"
 
 
+@pytest.mark.direct
 def test_claim_in_a_read_only_database_is_refused(connect_with: Connect) -> None:
     connect_with(options="-c default_transaction_read_only=on")
 
     assert call(inner, new_key()).word == "503 store-unavailable"
 
 
+@pytest.mark.direct
 def test_claim_is_tried_again_when_the_database_can_be_written(
     connect_with: Connect,
 ) -> None:
@@ -161,6 +167,7 @@ def pool_of_five(connect_with: Connect) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("pool_of_five")
+@pytest.mark.direct
 def test_request_on_a_stale_connection_of_the_pool_is_served() -> None:
     end_session_of(connection)
     connection.close()  # back into the pool

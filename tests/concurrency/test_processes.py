@@ -154,6 +154,7 @@ def test_key_of_a_stopped_process_is_blocked_while_the_server_waits_for_it() -> 
     assert words == ["409 in-flight"] * 3
 
 
+@pytest.mark.direct
 def test_key_of_a_stopped_process_is_free_after_the_servers_timeout() -> None:
     key = new_key()
     with (
@@ -174,6 +175,7 @@ def test_key_of_a_stopped_process_is_free_after_the_servers_timeout() -> None:
     assert Order.objects.count() == 1
 
 
+@pytest.mark.direct
 def test_stopped_process_that_comes_back_keeps_nothing() -> None:
     """The late writer finds its transaction gone."""
     key = new_key()

@@ -27,6 +27,7 @@ from tests.concurrency.storm import (
 pytestmark = [
     pytest.mark.concurrency,
     pytest.mark.postgresql,
+    pytest.mark.direct,
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("tests.concurrency.shop"),
 ]

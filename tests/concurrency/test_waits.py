@@ -276,6 +276,7 @@ def test_victim_of_a_deadlock_that_rolls_back_leaves_nothing_claimed() -> None:
     assert Order.objects.count() == 2
 
 
+@pytest.mark.direct
 def test_statement_timeout_of_the_project_ends_the_wait(connect_with: Connect) -> None:
     key = new_key()
     with gate_closed() as gate, crew() as threads:
@@ -289,6 +290,7 @@ def test_statement_timeout_of_the_project_ends_the_wait(connect_with: Connect) -
     assert answer.word == "409 in-flight"
 
 
+@pytest.mark.direct
 def test_timeout_while_the_winner_is_looked_up_is_answered_like_a_wait(
     connect_with: Connect,
 ) -> None:

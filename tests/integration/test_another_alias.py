@@ -25,6 +25,7 @@ ALIASES = ("default", "other")
 
 pytestmark = [
     pytest.mark.postgresql,
+    pytest.mark.direct,
     pytest.mark.django_db(transaction=True, databases=ALIASES),
 ]
 

@@ -22,7 +22,11 @@ from tests.testapp.models import Order
 
 from .databases import copy_of_the_default
 
-pytestmark = [pytest.mark.urls(__name__), pytest.mark.postgresql]
+pytestmark = [
+    pytest.mark.urls(__name__),
+    pytest.mark.postgresql,
+    pytest.mark.direct,
+]
 
 refusals: list[Exception] = []
 

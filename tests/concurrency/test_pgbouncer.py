@@ -1,0 +1,184 @@
+"""Behind PgBouncer in transaction mode: nothing of one client's is left to the next.
+
+It has few connections to the server here, so that the clients have to share them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.http import HttpResponse, JsonResponse
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.http import IdempotentRequest
+from tests import pgbouncer
+from tests.concurrency.answers import Answer, call, new_key, post, told
+from tests.concurrency.shop import refused
+from tests.concurrency.storm import TIMEOUT, all_at_once, until
+from tests.testapp.models import Order
+
+pytestmark = [
+    pytest.mark.concurrency,
+    pytest.mark.behind_pgbouncer,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls("tests.concurrency.shop"),
+]
+
+SERVER_CONNECTIONS = 4
+CLIENTS = 8
+
+LOCK_TIMEOUT = "12345ms"
+"""The project's own."""
+
+
+@pytest.fixture(autouse=True)
+def _few_server_connections(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    # As the documentation tells to set time-outs behind a pooler; it is in force on
+    # server connections that are made later.
+    role = f'ALTER ROLE postgres IN DATABASE "{connection.settings_dict["NAME"]}"'
+    with connection.cursor() as cursor:
+        cursor.execute(f"{role} SET lock_timeout = '{LOCK_TIMEOUT}'")
+        cursor.execute("SELECT inet_server_port()")
+        server_port = cursor.fetchone()[0]
+    program = os.environ[pgbouncer.VARIABLE]
+    few = pgbouncer.pgbouncer(
+        program, server_port=server_port, pool_size=SERVER_CONNECTIONS
+    )
+    with few as port, monkeypatch.context() as changed:
+        connection.close()
+        changed.setitem(connection.settings_dict, "PORT", port)
+        yield
+        connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute(f"{role} RESET lock_timeout")
+
+
+@idempotent(lease=timedelta(minutes=1))
+def leased(request: IdempotentRequest) -> HttpResponse:
+    order = request.idempotency.write("order", lambda: Order.objects.create().pk)
+    return JsonResponse({"order": order}, status=201)
+
+
+def mixed_requests(hot_keys: list[str]) -> list[Answer]:
+    """What one client sends: 25 requests of all kinds."""
+    keys = [new_key() for _ in range(10)]
+    leased_key, released_key = new_key(), new_key()
+    return [
+        *(post("/protected/", key) for key in keys),
+        *(post("/protected/", key) for key in keys[:5]),
+        *(post("/protected/", key, amount=2) for key in keys[5:7]),
+        *(call(leased, leased_key) for _ in range(2)),
+        *(post("/protected/", key) for key in hot_keys),
+        *(call(refused, released_key) for _ in range(3)),
+        post("/protected/"),
+    ]
+
+
+def mixed_traffic() -> list[Answer]:
+    hot_keys = [new_key() for _ in range(2)]
+    sent = all_at_once(CLIENTS, lambda _: mixed_requests(hot_keys))
+    return [answer for each in sent for answer in each]
+
+
+def lock_timeouts() -> set[str]:
+    """Ask each server connection, by holding all of them at once."""
+    together = threading.Barrier(SERVER_CONNECTIONS)
+
+    def ask(_: int) -> tuple[int, str]:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid(), current_setting('lock_timeout')")
+            row: tuple[int, str] = cursor.fetchone()
+            together.wait(TIMEOUT)
+        return row
+
+    found = dict(all_at_once(SERVER_CONNECTIONS, ask))
+    assert len(found) == SERVER_CONNECTIONS
+    return set(found.values())
+
+
+def count(sql: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {sql}")  # noqa: S608 - ours
+        counted: int = cursor.fetchone()[0]
+        return counted
+
+
+def advisory_locks() -> int:
+    return count(
+        "pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
+        " WHERE locktype = 'advisory' AND datname = current_database()"
+    )
+
+
+def open_transactions() -> int:
+    return count(
+        "pg_stat_activity WHERE datname = current_database()"
+        " AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+    )
+
+
+def test_two_hundred_mixed_requests_are_answered_as_on_a_direct_connection() -> None:
+    assert told(mixed_traffic()) == {  # FR-075
+        "201": 10 * CLIENTS + CLIENTS + 2,
+        "201 replayed": 5 * CLIENTS + CLIENTS + 2 * (CLIENTS - 1),
+        "422 key-reused": 2 * CLIENTS,
+        "503": 3 * CLIENTS,
+        "400 key-missing": CLIENTS,
+    }
+    assert Order.objects.count() == 10 * CLIENTS + CLIENTS + 2
+
+
+def test_two_hundred_mixed_requests_leave_no_lock_and_no_transaction() -> None:
+    mixed_traffic()  # FR-075
+
+    assert advisory_locks() == 0
+    until(lambda: not open_transactions())
+
+
+def test_lock_of_a_session_would_be_seen() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")
+
+    assert advisory_locks() == 1
+
+
+def test_transaction_that_is_left_open_would_be_seen() -> None:
+    def seen(number: int) -> int:
+        """One client is in a transaction while the other looks."""
+        with transaction.atomic() if number else nullcontext():
+            Order.objects.count()
+            together.wait(TIMEOUT)
+            found = 0 if number else open_transactions()
+            together.wait(TIMEOUT)
+        return found
+
+    together = threading.Barrier(2)
+    assert all_at_once(2, seen) == [1, 0]
+
+
+def test_no_client_gets_the_wait_of_another() -> None:
+    """FR-075: `lock_timeout` is the role's own in each view, and at the end."""
+    answers = mixed_traffic()
+
+    in_views = {
+        answer.json["lock_timeout"]
+        for answer in answers
+        if answer.status == 201 and "lock_timeout" in answer.json
+    }
+    assert in_views == {LOCK_TIMEOUT}
+    assert lock_timeouts() == {LOCK_TIMEOUT}
+
+
+def test_setting_of_a_session_would_be_seen() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '77ms'")
+
+    assert "77ms" in lock_timeouts()
