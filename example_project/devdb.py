@@ -85,15 +85,21 @@ def running(home: Path = HOME) -> Server | None:
 
 
 @contextlib.contextmanager
-def temporary(settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+def temporary(
+    settings: Mapping[str, str] | None = None, *, standby_of: Server | None = None
+) -> Iterator[Server]:
     """Run a server in a fresh folder; stop it and remove the folder on every way out.
 
     ``settings`` are PostgreSQL's, such as ``{"max_connections": "300"}``. Durability is
-    off unless they say otherwise.
+    off unless they say otherwise. A standby follows another server, and has its
+    settings where no others are given.
     """
     cluster = temporary_folder("devdb-")
     try:
-        yield _start(cluster, settings=THROWAWAY | dict(settings or {}))
+        if standby_of:
+            yield _start(cluster, settings=settings or {}, primary=standby_of)
+        else:
+            yield _start(cluster, settings=THROWAWAY | dict(settings or {}))
     finally:
         if server := _running(cluster / "data"):
             _stop(server)
@@ -125,10 +131,14 @@ def _persistent_cluster(home: Path) -> Path:
     return cluster.resolve()
 
 
-def _start(cluster: Path, *, settings: Mapping[str, str]) -> Server:
+def _start(
+    cluster: Path, *, settings: Mapping[str, str], primary: Server | None = None
+) -> Server:
     data, log = cluster / "data", cluster / "log"
     programs = Programs(copy_to=cluster / "programs", log=log)
-    if not data.exists():
+    if primary:
+        _copy(programs, primary, data, settings)
+    elif not data.exists():
         _initdb(programs, data, settings)
     _clear_stale_pid_file(data)
     for _ in range(5):
@@ -150,13 +160,28 @@ def _initdb(programs: Programs, data: Path, settings: Mapping[str, str]) -> None
     options = ["-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C"]
     if not programs.run("initdb", "-D", unfinished, "--no-sync", *options):
         raise DevDbError(f"initdb failed in {data}:\n{_tail(data.with_name('log'))}")
-    # Not as options of initdb, which takes them only since PostgreSQL 16.
     network = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
-    with (unfinished / "postgresql.conf").open("a") as configuration:
-        for name, value in {**network, **settings}.items():
+    _configure(unfinished, {**network, **settings})
+    unfinished.rename(data)
+
+
+def _copy(
+    programs: Programs, primary: Server, data: Path, settings: Mapping[str, str]
+) -> None:
+    options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+    if not programs.run("pg_basebackup", "-D", data, "-d", primary.url, *options):
+        raise DevDbError(
+            f"pg_basebackup failed in {data}:\n{_tail(data.with_name('log'))}"
+        )
+    _configure(data, settings)
+
+
+def _configure(data: Path, settings: Mapping[str, str]) -> None:
+    # Not as options of initdb, which takes them only since PostgreSQL 16.
+    with (data / "postgresql.conf").open("a") as configuration:
+        for name, value in settings.items():
             quoted = value.replace("'", "''")
             configuration.write(f"{name} = '{quoted}'\n")
-    unfinished.rename(data)
 
 
 def _stop(server: Server) -> None:

@@ -77,7 +77,12 @@ def call(
 
 
 def post_to(
-    address: str, path: str, key: str | None = None, *, timeout: float = 30
+    address: str,
+    path: str,
+    key: str | None = None,
+    *,
+    amount: int = 1,
+    timeout: float = 30,
 ) -> Answer:
     """Send a request to a server process.
 
@@ -88,7 +93,8 @@ def post_to(
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=timeout)
     try:
         headers = {"Content-Type": "application/json", **_headers(key)}
-        connection.request("POST", path, b'{"amount": 1}', headers)
+        body = json.dumps({"amount": amount})
+        connection.request("POST", path, body, headers)
         response = connection.getresponse()
         return Answer(
             status=response.status,
