@@ -10,6 +10,7 @@ from django.db import connection
 from django_idempotency import engine
 from django_idempotency.gate import Gate
 from tests.concurrency.shop import scene
+from tests.concurrency.storm import TIMEOUT
 
 Connect = Callable[..., None]
 
@@ -45,3 +46,12 @@ def connect_with(
 
     yield connect
     connection.close()
+
+
+@pytest.fixture
+def pool_of_five(connect_with: Connect) -> Iterator[None]:
+    """Let Django take connections from psycopg's pool; it has five."""
+    connect_with(pool={"min_size": 1, "max_size": 5, "timeout": TIMEOUT})
+    yield
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ __all__ = [
     "TIMEOUT",
     "Gate",
     "all_at_once",
+    "connections_in_use",
     "crew",
     "gate_closed",
     "go_through_the_gate",
@@ -75,6 +76,14 @@ def all_at_once(count: int, act: Callable[[int], T]) -> list[T]:
     with crew() as threads:
         futures = [start(threads, meet_and_act, number) for number in range(count)]
         return [future.result(TIMEOUT) for future in futures]
+
+
+def connections_in_use() -> int:
+    """How many of the pool's somebody has, or are just being made."""
+    pool = connection.pool  # type: ignore[attr-defined]
+    stats = pool.get_stats()
+    in_use: int = stats["pool_size"] - stats["pool_available"]
+    return in_use
 
 
 @contextmanager

@@ -158,14 +158,6 @@ def test_claim_is_tried_again_when_the_database_can_be_written(
     assert call(inner, key).word == "201"
 
 
-@pytest.fixture
-def pool_of_five(connect_with: Connect) -> Iterator[None]:
-    connect_with(pool={"min_size": 1, "max_size": 5, "timeout": TIMEOUT})
-    yield
-    connection.close()
-    connection.close_pool()  # type: ignore[attr-defined]
-
-
 @pytest.mark.usefixtures("pool_of_five")
 @pytest.mark.direct
 def test_request_on_a_stale_connection_of_the_pool_is_served() -> None:

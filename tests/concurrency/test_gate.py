@@ -13,7 +13,6 @@ from django_idempotency import engine
 from django_idempotency.gate import Gate
 from django_idempotency.models import IdempotencyRecord
 from tests.concurrency.answers import call, new_key, post, told
-from tests.concurrency.conftest import Connect
 from tests.concurrency.shop import held, inner, scene
 from tests.concurrency.storm import (
     AT_A_CLAIM,
@@ -46,14 +45,6 @@ def _closed_gate(_open_gate: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def inside() -> int:
     """Who runs or waits, of all keys."""
     return sum(passage.users for passage in engine.gate._passages.values())
-
-
-@pytest.fixture
-def pool_of_five(connect_with: Connect) -> Iterator[None]:
-    connect_with(pool={"min_size": 5, "max_size": 5, "timeout": TIMEOUT})
-    yield
-    connection.close()
-    connection.close_pool()  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("pool_of_five")

@@ -12,8 +12,5 @@ POOL_VARIABLE = "TRAFFIC_POOL"
 """Environment variable: how many connections each process has, at most."""
 
 if size := env.int(POOL_VARIABLE, default=0):
-    DATABASES["default"]["OPTIONS"]["pool"] = {
-        "min_size": 1,
-        "max_size": size,
-        "timeout": 30,
-    }
+    options = DATABASES["default"].setdefault("OPTIONS", {})
+    options["pool"] = {"min_size": 1, "max_size": size, "timeout": 60}

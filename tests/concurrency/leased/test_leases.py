@@ -23,10 +23,9 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
 from tests.concurrency.answers import Answer, call, new_key, post, told
-from tests.concurrency.conftest import Connect
 from tests.concurrency.leased.checkout import LONG_LEASE
 from tests.concurrency.leased.processes import Shop, bank, order, shop
-from tests.concurrency.storm import TIMEOUT, crew, start, until
+from tests.concurrency.storm import TIMEOUT, connections_in_use, crew, start, until
 from tests.testapp.models import Order
 
 pytestmark = [
@@ -249,22 +248,6 @@ urlpatterns = [
 ]
 
 
-@pytest.fixture
-def pool_of_five(connect_with: Connect) -> Iterator[None]:
-    connect_with(pool={"min_size": 1, "max_size": 5, "timeout": TIMEOUT})
-    yield
-    connection.close()
-    connection.close_pool()  # type: ignore[attr-defined]
-
-
-def pool_is_full() -> bool:
-    """Whether nobody has a connection; the pool takes them back in a thread of its own."""
-    pool = connection.pool  # type: ignore[attr-defined]
-    stats = pool.get_stats()
-    is_full: bool = stats["pool_size"] == stats["pool_available"]
-    return is_full
-
-
 @pytest.mark.parametrize(
     ("path", "copies"),
     [
@@ -302,7 +285,7 @@ def test_call_holds_no_connection_of_the_pool() -> None:
         first = start(threads, post, "/patient/", new_key())
         assert slow.began.wait(TIMEOUT)
         connection.close()
-        until(pool_is_full)
+        until(lambda: connections_in_use() == 0)
         slow.ends.set()
         assert first.result(TIMEOUT).word == "201"
 
@@ -328,7 +311,7 @@ def test_look_up_holds_no_connection_of_the_pool() -> None:
         retry = start(threads, call, view_with(slow.call), key)
         assert slow.began.wait(TIMEOUT)
         connection.close()
-        until(pool_is_full)
+        until(lambda: connections_in_use() == 0)
         slow.ends.set()
         answer = retry.result(TIMEOUT)
 

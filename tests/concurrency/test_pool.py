@@ -1,0 +1,192 @@
+"""With psycopg's pool: storms on few connections, and none that is not given back.
+
+Requests go through the handler that a server calls, not through Django's test client,
+which keeps the connections that a server would close.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.test import RequestFactory
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+
+from django_idempotency.decorators import idempotent
+from django_idempotency.http import IdempotentRequest
+from tests.concurrency.answers import Answer, new_key, told
+from tests.concurrency.storm import (
+    AT_THE_GATE,
+    TIMEOUT,
+    connections_in_use,
+    gate_closed,
+    go_through_the_gate,
+    until,
+    until_waiting,
+)
+from tests.testapp.models import Order
+
+pytestmark = [
+    pytest.mark.concurrency,
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls(__name__),
+    pytest.mark.usefixtures("pool_of_five"),
+]
+
+REFUSED, RAISES = 2, 3
+"""Amounts that the views don't like."""
+
+PLENTY = timedelta(seconds=TIMEOUT)
+HASTE = timedelta(milliseconds=300)
+
+SHAPES = ["atomic", "leased"]
+
+
+def place(request: HttpRequest) -> HttpResponse:
+    amount = json.loads(request.body)["amount"]
+    go_through_the_gate()
+    if amount == RAISES:
+        raise ValueError
+    Order.objects.create(amount=amount)
+    return JsonResponse({}, status=503 if amount == REFUSED else 201)
+
+
+def place_in_steps(request: IdempotentRequest) -> HttpResponse:
+    request.idempotency.call("look", lambda key: go_through_the_gate())
+    return place(request)
+
+
+urlpatterns = [
+    path(f"{name}/", csrf_exempt(view))
+    for name, view in (
+        ("atomic", idempotent(wait=PLENTY)(place)),
+        ("leased", idempotent(wait=PLENTY, lease=timedelta(minutes=1))(place_in_steps)),
+        ("hasty-atomic", idempotent(wait=HASTE)(place)),
+        (
+            "hasty-leased",
+            idempotent(wait=HASTE, lease=timedelta(minutes=1))(place_in_steps),
+        ),
+    )
+]
+
+
+class Server:
+    """Serves in threads of its own, as a server does, and closes nothing by itself."""
+
+    def __init__(self) -> None:
+        self.handle = WSGIHandler()
+        self.threads = ThreadPoolExecutor(32)
+
+    def serve(self, path: str, key: str, amount: int = 1) -> Future[Answer]:
+        return self.threads.submit(self._serve, path, key, amount)
+
+    def _serve(self, path: str, key: str, amount: int) -> Answer:
+        request = RequestFactory().post(
+            path,
+            {"amount": amount},
+            content_type="application/json",
+            headers={"Idempotency-Key": key},
+        )
+        response = self.handle(request.environ, lambda *started: print)
+        body = b"".join(response)
+        response.close()
+        return Answer(
+            status=response.status_code, headers=dict(response.headers), body=body
+        )
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    with server.threads:
+        connection.close()
+        yield server
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_storms_on_few_connections_make_one_order_each(
+    server: Server, shape: str
+) -> None:
+    keys = [new_key() for _ in range(10)]
+
+    storm = [server.serve(f"/{shape}/", key) for key in keys for _ in range(16)]
+    answers = [each.result(TIMEOUT) for each in storm]
+
+    assert told(answers) == {"201": 10, "201 replayed": 150}
+    until(lambda: connections_in_use() == 0)
+    assert Order.objects.count() == 10
+
+
+def first(server: Server, shape: str) -> list[Future[Answer]]:
+    return [server.serve(f"/{shape}/", new_key())]
+
+
+def replay(server: Server, shape: str) -> list[Future[Answer]]:
+    key = new_key()
+    server.serve(f"/{shape}/", key).result(TIMEOUT)
+    return [server.serve(f"/{shape}/", key)]
+
+
+def mismatch(server: Server, shape: str) -> list[Future[Answer]]:
+    key = new_key()
+    server.serve(f"/{shape}/", key).result(TIMEOUT)
+    return [server.serve(f"/{shape}/", key, amount=5)]
+
+
+def refused(server: Server, shape: str) -> list[Future[Answer]]:
+    return [server.serve(f"/{shape}/", new_key(), amount=REFUSED)]
+
+
+def raises(server: Server, shape: str) -> list[Future[Answer]]:
+    return [server.serve(f"/{shape}/", new_key(), amount=RAISES)]
+
+
+def in_flight(server: Server, shape: str) -> list[Future[Answer]]:
+    key = new_key()
+    with gate_closed() as gate:
+        leader = server.serve(f"/hasty-{shape}/", key)
+        until_waiting(1, AT_THE_GATE)
+        connection.close()
+        copy = server.serve(f"/hasty-{shape}/", key)
+        copy.result(TIMEOUT)
+        gate.open()
+    return [leader, copy]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (first, ["201"]),
+        (replay, ["201 replayed"]),
+        (mismatch, ["422 key-reused"]),
+        (refused, ["503"]),
+        (raises, ["500"]),
+        (in_flight, ["201", "409 in-flight"]),
+    ],
+    ids=["first", "replay", "mismatch", "refused", "raises", "in flight"],
+)
+def test_connection_is_given_back(
+    server: Server,
+    shape: str,
+    kind: Callable[[Server, str], list[Future[Answer]]],
+    words: list[str],
+) -> None:
+    answers = [each.result(TIMEOUT) for each in kind(server, shape)]
+
+    assert [answer.word for answer in answers] == words
+    until(lambda: connections_in_use() == 0)
+
+
+def test_connection_that_is_kept_would_be_seen(server: Server) -> None:
+    server.threads.submit(connection.ensure_connection).result(TIMEOUT)
+
+    until(lambda: connections_in_use() == 1)
