@@ -110,6 +110,10 @@ class Claiming(ABC, Generic[T, V]):
     def look(self) -> V | Renew | None:
         """Read the committed row and decide; ``None`` if it is gone."""
 
+    def look_again(self) -> V | Renew | None:
+        """Read the locked row and decide; ``None`` if it has changed meanwhile."""
+        return self.look()
+
     @abstractmethod
     def run(self, claim: Claim) -> T:
         """Do the work, in the transaction that holds the claim."""
@@ -215,6 +219,6 @@ class Claiming(ABC, Generic[T, V]):
         """Lock the row, look again, and make it ours if it is still free."""
         self.is_contended = True
         self.lock(wait)
-        if not isinstance(self.look(), Renew):
+        if not isinstance(self.look_again(), Renew):
             raise ClaimConflict
         return self.renew()

@@ -54,6 +54,8 @@ class RowView:
     """``None``: nothing is stored, or it can't be read."""
     lease_left: timedelta | None = None
     """By the database's clock; negative: it is over; ``None``: there is none."""
+    location: str | None = None
+    """Where the row is (PostgreSQL's ctid), until somebody writes to it."""
 
 
 @dataclass(frozen=True, slots=True)

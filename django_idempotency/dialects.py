@@ -58,6 +58,8 @@ class Dialect(ABC):
     """Whether the claim takes the wait, in milliseconds, as its last parameter."""
     at_row = "id = %s"
     """Where a row that this transaction has written is found again."""
+    location = "NULL"
+    """Where a row is, as a column."""
     rows_are_located = False
     """Whether `at_row` takes the location that the claim returned, before the id."""
     skip_locked = ""
@@ -144,6 +146,7 @@ class PostgreSQL(Dialect):
     # By location, because a look-up by id under SERIALIZABLE takes a predicate lock on
     # the whole index page, and claims of other keys then fail for nothing.
     at_row = "ctid = %s::tid AND id = %s"
+    location = "ctid::text"
     rows_are_located = True
     skip_locked = " FOR UPDATE SKIP LOCKED"
     and_unflushed = " AND set_config('synchronous_commit', 'off', true) IS NOT NULL"

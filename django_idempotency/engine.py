@@ -27,6 +27,7 @@ from .decisions import (
     Mismatch,
     Renew,
     Replay,
+    RowView,
     Unreadable,
     Verdict,
     decide,
@@ -202,18 +203,34 @@ class RecordClaiming(Claiming[V, Verdict]):
         super().__init__(using=using, wait=operation.wait)
         self.operation = operation
         self.memory = Memory()
+        self.location: str | None = None
+        """Where the row was at the last look."""
 
     def lock(self, wait: timedelta) -> None:
-        record_id = self.operation.record_id
-        store.lock(IdempotencyRecord, record_id, using=self.using, wait=wait)
+        store.lock(
+            IdempotencyRecord,
+            self.operation.record_id,
+            using=self.using,
+            wait=wait,
+            location=self.location,
+        )
 
     @property
     def expects_row(self) -> bool:
         return self.operation.record_id in answered
 
     def look(self) -> Decision | None:
+        row = store.read(self.operation.record_id, using=self.using)
+        self.location = None if row is None else row.location
+        return self._decision(row)
+
+    # By location, as in `at_row`: renewals of different keys would conflict otherwise.
+    def look_again(self) -> Decision | None:
+        record_id, location = self.operation.record_id, self.location
+        return self._decision(store.read_locked(record_id, location, using=self.using))
+
+    def _decision(self, row: RowView | None) -> Decision | None:
         operation = self.operation
-        row = store.read(operation.record_id, using=self.using)
         if row is None:
             return None
         decision = decide(operation, row, store.storable(str(operation.scope)))
@@ -224,7 +241,7 @@ class RecordClaiming(Claiming[V, Verdict]):
     def renew(self) -> Claim:
         claim = self.take_over()
         # A leased try may have left some steps behind.
-        effects = store.read_effects(claim.record_id, using=self.using)
+        effects = store.read_effects(claim, using=self.using)
         self.memory = Memory(effects)
         return claim
 
@@ -266,7 +283,7 @@ class _Attempt(RecordClaiming[Ran[T]]):
         return store.claim(self.operation, using=self.using, wait=wait)
 
     def take_over(self) -> Claim:
-        return store.renew(self.operation, using=self.using)
+        return store.renew(self.operation, self.location, using=self.using)
 
     def run(self, claim: Claim) -> Ran[T]:
         # Before the view can register callbacks of its own, which may raise. In

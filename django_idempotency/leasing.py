@@ -119,7 +119,9 @@ class _Leasing(RecordClaiming[LeasedSteps]):
         )
 
     def take_over(self) -> Claim:
-        return store.take_over(self.operation, self.lease, using=self.using)
+        return store.take_over(
+            self.operation, self.lease, self.location, using=self.using
+        )
 
     def run(self, claim: Claim) -> LeasedSteps:
         return LeasedSteps(self.operation, self.lease, self.memory, self.using)

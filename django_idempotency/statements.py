@@ -42,12 +42,15 @@ class RecordStatements:
         leased = {**fresh, "lease_token": "%s", "lease_expires_at": later}
         self.claim = dialect.insert_first(table, fresh, State.IN_FLIGHT)
         self.claim_leased = dialect.insert_first(table, leased, State.IN_FLIGHT)
-        self.read = (
+        read = (
             "SELECT scope, key, fingerprint, state, response_status, response_headers,"
             f" response_body, expires_at <= {now},"
-            f" {dialect.seconds_until('lease_expires_at')} FROM {table} WHERE id = %s"
+            f" {dialect.seconds_until('lease_expires_at')}, {dialect.location}"
+            f" FROM {table} WHERE"
         )
-        self.read_effects = f"SELECT effects FROM {table} WHERE id = %s"
+        self.read = f"{read} id = %s"
+        self.read_locked = f"{read} {dialect.at_row}"
+        self.read_effects = f"SELECT effects FROM {table} WHERE {dialect.at_row}"
 
         def unless_expired(value: str, otherwise: str) -> str:
             return (
@@ -67,8 +70,8 @@ class RecordStatements:
                 f" created_at = {unless_expired('created_at', now)},"
                 " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
                 f" response_headers = NULL, response_body = NULL, lease_token = {token},"
-                f" lease_expires_at = {lease_end}, expires_at = {later} WHERE id = %s"
-                f"{dialect.renew_returns}"
+                f" lease_expires_at = {lease_end}, expires_at = {later}"
+                f" WHERE {dialect.at_row}{dialect.renew_returns}"
             )
 
         self.renew = renewal("NULL", "NULL")

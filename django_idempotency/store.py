@@ -53,6 +53,7 @@ __all__ = [
     "opened",
     "read",
     "read_effects",
+    "read_locked",
     "record_alias",
     "release_leased",
     "remember",
@@ -193,46 +194,76 @@ def claimed_by(
         return Claim(row_id, cursor.fetchone()[0] if located else None)
 
 
-def lock(model: type[Model], row_id: uuid.UUID, *, using: str, wait: timedelta) -> None:
-    """Lock a row that exists, so that of many callers who want to renew it one does."""
+def lock(
+    model: type[Model],
+    row_id: uuid.UUID,
+    *,
+    using: str,
+    wait: timedelta,
+    location: str | None = None,
+) -> None:
+    """Lock a row that exists, so that of many callers who want to renew it one does.
+
+    With a `location` only if it is still there.
+    """
     with locking(using, wait):
         # By the base manager: a project's own could join tables in.
         rows = model._base_manager.using(using).select_for_update()
-        rows.filter(pk=row_id).values_list("pk").first()
+        if location is not None:
+            rows = rows.extra(where=["ctid = %s::tid"], params=[location])
+        rows.filter(pk=row_id).order_by().values_list("pk").first()
 
 
-def renew(operation: Operation, *, using: str) -> Claim:
+def renew(operation: Operation, location: str | None, *, using: str) -> Claim:
     """Claim the locked row: a new life if it had expired, else another attempt."""
-    return _renew(_statements(using).renew, operation, [], using=using)
+    return _renew(_statements(using).renew, operation, [], location, using=using)
 
 
-def take_over(operation: Operation, lease: Lease, *, using: str) -> Claim:
+def take_over(
+    operation: Operation, lease: Lease, location: str | None, *, using: str
+) -> Claim:
     """Claim the locked row with a lease; its last owner's token is worth nothing now."""
     more = [lease.token_in(using), lease.seconds]
-    return _renew(_statements(using).take_over, operation, more, using=using)
+    return _renew(_statements(using).take_over, operation, more, location, using=using)
 
 
 def _renew(
-    statement: str, operation: Operation, more: list[Any], *, using: str
+    statement: str,
+    operation: Operation,
+    more: list[Any],
+    location: str | None,
+    *,
+    using: str,
 ) -> Claim:
     parameters = [
         operation.fingerprint.sign(),
         *more,
         operation.retention.total_seconds(),
-        db_id(operation.record_id, using),
+        *_at(operation.record_id, location, using),
     ]
     return claimed_by(statement, parameters, operation.record_id, using)
 
 
 def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
     """Return the committed row (or this transaction's own), if there is one."""
-    connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(_statements(using).read, [db_id(record_id, using)])
+    return _read(_statements(using).read, [db_id(record_id, using)], using)
+
+
+def read_locked(
+    record_id: uuid.UUID, location: str | None, *, using: str
+) -> RowView | None:
+    """Return the row that `lock` has found at this location, if it has."""
+    parameters = _at(record_id, location, using)
+    return _read(_statements(using).read_locked, parameters, using)
+
+
+def _read(statement: str, parameters: list[Any], using: str) -> RowView | None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, parameters)
         row = cursor.fetchone()
     if row is None:
         return None
-    scope, key, fingerprint, state, status, headers, body, expired, left = row
+    scope, key, fingerprint, state, status, headers, body, expired, left, location = row
     return RowView(
         scope=scope,
         key=key,
@@ -241,25 +272,23 @@ def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
         expired=bool(expired),
         answer=_answer(status, headers, body),
         lease_left=None if left is None else timedelta(seconds=left),
+        location=location,
     )
 
 
-def read_effects(record_id: uuid.UUID, *, using: str) -> Any:
-    """Return what the row remembers of its steps."""
+def read_effects(claim: Claim, *, using: str) -> Any:
+    """Return what the claimed row remembers of its steps."""
+    parameters = _at(claim.record_id, claim.location, using)
     with connections[using].cursor() as cursor:
-        cursor.execute(_statements(using).read_effects, [db_id(record_id, using)])
+        cursor.execute(_statements(using).read_effects, parameters)
         return json.loads(cursor.fetchone()[0])
 
 
 def keep(claim: Claim, answer: StoredAnswer, *, using: str) -> None:
     """Store the answer; it is kept when the transaction commits."""
-    connection = connections[using]
-    dialect = dialect_of(connection)
     parameters = _answer_parameters(answer, using)
-    if dialect.rows_are_located:
-        parameters.append(claim.location)
-    with connection.cursor() as cursor:
-        parameters.append(db_id(claim.record_id, using))
+    parameters += _at(claim.record_id, claim.location, using)
+    with connections[using].cursor() as cursor:
         cursor.execute(_statements(using).keep, parameters)
         if cursor.rowcount != 1:
             raise RuntimeError(
@@ -432,6 +461,12 @@ def _identity(operation: Operation, using: str) -> list[Any]:
         storable(scope.path),
         operation.fingerprint.sign(),
     ]
+
+
+def _at(record_id: uuid.UUID, location: str | None, using: str) -> list[Any]:
+    """The parameters of a dialect's `at_row`."""
+    located = dialect_of(connections[using]).rows_are_located
+    return [*([location] if located else []), db_id(record_id, using)]
 
 
 def db_id(record_id: uuid.UUID, using: str) -> Any:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import timedelta
+
 import pytest
 from django.db import OperationalError
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
-from django.http import HttpResponse
+from django.db.models.functions import Now
+from django.http import HttpResponse, JsonResponse
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
+from django_idempotency.models import IdempotencyRecord
 from tests.concurrency.answers import Answer, call, new_key, post, told
 from tests.concurrency.conftest import Connect
 from tests.concurrency.shop import scene
@@ -103,6 +108,52 @@ def test_different_keys_that_are_repeated_do_not_fail() -> None:
     flat = [answer for each in all_at_once(8, send_twice) for answer in each]
 
     assert told(flat) == {"201": 80, "201 replayed": 80}
+
+
+@pytest.mark.parametrize("kind", ["expired", "released"])
+def test_different_keys_that_are_renewed_do_not_fail(kind: str) -> None:
+    """All of them stand on the same few pages of the table and of its index."""
+    keys = [new_key() for _ in range(160)]
+    for key in keys:
+        post("/protected/", key)
+    if kind == "expired":
+        IdempotencyRecord.objects.update(expires_at=Now() - timedelta(hours=1))
+    else:
+        IdempotencyRecord.objects.update(state="released")
+
+    answers = all_at_once(
+        16, lambda n: [post("/protected/", key) for key in keys[n::16]]
+    )
+
+    assert told(answer for each in answers for answer in each) == {"201": 160}
+    assert Order.objects.count() == 320
+
+
+@idempotent(lease=timedelta(minutes=1))
+def leased(request: IdempotentRequest) -> HttpResponse:
+    order = request.idempotency.write("order", lambda: Order.objects.create().pk)
+    return JsonResponse({"order": order}, status=201)
+
+
+def call_until_answered(key: str) -> Answer:
+    """As a client does; a step's own conflict is an error, and the retry resumes."""
+    for _ in range(20):
+        with contextlib.suppress(OperationalError):
+            answer = call(leased, key)
+            if answer.status == 201:
+                return answer
+    raise AssertionError("not answered")
+
+
+def test_copies_of_leased_operations_make_one_order_each() -> None:
+    keys = [new_key() for _ in range(10)]
+
+    answers = all_at_once(8, lambda _: [call_until_answered(key) for key in keys])
+
+    flat = [answer for each in answers for answer in each]
+    assert told(flat) == {"201": 10, "201 replayed": 70}
+    assert Order.objects.count() == 10
+    assert len({answer.body for answer in flat}) == 10
 
 
 def test_conflict_of_the_views_own_frees_the_key() -> None:  # FR-081

@@ -298,7 +298,9 @@ def test_every_verb_works_on_a_row_with_nothing_optional_in_it() -> None:
         store.lock(
             IdempotencyRecord, OPERATION.record_id, using="default", wait=NO_WAIT
         )
-        renewed = store.renew(OPERATION, using="default")
+        row = store.read(OPERATION.record_id, using="default")
+        assert row is not None
+        renewed = store.renew(OPERATION, row.location, using="default")
         store.keep(renewed, ANSWER, using="default")
     store.count_replay(OPERATION.record_id, using="default")
 

@@ -107,7 +107,7 @@ def test_fault_during_a_claim_is_not_hidden() -> None:
 @database
 def test_row_that_is_gone_is_not_renewed() -> None:
     with pytest.raises(ClaimConflict):
-        store.renew(OPERATION, using="default")
+        store.renew(OPERATION, "(0,1)", using="default")
 
 
 @database
