@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES
+from tests.benchmarks.settings import *  # noqa: F403
 
 ROOT_URLCONF = "tests.benchmarks.webhooks.receivers"
 MIDDLEWARE = []
-DATABASES["default"]["CONN_MAX_AGE"] = None
-LOGGING_CONFIG = None

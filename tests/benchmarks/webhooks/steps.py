@@ -10,8 +10,8 @@ from collections.abc import Callable
 from django.db import connection, connections
 
 from django_idempotency.webhooks.inbox import Step, process_next
+from tests.benchmarks.timing import microseconds_each
 from tests.benchmarks.webhooks import receivers
-from tests.benchmarks.webhooks.timing import microseconds_each
 from tests.deliveries import deliver, stripe
 
 __all__ = ["steps", "two_workers"]

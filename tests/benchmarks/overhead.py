@@ -1,0 +1,141 @@
+"""Program: what protection adds to a request, against what it costs by hand.
+
+    python -m tests.benchmarks.overhead --json
+
+Whole requests, one after the other, in one process: middleware, URL, view, database and
+the closed response. All kinds take turns, on one temporary PostgreSQL that syncs its
+commits (or on ``DATABASE_URL``). Times are medians, in microseconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import uuid
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from tests.benchmarks.command import run
+
+BODY = b'{"amount": 5}'
+
+BUDGET = {
+    "first": 1.45,
+    "drf_first": 1.6,
+    "replay": 1.4,
+    "replay_to_plain": 0.6,
+    "replay_unseen_to_plain": 1.05,
+}
+"""Ratios; at most."""
+
+
+def main() -> int:
+    options = {"count": 100, "rounds": 30}
+    return run(__doc__, options, measured, settings="tests.benchmarks.settings")
+
+
+def measured(*, count: int, rounds: int) -> dict[str, Any]:
+    from tests.benchmarks.shop import FLOOR_SQL
+    from tests.benchmarks.timing import microseconds_each
+
+    ways = {
+        "plain": _first_calls("/plain/"),
+        "floor_first": _first_calls("/by-hand/"),
+        "floor_replay": _repeats("/repeat-by-hand/", of="/by-hand/"),
+        "view_first": _first_calls("/protected/"),
+        "view_replay": _repeats("/protected/"),
+        "view_replay_unseen": _answered_elsewhere(
+            "/protected/", count * (rounds + 1) + 1
+        ),
+        "empty": _unkeyed("/empty/"),
+        "unkeyed": _unkeyed("/optional/"),
+        "drf_plain": _first_calls("/drf-plain/"),
+        "drf_first": _first_calls("/drf/"),
+        "drf_replay": _repeats("/drf/"),
+    }
+    statements = {name: _statements_of(act) for name, act in ways.items()}
+    times = microseconds_each(ways, count=count, rounds=rounds)
+    return {
+        **{f"{name}_us": time for name, time in times.items()},
+        "ratios": _ratios(times),
+        "budget": BUDGET,
+        "statements": statements,
+        "floor_sql": FLOOR_SQL,
+    }
+
+
+def _ratios(times: dict[str, float]) -> dict[str, float]:
+    floor_adds = times["floor_first"] - times["plain"]
+    ratios = {
+        "first": (times["view_first"] - times["plain"]) / floor_adds,
+        "drf_first": (times["drf_first"] - times["drf_plain"]) / floor_adds,
+        "replay": times["view_replay"] / times["floor_replay"],
+        "replay_to_plain": times["view_replay"] / times["plain"],
+        "replay_unseen_to_plain": times["view_replay_unseen"] / times["plain"],
+    }
+    return {name: round(ratio, 2) for name, ratio in ratios.items()}
+
+
+def _send(path: str, key: str | None, status: int = 201) -> None:
+    from tests.benchmarks.wsgi import post
+
+    headers = {} if key is None else {"Idempotency-Key": key}
+    found, _ = post(path, BODY, headers)
+    if found != status:
+        raise RuntimeError(f"{path} answered {found}")
+
+
+def _first_calls(path: str) -> Callable[[], None]:
+    return lambda: _send(path, str(uuid.uuid4()))
+
+
+def _repeats(path: str, *, of: str = "") -> Callable[[], None]:
+    """Of keys that this process has answered, one after the other."""
+    keys = [str(uuid.uuid4()) for _ in range(20)]
+    for key in keys:
+        _send(of or path, key)
+    turns = itertools.cycle(keys)
+    return lambda: _send(path, next(turns))
+
+
+def _unkeyed(path: str) -> Callable[[], None]:
+    return lambda: _send(path, None, status=200)
+
+
+def _answered_elsewhere(path: str, count: int) -> Callable[[], None]:
+    """Repeats of keys that this process knows nothing of, each of them once."""
+    from django_idempotency.models import IdempotencyRecord
+    from django_idempotency.operations import Scope, record_id_of
+
+    _send(path, key := str(uuid.uuid4()))
+    record = IdempotencyRecord.objects.get(key=key)
+    scope = Scope(principal="anonymous", method=record.method, path=record.path)
+    keys = [str(uuid.uuid4()) for _ in range(count)]
+    copies = []
+    for key in keys:
+        record = copy(record)
+        record.id, record.key = record_id_of(scope, key), key
+        copies.append(record)
+    IdempotencyRecord.objects.bulk_create(copies)
+    unused = iter(keys)
+    return lambda: _send(path, next(unused))
+
+
+def _statements_of(act: Callable[[], None]) -> list[str]:
+    """The first words of the statements of one request; BEGIN and COMMIT aren't seen."""
+    from django.db import connection
+
+    statements: list[str] = []
+
+    def note(execute: Any, sql: str, *args: Any) -> Any:
+        statements.append(" ".join(sql.split()[:3]))
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(note):
+        act()
+    return statements
+
+
+if __name__ == "__main__":
+    sys.exit(main())
