@@ -18,6 +18,8 @@ from typing import Any
 
 from tests.benchmarks.command import run
 
+__all__ = ["first_calls", "repeats"]
+
 BODY = b'{"amount": 5}'
 
 BUDGET = {
@@ -40,19 +42,19 @@ def measured(*, count: int, rounds: int) -> dict[str, Any]:
     from tests.benchmarks.timing import microseconds_each
 
     ways = {
-        "plain": _first_calls("/plain/"),
-        "floor_first": _first_calls("/by-hand/"),
-        "floor_replay": _repeats("/repeat-by-hand/", of="/by-hand/"),
-        "view_first": _first_calls("/protected/"),
-        "view_replay": _repeats("/protected/"),
+        "plain": first_calls("/plain/"),
+        "floor_first": first_calls("/by-hand/"),
+        "floor_replay": repeats("/repeat-by-hand/", of="/by-hand/"),
+        "view_first": first_calls("/protected/"),
+        "view_replay": repeats("/protected/"),
         "view_replay_unseen": _answered_elsewhere(
             "/protected/", count * (rounds + 1) + 1
         ),
         "empty": _unkeyed("/empty/"),
         "unkeyed": _unkeyed("/optional/"),
-        "drf_plain": _first_calls("/drf-plain/"),
-        "drf_first": _first_calls("/drf/"),
-        "drf_replay": _repeats("/drf/"),
+        "drf_plain": first_calls("/drf-plain/"),
+        "drf_first": first_calls("/drf/"),
+        "drf_replay": repeats("/drf/"),
     }
     statements = {name: _statements_of(act) for name, act in ways.items()}
     times = microseconds_each(ways, count=count, rounds=rounds)
@@ -86,11 +88,11 @@ def _send(path: str, key: str | None, status: int = 201) -> None:
         raise RuntimeError(f"{path} answered {found}")
 
 
-def _first_calls(path: str) -> Callable[[], None]:
+def first_calls(path: str) -> Callable[[], None]:
     return lambda: _send(path, str(uuid.uuid4()))
 
 
-def _repeats(path: str, *, of: str = "") -> Callable[[], None]:
+def repeats(path: str, *, of: str = "") -> Callable[[], None]:
     """Of keys that this process has answered, one after the other."""
     keys = [str(uuid.uuid4()) for _ in range(20)]
     for key in keys:

@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 
-DEFAULT_WAIT = 10
+DEFAULT_WAIT = 5
 """Seconds."""
 
 

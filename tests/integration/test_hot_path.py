@@ -1,0 +1,129 @@
+"""What is asked of the database on the hot paths: few statements, each of one row."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+from django.http import HttpRequest, HttpResponse
+from django.test.utils import CaptureQueriesContext
+
+from django_idempotency import engine
+from django_idempotency.decorators import idempotent
+from django_idempotency.dialects import dialect_of
+from django_idempotency.engine import RecentIds
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.statements import event_statements, record_statements
+from tests.concurrency.answers import call, new_key
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLES = {
+    IdempotencyRecord: record_statements,
+    ProcessedEvent: event_statements,
+}
+# What reads or deletes many rows is no request's business.
+OF_MANY_ROWS = {"count_expired", "purge", "due"}
+
+
+@idempotent
+def view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=201)
+
+
+def asked(key: str) -> tuple[str, list[str]]:
+    """Send a request; return its answer in a word, and the verbs of our statements."""
+    with CaptureQueriesContext(connection) as captured:
+        word = call(view, key).word
+    table = IdempotencyRecord._meta.db_table
+    statements = [query["sql"] for query in captured if table in query["sql"]]
+    return word, [sql.split(" ", 1)[0] for sql in statements]
+
+
+def forget_answers() -> None:
+    """Be another process, which has not answered anything yet."""
+    engine.answered.__init__(1000)  # type: ignore[misc]
+
+
+def test_first_call_takes_two_statements() -> None:
+    assert asked(new_key()) == ("201", ["INSERT", "UPDATE"])
+
+
+def test_repeat_that_this_process_has_answered_takes_one_statement() -> None:
+    key = new_key()
+    asked(key)
+
+    assert asked(key) == ("201 replayed", ["SELECT"])
+
+
+def test_repeat_that_another_process_has_answered_takes_two() -> None:
+    key = new_key()
+    asked(key)
+    forget_answers()
+
+    assert asked(key) == ("201 replayed", ["INSERT", "SELECT"])
+    assert asked(key) == ("201 replayed", ["SELECT"])
+
+
+def test_answer_that_was_purged_meanwhile_is_no_hindrance() -> None:
+    """What the process remembers is a guess, and no answer comes from it."""
+    key = new_key()
+    asked(key)
+    IdempotencyRecord.objects.all().delete()
+
+    assert asked(key) == ("201", ["SELECT", "INSERT", "UPDATE"])
+
+
+def test_memory_of_answers_is_bounded() -> None:
+    recent = RecentIds(10)
+    ids = [uuid.uuid4() for _ in range(100)]
+    for each in ids:
+        recent.add(each)
+
+    assert ids[-1] in recent
+    assert 10 <= sum(each in recent for each in ids) <= 20
+
+
+@pytest.mark.parametrize("model", TABLES, ids=lambda model: model.__name__)
+def test_statements_of_requests_touch_one_row_by_its_id(
+    model: type[IdempotencyRecord | ProcessedEvent],
+) -> None:
+    """So that a table that is distributed by id stays possible, and indexes small."""
+    table = model._meta.db_table
+    statements = vars(TABLES[model](dialect_of(connections["default"])))
+    for name, sql in statements.items():
+        if name in OF_MANY_ROWS:
+            continue
+        assert sql.startswith(f"INSERT INTO {table} ") or _is_by_id(sql), name
+        assert "JOIN" not in sql, name
+
+
+def _is_by_id(sql: str) -> bool:
+    _, _, condition = sql.rpartition(" WHERE ")
+    return "id = %s" in condition and " OR " not in condition
+
+
+@pytest.mark.postgresql
+def test_plans_of_the_hot_paths_read_one_row() -> None:
+    """PostgreSQL's own word, on a table that is worth an index."""
+    statements = record_statements(dialect_of(connection))
+    record_id = uuid.uuid4()
+    hot: dict[str, list[Any]] = {
+        "read": [record_id],
+        "read_locked": ["(0,1)", record_id],
+        "keep": [201, "[]", b"", "(0,1)", record_id],
+        "count_replay": [record_id],
+        "extend": [60, record_id, uuid.uuid4()],
+    }
+    plans = {}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        for name, parameters in hot.items():
+            cursor.execute(f"EXPLAIN {getattr(statements, name)}", parameters)
+            plans[name] = "\n".join(row[0] for row in cursor.fetchall())
+
+    for name, plan in plans.items():
+        assert "Seq Scan" not in plan, (name, plan)
+        assert "pkey" in plan or "Tid Scan" in plan, (name, plan)
