@@ -29,8 +29,13 @@ ABOUT_THE_BODY = frozenset({"content-encoding"})
 
 def snapshot(response: HttpResponseBase, policy: IdempotencyPolicy) -> StoredAnswer:
     """Return what a repeat of this rendered response will get."""
-    denied = {name.lower() for name in conf.IDEMPOTENCY_HEADER_DENY_LIST}
-    denied |= {conf.IDEMPOTENCY_REPLAYED_HEADER.lower(), OMITTED_HEADER.lower()}
+    denied = _in_lower_case(
+        (
+            *conf.IDEMPOTENCY_HEADER_DENY_LIST,
+            conf.IDEMPOTENCY_REPLAYED_HEADER,
+            OMITTED_HEADER,
+        )
+    )
     headers = [
         # A database's JSON can't hold NUL, and no header may (RFC 9110, 5.5).
         (name.replace("\0", ""), value.replace("\0", ""))
@@ -44,6 +49,11 @@ def snapshot(response: HttpResponseBase, policy: IdempotencyPolicy) -> StoredAns
         headers=tuple(headers),
         body=_body(response, policy),
     )
+
+
+@cache
+def _in_lower_case(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
 
 
 def replay_of(answer: StoredAnswer) -> HttpResponse:

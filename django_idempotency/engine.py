@@ -377,7 +377,8 @@ def _release(operation: Operation, failure: str | None, using: str) -> None:
 
 def report(action: str, operation: Operation) -> None:
     """Write one log line and send the signal of that name."""
-    logger.info("idempotency %s", action, extra=_log_fields(action, operation))
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("idempotency %s", action, extra=_log_fields(action, operation))
     signal: Signal = getattr(signals, action)
     signal.send_robust(sender=IdempotencyRecord, operation=operation)
 
