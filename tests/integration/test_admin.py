@@ -240,7 +240,7 @@ def test_search_looks_by_the_primary_key_alone(term: str, admin_client: Client) 
 
     assert conditions
     assert all(
-        re.fullmatch(rf'"{TABLE}"\."id" = [^ ]+', each.strip(" )"))
+        re.fullmatch(rf'"{TABLE}"\."id" = [^ ]+', each.replace("`", '"').strip(" )"))
         for each in conditions
     )
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models.functions import NullIf
 
 
 class Order(models.Model):
@@ -8,15 +9,14 @@ class Order(models.Model):
 
     reference = models.CharField(max_length=200, default="")
     amount = models.IntegerField(default=0)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["reference"],
-                condition=~models.Q(reference=""),
-                name="order_reference_once",
-            )
-        ]
+    # Unless it is empty, a reference is unique. Not by a constraint with a condition,
+    # which MariaDB doesn't have.
+    unique_reference = models.GeneratedField(
+        expression=NullIf("reference", models.Value("")),
+        output_field=models.CharField(max_length=200),
+        db_persist=True,
+        unique=True,
+    )
 
     def __str__(self) -> str:
         return f"order {self.pk}"

@@ -106,12 +106,12 @@ def project(
     (shop / "routers.py").write_text(ROUTERS)
     (shop / "urls.py").write_text(URLS.format(views=dedent(views), view=view))
     # Django finds a backend of ours by its package.
-    mysql = folder / "like_mysql"
-    mysql.mkdir(exist_ok=True)
-    (mysql / "__init__.py").touch()
-    (mysql / "base.py").write_text(
+    oracle = folder / "like_oracle"
+    oracle.mkdir(exist_ok=True)
+    (oracle / "__init__.py").touch()
+    (oracle / "base.py").write_text(
         "from django.db.backends.dummy import base\n\n"
         "class DatabaseWrapper(base.DatabaseWrapper):\n"
-        '    vendor = "mysql"\n'
+        '    vendor = "oracle"\n'
     )
     return Project(folder, database_url)

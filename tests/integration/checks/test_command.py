@@ -91,7 +91,7 @@ BROKEN = {
         remedy="    return 'default'",
     ),
     "unsupported-database": Broken(
-        settings='DATABASES["default"] = {"ENGINE": "like_mysql"}',
+        settings='DATABASES["default"] = {"ENGINE": "like_oracle"}',
         says="E011",
         remedy='"ENGINE": "django.db.backends.postgresql",',
     ),
