@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -18,6 +18,7 @@ from django.db import connections, transaction
 from . import store
 from .decisions import InFlight, Renew
 from .exceptions import (
+    ClaimBusy,
     ClaimConflict,
     ClaimFailed,
     ClaimOutrun,
@@ -161,6 +162,8 @@ class Claiming(ABC, Generic[T, V]):
     def _decision_after(self, failure: ClaimFailed) -> V | InFlight | Renew | None:
         """Return what the row in the way says; ``None``: try to claim again."""
         match failure:
+            case ClaimBusy():  # pragma: no cover - MariaDB
+                return self._translated(self._waited_for)
             case ClaimTimedOut():
                 if self.is_contended or not self.wait.left:
                     return InFlight()
@@ -181,12 +184,45 @@ class Claiming(ABC, Generic[T, V]):
 
     def looked(self) -> V | InFlight | Renew | None:
         """Return what the row says, if there is one, whatever the database says first."""
+        return self._translated(
+            self._look_for_the_wait if self.joins_transaction else self.look
+        )
+
+    def _translated(
+        self, look: Callable[[], V | Renew | None]
+    ) -> V | InFlight | Renew | None:
         try:
             self._connect()
             with store.claim_errors(self.using):
-                return self.look()
+                return look()
         except ClaimFailed as failure:
             return self._decision_after(failure)
+
+    def _look_for_the_wait(self) -> V | Renew | None:
+        """Look in a transaction, where MariaDB waits for who has the row."""
+        with store.opened(self.using, self.wait.left):
+            return self.look()
+
+    def _waited_for(  # pragma: no cover - MariaDB
+        self,
+    ) -> V | Renew | None:
+        """Look at a row that somebody has; wait for it, if nothing is committed yet.
+
+        See Note [Why MariaDB never waits in the claim].
+        """
+        self.is_contended = True
+        if not self.joins_transaction and (decision := self.look()) is not None:
+            return decision
+        with (
+            store.opened(self.using, self.wait.left),
+            transaction.atomic(using=self.using),
+        ):
+            decision = self.look()
+        if decision is None:
+            # The leader failed. If it is somebody's lock on the gap that keeps us out,
+            # there was nothing to wait for.
+            time.sleep(FIRST_PAUSE)
+        return decision
 
     def _run_claimed(self, *, row_exists: bool) -> T:
         self._connect()

@@ -10,22 +10,37 @@ savepoint or transaction that the claim stands in, which the engine always does.
 It bounds the wait for each leader, not for several that fail one after the other. So the
 first INSERT waits for a moment only; who then knows that there is a leader can afford
 the statements that bound the rest exactly (`locking`).
+
+Note [Why MariaDB never waits in the claim]
+An INSERT that waits for another of the same id locks the gap around it when that other
+one is rolled back: InnoDB then ends all waiting copies but one with a deadlock, and that
+one keeps new keys that belong into the gap out for as long as its view runs. So the
+INSERT doesn't wait. Who is refused looks, by a read that waits for the leader in a
+transaction of its own and locks nothing when that is over, and tries again.
+
+Note [Reading what is newest]
+Under REPEATABLE READ an InnoDB transaction reads what was committed when it first read,
+but locks and writes what is newest: a row that looks released could have been kept since.
+Inside a transaction the row is therefore read by a locking read.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from enum import Enum, auto
-from functools import cache
 from typing import Any
 
 from django.db import Error, InterfaceError, NotSupportedError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Dialect", "Trouble", "dialect_of"]
+__all__ = ["Dialect", "Trouble", "dialect_of", "trouble_of"]
+
+MARIADB = (10, 11)
+"""The oldest version that is tested; SKIP LOCKED came with 10.6."""
 
 
 class Trouble(Enum):
@@ -33,6 +48,8 @@ class Trouble(Enum):
 
     CONFLICT = auto()
     """Another transaction was first (serialization failure, deadlock)."""
+    TAKEN = auto()
+    """There is a committed row of that id."""
     TIMED_OUT = auto()
     """The wait is over: ours, or the project's own `statement_timeout`."""
     DISCONNECTED = auto()
@@ -54,6 +71,8 @@ class Dialect(ABC):
     """How a claim writes the state; may take the wait as a parameter."""
     claim_returns = ""
     renew_returns = ""
+    insert_waits = True
+    """Whether the claim waits for an uncommitted row; else it fails as timed out."""
     claim_waits = False
     """Whether the claim takes the wait, in milliseconds, as its last parameter."""
     at_row = "id = %s"
@@ -65,6 +84,8 @@ class Dialect(ABC):
     skip_locked = ""
     and_unflushed = ""
     """Condition that is true; a commit of this statement alone waits for no disk."""
+    newest = ""
+    """Added to a SELECT in an open transaction: see Note [Reading what is newest]."""
     read_committed = ""
     """Said first in a transaction that must not make others fail."""
     json = "%s"
@@ -78,12 +99,21 @@ class Dialect(ABC):
 
         `values` are SQL expressions by column.
         """
-        columns, expressions = ", ".join(values), ", ".join(values.values())
         claimed = self.claimed_state.replace("STATE", f"'{state}'")
-        return (
-            f"INSERT INTO {table} ({columns}, state) VALUES ({expressions}, {claimed})"
-            f" ON CONFLICT (id) DO NOTHING{self.claim_returns}"
-        )
+        insert = self._insert(table, {**values, "state": claimed})
+        return f"{insert} ON CONFLICT (id) DO NOTHING{self.claim_returns}"
+
+    def _insert(self, table: str, values: Mapping[str, str]) -> str:
+        columns = ", ".join(self.quoted(name) for name in values)
+        return f"INSERT INTO {table} ({columns}) VALUES ({', '.join(values.values())})"
+
+    def quoted(self, column: str) -> str:
+        """Return the column's name as it has to be written."""
+        return column
+
+    def equal(self, left: str, right: str) -> str:
+        """Compare texts, each character of them."""
+        return f"{left} = {right}"
 
     @abstractmethod
     def seconds_until(self, column: str) -> str:
@@ -119,6 +149,10 @@ class Dialect(ABC):
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether the open transaction can only be rolled back; asks nobody."""
         return False
+
+    def watching(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Tell Django about statements that break the transaction, where it must be told."""
+        return nullcontext()
 
     @abstractmethod
     def trouble(self, error: Error) -> Trouble | None:
@@ -251,27 +285,145 @@ class SQLite(Dialect):
         return None
 
 
+class MariaDB(Dialect):  # pragma: no cover - MariaDB
+    # NOW() would be in the session's time zone, and Django stores UTC. It is the time at
+    # which the statement began, in an old transaction, too.
+    now = "UTC_TIMESTAMP(6)"
+    statement_began = now
+    later = "UTC_TIMESTAMP(6) + INTERVAL %s SECOND"
+    insert_waits = False
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+    newest = " LOCK IN SHARE MODE"
+    read_committed = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    as_text = "CAST({} AS CHAR)"
+
+    DEADLOCK = 1213
+    # The second, with innodb_snapshot_isolation: a row that has changed since.
+    CONFLICTS = frozenset({DEADLOCK, 1020})
+    # Lock wait, max_statement_time, KILL QUERY.
+    TIMEOUTS = frozenset({1205, 1969, 1317})
+    DUPLICATE = 1062
+    # The server shuts down, or has ended the connection; the driver's own codes are those
+    # from 2000 on, and 0 for a connection that it has given up.
+    DISCONNECTS = frozenset({0, 1053, 1927, *range(2000, 3000)})
+    # --read-only, a read-only transaction, a read-only server.
+    READ_ONLY = frozenset({1290, 1792, 1836})
+    UNKNOWN_COLUMN = 1054
+
+    def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
+        # INSERT IGNORE would hide every other error, too.
+        insert = self._insert(table, {**values, "state": f"'{state}'"})
+        return f"SET STATEMENT innodb_lock_wait_timeout = 0 FOR {insert}"
+
+    def quoted(self, column: str) -> str:
+        return f"`{column}`"
+
+    def equal(self, left: str, right: str) -> str:
+        # Its collations ignore case and trailing spaces. The first half is for the index.
+        return f"{left} = {right} AND BINARY {left} = BINARY {right}"
+
+    def seconds_until(self, column: str) -> str:
+        return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1e6"
+
+    def _delete_selected(self, table: str, selection: str) -> str:
+        # By a join, in this order: for IN the whole table would be gone through, and
+        # whoever has locked a row of it waited for.
+        return (
+            f"DELETE {table} FROM (SELECT id {selection}) AS batch"
+            f" STRAIGHT_JOIN {table} ON {table}.id = batch.id"
+        )
+
+    @contextmanager
+    def opening(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> Iterator[None]:
+        # As part of each statement, because a setting of the session would outlive a
+        # rollback. InnoDB's own limit is in whole seconds, but alone knows "not at all".
+        seconds = wait.total_seconds()
+        limits = f"innodb_lock_wait_timeout = {math.ceil(seconds)}"
+        if seconds:
+            limits += f", max_statement_time = {_shorter_than_project(seconds)}"
+
+        def execute_bounded(
+            execute: Callable[..., Any], sql: str, *arguments: Any
+        ) -> Any:
+            if sql.startswith(("DELETE ", "INSERT ", "SELECT ", "UPDATE ")):
+                sql = f"SET STATEMENT {limits} FOR {sql}"
+            return execute(sql, *arguments)
+
+        with connection.execute_wrapper(execute_bounded):
+            yield
+
+    locking = opening
+
+    @contextmanager
+    def watching(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        # A deadlock ends the transaction and not only the statement; the next statement
+        # begins another one. Who swallows the error would commit the second half.
+        def execute_watched(execute: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                return execute(*arguments)
+            except OperationalError as error:
+                if error.args[0] == self.DEADLOCK and connection.in_atomic_block:
+                    connection.needs_rollback = True
+                raise
+
+        with connection.execute_wrapper(execute_watched):
+            yield
+
+    def trouble(self, error: Error) -> Trouble | None:
+        code = error.args[0] if error.args else None
+        if code in self.CONFLICTS:
+            return Trouble.CONFLICT
+        if code in self.TIMEOUTS:
+            return Trouble.TIMED_OUT
+        if code == self.DUPLICATE:
+            return Trouble.TAKEN
+        if code in self.DISCONNECTS:
+            return Trouble.DISCONNECTED
+        if code in self.READ_ONLY:
+            return Trouble.UNAVAILABLE
+        is_fault = (
+            not isinstance(error, OperationalError) or code == self.UNKNOWN_COLUMN
+        )
+        return None if is_fault else Trouble.UNAVAILABLE
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "postgresql": PostgreSQL(),
+    "sqlite": SQLite(),
+    "mysql": MariaDB(),
+}
+"""By Django's name of the vendor, which is the same for MySQL."""
+
+
 def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     """Return the statements for this kind of database.
+
+    A new connection to MySQL or MariaDB asks the server which of the two it is.
 
     Raises:
         NotSupportedError: where it is unknown how the database waits and conflicts.
     """
-    return _compiled(connection.vendor)
+    dialect = DIALECTS.get(connection.vendor)
+    if dialect is None or not _is_tested(connection):
+        raise NotSupportedError(
+            f"django_idempotency can't promise anything on {connection.display_name}: "
+            "let your database router send IdempotencyRecord and ProcessedEvent to "
+            "PostgreSQL, to MariaDB 10.11 or later, or to SQLite."
+        )
+    return dialect
 
 
-@cache
-def _compiled(vendor: str) -> Dialect:
-    match vendor:
-        case "postgresql":
-            return PostgreSQL()
-        case "sqlite":
-            return SQLite()
-        case _:
-            raise NotSupportedError(
-                f"django_idempotency can't promise anything on {vendor}: let your "
-                "database router send IdempotencyRecord to PostgreSQL or SQLite."
-            )
+def _is_tested(connection: Any) -> bool:
+    if connection.vendor == "mysql":  # pragma: no cover - MariaDB
+        return bool(connection.mysql_is_mariadb and connection.mysql_version >= MARIADB)
+    return True
+
+
+def trouble_of(connection: BaseDatabaseWrapper, error: Error) -> Trouble | None:
+    """Say what the error means, without asking a server that may be gone."""
+    return DIALECTS[connection.vendor].trouble(error)
 
 
 SHORTEST_WAIT = timedelta(milliseconds=20)
@@ -285,3 +437,11 @@ def milliseconds(wait: timedelta) -> str:
 def sqlstate(error: BaseException) -> str | None:
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+
+
+def _shorter_than_project(seconds: float) -> str:
+    """A `max_statement_time`, unless the project's own is shorter; 0 is none."""
+    return (
+        f"IF(@@max_statement_time BETWEEN 1e-6 AND {seconds:.6f},"
+        f" @@max_statement_time, {seconds:.6f})"
+    )

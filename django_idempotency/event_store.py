@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections, router
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from .conf import conf
 from .dialects import dialect_of
+from .fields import UtcNow
 from .models import ProcessedEvent
 from .operations import EventIdentity
 from .statements import EventStatements, event_statements
@@ -29,6 +29,8 @@ from .store import (
     claimed_by,
     db_id,
     insert_first,
+    insert_or_update,
+    read_row,
     storable,
 )
 
@@ -124,9 +126,7 @@ def forget(row_id: uuid.UUID, *, using: str) -> None:
 
 def read(row_id: uuid.UUID, *, using: str) -> EventRow | None:
     """Return the committed row (or this transaction's own), if there is one."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(_statements(using).read, [db_id(row_id, using)])
-        row = cursor.fetchone()
+    row = read_row(_statements(using), row_id, using=using)
     if row is None:
         return None
     state, attempts, expired, is_due = row
@@ -161,13 +161,16 @@ def note_failure(
     In a small transaction of its own that doesn't wait. Returns whether it was written:
     if not, another delivery has done the event meanwhile.
     """
-    parameters = _fresh(
-        event, using, attempts=1, payload=payload, last_error=error_name
+    statements = _statements(using)
+    stored = binary(payload, connections[using])
+    return insert_or_update(
+        statements.insert_dead if state == STATE.DEAD else statements.insert_failed,
+        _fresh(event, using, attempts=1, payload=payload, last_error=error_name),
+        statements.note_failure,
+        [state, stored, error_name[:255], db_id(event.row_id, using)],
+        row_id=event.row_id,
+        using=using,
     )
-    with brief_transaction(using), connections[using].cursor() as cursor:
-        cursor.execute(_statements(using).note_failure, [*parameters, state])
-        written: bool = cursor.rowcount == 1
-        return written
 
 
 def begin_next(*, using: str, free_after: timedelta) -> uuid.UUID | None:
@@ -265,7 +268,7 @@ def reopen(row_id: uuid.UUID, *, reason: str, by: str, using: str) -> bool:
         {"at": timezone.now().isoformat(), "by": by, "reason": reason},
     ]
     # Afterwards it is a duplicate again, and for as long as a new one.
-    row.expires_at = Now() + conf.IDEMPOTENCY_EVENT_RETENTION
+    row.expires_at = UtcNow() + conf.IDEMPOTENCY_EVENT_RETENTION
     row.save(using=using, update_fields=["attempts", "state", "reruns", "expires_at"])
     return has_payload
 

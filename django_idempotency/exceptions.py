@@ -58,6 +58,10 @@ class ClaimOutrun(ClaimConflict):
     """The database refused the claim (serialization failure, deadlock)."""
 
 
+class ClaimBusy(ClaimFailed):
+    """Somebody has the row, or is inserting it, and nobody has waited for that yet."""
+
+
 class ClaimTimedOut(ClaimFailed):
     """The wait for an operation in flight is over."""
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models, router, transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .conf import conf
 from .decisions import State
+from .fields import DigestField, UtcNow
 from .memory import Memory
 
 __all__ = ["IdempotencyRecord", "ProcessedEvent"]
@@ -29,7 +29,7 @@ class IdempotencyRecord(models.Model):
         RELEASED = State.RELEASED, _("released")
         HELD = State.HELD, _("held")
 
-    id = models.UUIDField(
+    id = DigestField(
         primary_key=True,
         editable=False,
         help_text=_("Digest of scope and key: finds the record and refuses a second."),
@@ -114,7 +114,7 @@ class IdempotencyRecord(models.Model):
         using = self._state.db or router.db_for_write(type(self))
         rows = IdempotencyRecord._base_manager.using(using).filter(pk=self.pk)
         with transaction.atomic(using=using):
-            held = rows.filter(state=State.HELD).exclude(lease_expires_at__gt=Now())
+            held = rows.filter(state=State.HELD).exclude(lease_expires_at__gt=UtcNow())
             effects = held.select_for_update().values_list("effects", flat=True).first()
             if effects is None:
                 raise ValueError("The operation is not held, or it is still running.")
@@ -126,7 +126,7 @@ class IdempotencyRecord(models.Model):
                 effects=memory.effects,
                 lease_token=None,
                 lease_expires_at=None,
-                expires_at=Now() + conf.IDEMPOTENCY_RETENTION,
+                expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,
             )
         self.refresh_from_db(using=using)
 
@@ -150,7 +150,7 @@ class ProcessedEvent(models.Model):
         DEAD = "dead", _("dead")
         """Given up; a person decides. The payload is kept."""
 
-    id = models.UUIDField(
+    id = DigestField(
         primary_key=True,
         editable=False,
         help_text=_("Digest of endpoint, source, account and event id."),

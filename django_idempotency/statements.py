@@ -43,13 +43,14 @@ class RecordStatements:
         self.claim = dialect.insert_first(table, fresh, State.IN_FLIGHT)
         self.claim_leased = dialect.insert_first(table, leased, State.IN_FLIGHT)
         read = (
-            "SELECT scope, key, fingerprint, state, response_status, response_headers,"
-            f" response_body, expires_at <= {now},"
+            f"SELECT scope, {dialect.quoted('key')}, fingerprint, state,"
+            f" response_status, response_headers, response_body, expires_at <= {now},"
             f" {dialect.seconds_until('lease_expires_at')}, {dialect.location}"
             f" FROM {table} WHERE"
         )
         self.read = f"{read} id = %s"
-        self.read_locked = f"{read} {dialect.at_row}"
+        self.read_newest = f"{self.read}{dialect.newest}"
+        self.read_locked = f"{read} {dialect.at_row}{dialect.newest}"
         self.read_effects = f"SELECT effects FROM {table} WHERE {dialect.at_row}"
 
         def unless_expired(value: str, otherwise: str) -> str:
@@ -81,15 +82,15 @@ class RecordStatements:
             f" response_headers = {json}, response_body = %s, completed_at = {now}"
             f" WHERE {dialect.at_row} AND state = {in_flight}"
         )
+        self.insert_failure = dialect.insert_first(table, fresh, State.RELEASED)
+        # As in the renewal, `expires_at` comes last: MariaDB assigns from left to right
+        # and reads what it has just written.
         self.note_failure = (
-            f"INSERT INTO {table} ({', '.join(fresh)}, state)"
-            f" VALUES ({', '.join(fresh.values())}, {released})"
-            " ON CONFLICT (id) DO UPDATE SET"
-            f" attempts = {unless_expired('attempts + 1', '1')},"
+            f"UPDATE {table} SET attempts = {unless_expired('attempts + 1', '1')},"
             f" effects = {unless_expired('effects', no_steps)},"
             f" created_at = {unless_expired('created_at', now)},"
-            " last_error = excluded.last_error, fingerprint = excluded.fingerprint,"
-            f" expires_at = excluded.expires_at WHERE {table}.state = {released}"
+            f" last_error = %s, fingerprint = %s, expires_at = {later}"
+            f" WHERE id = %s AND state = {released}"
         )
         self.count_replay = (
             f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now}"
@@ -162,6 +163,7 @@ class EventStatements:
             f"SELECT state, attempts, state <> 'dead' AND expires_at <= {now},"
             f" next_attempt_at IS NOT NULL FROM {table} WHERE id = %s"
         )
+        self.read_newest = f"{self.read}{dialect.newest}"
         self.take_over = (
             f"UPDATE {table} SET state = 'received', attempts = attempts + 1,"
             f" payload = NULL, expires_at = {later} WHERE id = %s"
@@ -172,12 +174,11 @@ class EventStatements:
             f"UPDATE {table} SET state = %s, payload = %s, next_attempt_at = NULL,"
             f" processed_at = {now} WHERE {dialect.at_row} AND state = 'received'"
         )
+        self.insert_failed = dialect.insert_first(table, fresh, "failed")
+        self.insert_dead = dialect.insert_first(table, fresh, "dead")
         self.note_failure = (
-            f"INSERT INTO {table} ({', '.join(fresh)}, state)"
-            f" VALUES ({', '.join(fresh.values())}, %s)"
-            " ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
-            " payload = excluded.payload, last_error = excluded.last_error,"
-            f" attempts = {table}.attempts + 1 WHERE {table}.state = 'failed'"
+            f"UPDATE {table} SET state = %s, payload = %s, last_error = %s,"
+            " attempts = attempts + 1 WHERE id = %s AND state = 'failed'"
         )
         self._write_inbox(dialect, table)
         expired = (
@@ -197,7 +198,7 @@ class EventStatements:
         in_order = (
             " AND (object_key = '' OR NOT EXISTS (SELECT 1"
             f" FROM {table} AS earlier WHERE earlier.endpoint = due.endpoint"
-            " AND earlier.object_key = due.object_key"
+            f" AND {dialect.equal('earlier.object_key', 'due.object_key')}"
             " AND earlier.next_attempt_at IS NOT NULL"
             " AND (earlier.received_at, earlier.id) < (due.received_at, due.id)))"
         )

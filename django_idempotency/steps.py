@@ -101,7 +101,8 @@ class RunningSteps(Steps):
         """Let `guard` see the operation."""
         token = running_steps.set(self)
         try:
-            yield
+            with store.watched(self.using):
+                yield
         finally:
             running_steps.reset(token)
 
@@ -184,7 +185,10 @@ class LeasedSteps(Steps):
         step = self.memory.begin(name, "write")
         is_written = False
         try:
-            with transaction.atomic(using=self.using, durable=True):
+            with (
+                transaction.atomic(using=self.using, durable=True),
+                store.watched(self.using),
+            ):
                 result = self._finish_write(step, fn())
                 is_written = True
         except BaseException:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from django.db import Error, connections, router, transaction
+from django.db import Error, OperationalError, connections, router, transaction
 from django.db.models import Model
 
 from .decisions import RowView, State
-from .dialects import Trouble, dialect_of, milliseconds
+from .dialects import Trouble, dialect_of, milliseconds, trouble_of
 from .exceptions import (
+    ClaimBusy,
     ClaimConflict,
     ClaimOutrun,
     ClaimTimedOut,
@@ -28,7 +29,7 @@ from .exceptions import (
 )
 from .models import IdempotencyRecord
 from .operations import Operation, StoredAnswer
-from .statements import RecordStatements, record_statements
+from .statements import EventStatements, RecordStatements, record_statements
 
 __all__ = [
     "Claim",
@@ -44,6 +45,7 @@ __all__ = [
     "extend",
     "give_connection_back",
     "insert_first",
+    "insert_or_update",
     "is_aborted",
     "keep",
     "keep_leased",
@@ -54,15 +56,19 @@ __all__ = [
     "read",
     "read_effects",
     "read_locked",
+    "read_row",
     "record_alias",
     "release_leased",
     "remember",
     "renew",
     "storable",
     "take_over",
+    "watched",
 ]
 
 NO_WAIT = timedelta(0)
+
+ID = IdempotencyRecord._meta.pk
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ def claim_errors(using: str) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        match dialect_of(connections[using]).trouble(error):
+        match trouble_of(connections[using], error):
             case Trouble.CONFLICT:
                 raise ClaimOutrun from error
             case Trouble.TIMED_OUT:
@@ -121,7 +127,7 @@ def claim_errors(using: str) -> Iterator[None]:
                 raise StoreUnavailable(is_disconnect=True) from error
             case Trouble.UNAVAILABLE:
                 raise StoreUnavailable(is_disconnect=False) from error
-            case None:  # pragma: no branch - mypy proves there is no other
+            case Trouble.TAKEN | None:  # pragma: no branch - mypy proves it
                 raise
 
 
@@ -171,10 +177,23 @@ def insert_first(
 
     Raises:
         ClaimConflict: a committed row is there. Roll back before anything else.
+        ClaimBusy: there may be one, and this kind of database doesn't wait here.
     """
-    if dialect_of(connections[using]).claim_waits:
+    dialect = dialect_of(connections[using])
+    if dialect.claim_waits:
         parameters = [*parameters, milliseconds(wait)]
-    return claimed_by(statement, parameters, row_id, using)
+    try:
+        return claimed_by(statement, parameters, row_id, using)
+    except Error as error:
+        match dialect.trouble(error):
+            case Trouble.TAKEN:  # pragma: no cover - MariaDB
+                raise ClaimConflict from error
+            case Trouble.TIMED_OUT if (  # pragma: no cover - MariaDB
+                not dialect.insert_waits
+            ):
+                raise ClaimBusy from error
+            case _:
+                raise
 
 
 def claimed_by(
@@ -246,7 +265,7 @@ def _renew(
 
 def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
     """Return the committed row (or this transaction's own), if there is one."""
-    return _read(_statements(using).read, [db_id(record_id, using)], using)
+    return _view(read_row(_statements(using), record_id, using=using))
 
 
 def read_locked(
@@ -254,13 +273,28 @@ def read_locked(
 ) -> RowView | None:
     """Return the row that `lock` has found at this location, if it has."""
     parameters = _at(record_id, location, using)
-    return _read(_statements(using).read_locked, parameters, using)
+    return _view(_fetched(_statements(using).read_locked, parameters, using))
 
 
-def _read(statement: str, parameters: list[Any], using: str) -> RowView | None:
+def read_row(
+    statements: RecordStatements | EventStatements, row_id: uuid.UUID, *, using: str
+) -> tuple[Any, ...] | None:
+    """Read a row of either table: see Note [Reading what is newest]."""
+    newest = connections[using].in_atomic_block
+    statement = statements.read_newest if newest else statements.read
+    return _fetched(statement, [db_id(row_id, using)], using)
+
+
+def _fetched(
+    statement: str, parameters: list[Any], using: str
+) -> tuple[Any, ...] | None:
     with connections[using].cursor() as cursor:
         cursor.execute(statement, parameters)
-        row = cursor.fetchone()
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def _view(row: tuple[Any, ...] | None) -> RowView | None:
     if row is None:
         return None
     scope, key, fingerprint, state, status, headers, body, expired, left, location = row
@@ -360,21 +394,66 @@ def is_aborted(using: str) -> bool:
     return dialect_of(connection).is_aborted(connection)
 
 
+@contextmanager
+def watched(using: str) -> Iterator[None]:
+    """Let Django know when work that isn't ours breaks the transaction."""
+    connection = connections[using]
+    with dialect_of(connection).watching(connection):
+        yield
+
+
 def note_failure(operation: Operation, error_name: str, *, using: str) -> None:
     """Leave a released row, where the row is absent or released already.
 
     In a small transaction of its own that doesn't wait: a copy may be running by now,
     and its row is none of our business.
     """
-    with brief_transaction(using), connections[using].cursor() as cursor:
-        cursor.execute(
-            _statements(using).note_failure,
-            [
-                *_identity(operation, using),
-                error_name[:255],
-                operation.retention.total_seconds(),
-            ],
-        )
+    statements = _statements(using)
+    identity, note = _identity(operation, using), error_name[:255]
+    retention = operation.retention.total_seconds()
+    insert_or_update(
+        statements.insert_failure,
+        [*identity, note, retention],
+        statements.note_failure,
+        [
+            note,
+            operation.fingerprint.sign(),
+            retention,
+            db_id(operation.record_id, using),
+        ],
+        row_id=operation.record_id,
+        using=using,
+    )
+
+
+def insert_or_update(
+    insert: str,
+    fresh: list[Any],
+    update: str,
+    changes: list[Any],
+    *,
+    row_id: uuid.UUID,
+    using: str,
+) -> bool:
+    """Write a row of either table where it is absent, or as the update allows.
+
+    In a small transaction of its own that doesn't wait. Returns whether it was written.
+
+    Raises:
+        Error: somebody has the row, or the database is not available.
+    """
+    with brief_transaction(using):
+        try:
+            insert_first(insert, fresh, row_id, using, NO_WAIT)
+            return True
+        except ClaimBusy as busy:  # pragma: no cover - MariaDB
+            raise OperationalError("Somebody has the row.") from busy
+        except ClaimConflict:
+            pass
+        with connections[using].cursor() as cursor:
+            cursor.execute(update, changes)
+            written: bool = cursor.rowcount == 1
+            return written
 
 
 def count_replay(record_id: uuid.UUID, *, using: str) -> None:
@@ -470,8 +549,8 @@ def _at(record_id: uuid.UUID, location: str | None, using: str) -> list[Any]:
 
 
 def db_id(record_id: uuid.UUID, using: str) -> Any:
-    native = connections[using].features.has_native_uuid_field
-    return record_id if native else record_id.hex
+    """Return the id, or a lease's token, as a parameter."""
+    return ID.get_db_prep_value(record_id, connections[using], prepared=True)
 
 
 def binary(body: bytes | None, connection: Any) -> Any:

@@ -49,9 +49,16 @@ def pytest_collection_modifyitems(
 
 def _unsuitable_markers() -> set[str]:
     """The markers of what can't run on this database."""
-    if connection.vendor != "postgresql":
-        return {"postgresql", "behind_pgbouncer"}
-    return {"direct"} if pgbouncer.is_between() else {"behind_pgbouncer"}
+    match connection.vendor:
+        case "postgresql":
+            return {
+                "mariadb",
+                "direct" if pgbouncer.is_between() else "behind_pgbouncer",
+            }
+        case "mysql":
+            return {"postgresql", "behind_pgbouncer", "deferred_constraints"}
+        case _:
+            return {"postgresql", "behind_pgbouncer", "mariadb"}
 
 
 def _deselect(

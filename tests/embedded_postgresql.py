@@ -54,10 +54,10 @@ def _start_server(config: pytest.Config) -> None:
         url = url.replace(f":{server.port}/", f":{port}/")
     os.environ["DATABASE_URL"] = url
     stack.callback(os.environ.pop, "DATABASE_URL")
-    _make_termination_an_exception()
+    make_termination_an_exception()
 
 
-def _make_termination_an_exception() -> None:
+def make_termination_an_exception() -> None:
     """Without this, SIGTERM would end pytest and leave the server running."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _raise_interrupt)

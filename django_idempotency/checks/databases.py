@@ -56,6 +56,9 @@ def _check_live(
     connection: BaseDatabaseWrapper, tables: list[str]
 ) -> Iterator[CheckMessage]:
     alias = connection.alias
+    if unsupported := [*_refused(connection)]:  # pragma: no cover - MySQL
+        yield from unsupported
+        return
     with connection.cursor() as cursor:
         existing = connection.introspection.table_names(cursor)
     if missing := [table for table in tables if table not in existing]:
@@ -69,6 +72,9 @@ def _check_live(
     elif connection.vendor == "postgresql":
         yield from _dead_clients_are_noticed(connection)
         yield from _purge_is_allowed(connection, tables)
+    elif connection.vendor == "mysql":  # pragma: no cover - MariaDB
+        yield from _tables_can_roll_back(connection, tables)
+        yield from _idle_transactions_end(connection)
 
 
 def _same_database_as_the_models(
@@ -99,6 +105,12 @@ def _same_database_as_the_models(
 
 
 def _supported(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    # Whether it is MySQL or MariaDB only the server knows.
+    if connection.vendor != "mysql":  # pragma: no branch - MariaDB
+        yield from _refused(connection)
+
+
+def _refused(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     try:
         dialect_of(connection)
     except NotSupportedError as error:
@@ -167,14 +179,56 @@ def _dead_clients_are_noticed(
         role, idle, tcp = cursor.fetchone()
     if idle == "0" and tcp == "0":
         yield Warning(
-            f"Database {connection.alias!r} never gives up on a client that stopped in "
-            "the middle of a transaction: the keys of a lost host or a frozen worker "
-            "stay claimed.",
+            _never_gives_up(connection),
             hint="Choose a time above your slowest view:\n\n"
             f"    ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s';\n"
             f"    ALTER ROLE {role} SET tcp_user_timeout = '30s';",
             id="django_idempotency.W015",
         )
+
+
+def _tables_can_roll_back(  # pragma: no cover - MariaDB
+    connection: BaseDatabaseWrapper, tables: list[str]
+) -> Iterator[CheckMessage]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name, engine FROM information_schema.tables"
+            " WHERE table_schema = DATABASE() AND table_name IN %s"
+            " AND engine <> 'InnoDB' ORDER BY table_name",
+            [tables],
+        )
+        found = cursor.fetchall()
+    for table, engine in found:
+        yield Error(
+            f"Table {table} is of engine {engine}, which knows no transactions: a claim "
+            "would stay when its view fails, and copies would not wait for it.",
+            hint=f"ALTER TABLE {table} ENGINE = InnoDB;",
+            id="django_idempotency.E017",
+        )
+
+
+def _idle_transactions_end(  # pragma: no cover - MariaDB
+    connection: BaseDatabaseWrapper,
+) -> Iterator[CheckMessage]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@idle_transaction_timeout")
+        (seconds,) = cursor.fetchone()
+    if seconds == 0:
+        yield Warning(
+            _never_gives_up(connection),
+            hint="Choose a time above your slowest view, and put it into the server's "
+            "configuration, too:\n\n"
+            "    SET GLOBAL idle_transaction_timeout = 60;",
+            id="django_idempotency.W015",
+        )
+
+
+def _never_gives_up(connection: BaseDatabaseWrapper) -> str:
+    return (
+        f"Database {connection.alias!r} never gives up on a client that stopped in the "
+        "middle of a transaction: the keys of a lost host or a frozen worker stay "
+        "claimed."
+    )
 
 
 def _purge_is_allowed(

@@ -4,6 +4,8 @@ from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import StateApps
 
+from django_idempotency.fields import DigestField
+
 
 def leave_room_for_updates(
     apps: StateApps, schema_editor: BaseDatabaseSchemaEditor
@@ -40,7 +42,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.UUIDField(
+                    DigestField(
                         editable=False,
                         help_text="Digest of scope and key: finds the record and "
                         "refuses a second.",

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+from django_idempotency.fields import DigestField
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -14,7 +16,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.UUIDField(
+                    DigestField(
                         editable=False,
                         help_text="Digest of endpoint, source, account and event id.",
                         primary_key=True,

@@ -261,7 +261,8 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
         ImproperlyConfigured: it returned a coroutine, which nobody would await.
         BrokenTransaction: what it wrote can't be committed.
     """
-    returned: Any = endpoint.handler(event)
+    with store.watched(using):
+        returned: Any = endpoint.handler(event)
     if inspect.isawaitable(returned):
         if inspect.iscoroutine(returned):
             returned.close()

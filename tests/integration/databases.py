@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -9,7 +10,12 @@ from typing import Any, ClassVar
 from django.db import DEFAULT_DB_ALIAS, connection, connections, router
 from django.test import override_settings
 
-__all__ = ["Routes", "alias", "copy_of_the_default"]
+__all__ = ["Routes", "alias", "copy_of_the_default", "without_limits"]
+
+
+def without_limits(sql: str) -> str:
+    """The statement itself: on MariaDB how long it may wait is a part of it."""
+    return re.sub(r"^SET STATEMENT .*? FOR ", "", sql)
 
 
 class Routes:

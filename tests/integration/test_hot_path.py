@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
-from django.test.utils import CaptureQueriesContext
 
 from django_idempotency import engine
 from django_idempotency.decorators import idempotent
@@ -17,6 +17,7 @@ from django_idempotency.engine import RecentIds
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.statements import event_statements, record_statements
 from tests.concurrency.answers import call, new_key
+from tests.integration.databases import without_limits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,11 +36,18 @@ def view(request: HttpRequest) -> HttpResponse:
 
 def asked(key: str) -> tuple[str, list[str]]:
     """Send a request; return its answer in a word, and the verbs of our statements."""
-    with CaptureQueriesContext(connection) as captured:
-        word = call(view, key).word
     table = IdempotencyRecord._meta.db_table
-    statements = [query["sql"] for query in captured if table in query["sql"]]
-    return word, [sql.split(" ", 1)[0] for sql in statements]
+    verbs = []
+
+    # MariaDB's backend forgets what was refused, where Django captures queries.
+    def execute_noted(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        if table in sql:
+            verbs.append(without_limits(sql).split(" ", 1)[0])
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(execute_noted):
+        word = call(view, key).word
+    return word, verbs
 
 
 def forget_answers() -> None:
@@ -96,7 +104,8 @@ def test_statements_of_requests_touch_one_row_by_its_id(
     for name, sql in statements.items():
         if name in OF_MANY_ROWS:
             continue
-        assert sql.startswith(f"INSERT INTO {table} ") or _is_by_id(sql), name
+        sent = without_limits(sql)
+        assert sent.startswith(f"INSERT INTO {table} ") or _is_by_id(sent), name
         assert "JOIN" not in sql, name
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from django_idempotency.fingerprints import fingerprint_of
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.operations import Operation, Scope, StoredAnswer
 from tests.concurrency.storm import second_connection
+from tests.integration.databases import without_limits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,9 +54,8 @@ def statements() -> Iterator[list[str]]:
     words: list[str] = []
     with CaptureQueriesContext(connection) as captured:
         yield words
-    # How MariaDB is told not to wait is a part of the statement.
-    sent = [query["sql"] for query in captured.captured_queries]
-    words += [re.sub(r"^SET STATEMENT .* FOR ", "", sql).split()[0] for sql in sent]
+    sent = [without_limits(query["sql"]) for query in captured.captured_queries]
+    words += [sql.split()[0] for sql in sent]
     words[:] = [word for word in words if word not in {"BEGIN", "COMMIT", "PRAGMA"}]
 
 

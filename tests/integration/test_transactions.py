@@ -230,11 +230,13 @@ def failing_at_commit_once() -> View:
     return view
 
 
+@pytest.mark.deferred_constraints
 def test_failed_commit_is_an_error() -> None:
     with pytest.raises(IntegrityError):
         call(failing_at_commit_once(), new_key())
 
 
+@pytest.mark.deferred_constraints
 def test_retry_after_a_failed_commit_runs() -> None:
     view, key = failing_at_commit_once(), new_key()
     with pytest.raises(IntegrityError):

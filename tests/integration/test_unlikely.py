@@ -9,6 +9,7 @@ import pytest
 from django.db import (
     Error,
     IntegrityError,
+    InterfaceError,
     OperationalError,
     ProgrammingError,
     connection,
@@ -27,7 +28,7 @@ from django_idempotency import engine, store
 from django_idempotency.bodies import canonical_payload
 from django_idempotency.decisions import InFlight
 from django_idempotency.decorators import idempotent
-from django_idempotency.dialects import PostgreSQL, SQLite, Trouble
+from django_idempotency.dialects import MariaDB, PostgreSQL, SQLite, Trouble
 from django_idempotency.engine import Outcome, Ran
 from django_idempotency.exceptions import ClaimConflict, StoreUnavailable
 from django_idempotency.fingerprints import fingerprint_of
@@ -96,6 +97,45 @@ def test_sqlite_error_is_told_by_its_text(
     error: Error, trouble: Trouble | None
 ) -> None:
     assert SQLite().trouble(error) is trouble
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (OperationalError(1213, "Deadlock found"), Trouble.CONFLICT),
+        (OperationalError(1020, "Record has changed"), Trouble.CONFLICT),
+        (OperationalError(1205, "Lock wait timeout"), Trouble.TIMED_OUT),
+        (OperationalError(1969, "max_statement_time exceeded"), Trouble.TIMED_OUT),
+        (IntegrityError(1062, "Duplicate entry"), Trouble.TAKEN),
+        (OperationalError(2006, "Server has gone away"), Trouble.DISCONNECTED),
+        (OperationalError(1053, "Server shutdown"), Trouble.DISCONNECTED),
+        (InterfaceError(0, ""), Trouble.DISCONNECTED),
+        (OperationalError(1290, "--read-only"), Trouble.UNAVAILABLE),
+        (OperationalError(1040, "Too many connections"), Trouble.UNAVAILABLE),
+        (OperationalError(1054, "Unknown column"), None),
+        (IntegrityError(4025, "CONSTRAINT failed"), None),
+        (OperationalError(), Trouble.UNAVAILABLE),
+    ],
+    ids=[
+        "deadlock",
+        "changed",
+        "lock-wait",
+        "statement-time",
+        "duplicate",
+        "gone-away",
+        "shutdown",
+        "interface",
+        "read-only",
+        "too-many-connections",
+        "no-column",
+        "constraint",
+        "no-code",
+    ],
+)
+def test_mariadb_error_is_told_by_its_code(
+    error: Error, trouble: Trouble | None
+) -> None:
+    assert MariaDB().trouble(error) is trouble
 
 
 @database

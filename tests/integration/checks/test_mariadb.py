@@ -1,0 +1,97 @@
+"""What only a server of MariaDB or MySQL can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.db import NotSupportedError, connection, connections
+
+from django_idempotency.checks.databases import check_databases, check_live_databases
+from django_idempotency.dialects import dialect_of
+
+from .messages import ids, only
+
+pytestmark = [pytest.mark.mariadb, pytest.mark.django_db(transaction=True)]
+
+TABLE = "django_idempotency_idempotencyrecord"
+
+
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def live() -> list[CheckMessage]:
+    return check_live_databases(None, databases=["default"])
+
+
+@pytest.fixture
+def impatient_server() -> Iterator[None]:
+    """One that ends a transaction in which nothing happens any more."""
+    execute("SET SESSION idle_transaction_timeout = 60")
+    yield
+    execute("SET SESSION idle_transaction_timeout = DEFAULT")
+
+
+@pytest.fixture(params=["8.4.6", "10.6.22-MariaDB"])
+def unsupported_server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another server would answer to the question for its version."""
+    asked: Any = connections["default"]
+    answers = {**asked.mysql_server_data, "version": request.param}
+    monkeypatch.setitem(vars(asked), "mysql_server_data", answers)
+    for derived in ("mysql_server_info", "mysql_version", "mysql_is_mariadb"):
+        monkeypatch.delitem(vars(asked), derived, raising=False)
+
+
+@pytest.mark.usefixtures("impatient_server")
+def test_mariadb_is_right() -> None:
+    assert live() == []
+
+
+@pytest.mark.usefixtures("unsupported_server")
+def test_server_that_is_not_supported_is_refused_with_the_line_to_paste() -> None:
+    """FR-080."""
+    message = only(live())
+
+    assert ids([message]) == ["E011"]
+    assert '"ENGINE": "django.db.backends.postgresql",' in str(message.hint)
+
+
+@pytest.mark.usefixtures("unsupported_server")
+def test_claim_on_a_server_that_is_not_supported_is_refused() -> None:
+    """FR-080."""
+    with pytest.raises(NotSupportedError, match=r"MariaDB 10\.11 or later"):
+        dialect_of(connection)
+
+
+def test_checks_without_a_connection_leave_the_question_open(
+    django_assert_num_queries: Any,
+) -> None:
+    with django_assert_num_queries(0):
+        assert check_databases(None) == []
+
+
+@pytest.mark.usefixtures("impatient_server")
+def test_table_that_cannot_roll_back_is_refused_with_the_statement() -> None:
+    execute(f"ALTER TABLE {TABLE} ENGINE = Aria")
+    try:
+        message = only(live())
+    finally:
+        execute(f"ALTER TABLE {TABLE} ENGINE = InnoDB")
+
+    assert (ids([message]), message.hint) == (
+        ["E017"],
+        f"ALTER TABLE {TABLE} ENGINE = InnoDB;",
+    )
+
+
+def test_server_that_waits_for_ever_is_warned_about() -> None:
+    message = only(live())
+
+    assert ids([message]) == ["W015"]
+    assert "    SET GLOBAL idle_transaction_timeout = 60;" in str(message.hint)
