@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 WIDTH = 30
@@ -20,11 +21,17 @@ class Progress:
 
     What cron mails should be short, so that without a terminal nothing is written
     before SECONDS_BETWEEN_LINES have passed.
+
+    `count_left` says how much is still to be done. It is asked once, and not before the
+    answer is shown: counting can take as long as a part of the work.
     """
 
-    def __init__(self, out: Output, *, total: int, verb: str) -> None:
+    def __init__(
+        self, out: Output, *, count_left: Callable[[], int], verb: str
+    ) -> None:
         self._out = out
-        self._total = total
+        self._count_left = count_left
+        self._total: int | None = None
         self._verb = verb
         self._is_terminal = out.isatty()
         self._last_line = time.monotonic()
@@ -32,13 +39,19 @@ class Progress:
     def show(self, done: int) -> None:
         if self._is_terminal:
             # More can be found than was counted; the bar never runs over.
-            share = min(1.0, done / self._total) if self._total else 1.0
+            total = self._total_after(done)
+            share = min(1.0, done / total) if total else 1.0
             bar = ("#" * int(share * WIDTH)).ljust(WIDTH, ".")
             self._out.write(f"\r{self._verb} [{bar}] {share:4.0%} {done:,}")
             self._out.flush()
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._out.write(f"{self._verb} {done:,} of {self._total:,}\n")
+            self._out.write(f"{self._verb} {done:,} of {self._total_after(done):,}\n")
+
+    def _total_after(self, done: int) -> int:
+        if self._total is None:
+            self._total = done + self._count_left()
+        return self._total
 
     def close(self) -> None:
         """Leave the bar's line, so that what follows starts on a new one."""

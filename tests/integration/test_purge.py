@@ -360,7 +360,7 @@ def test_long_purge_without_a_terminal_writes_lines(
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     out = io.StringIO()
-    shown = progress.Progress(out, total=2000, verb="Purging")
+    shown = progress.Progress(out, count_left=lambda: 1000, verb="Purging")
     shown.show(1000)
     shown.close()
 

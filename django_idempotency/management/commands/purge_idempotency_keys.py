@@ -37,7 +37,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--batch-size",
             type=_positive,
-            default=1000,
+            default=5000,
             metavar="N",
             help="Rows to delete in one transaction (default: %(default)s).",
         )
@@ -83,8 +83,10 @@ class Command(BaseCommand):
     def _purge(
         self, purges: dict[str, Purge], batch_size: int, stop_at: float | None
     ) -> None:
-        total = sum(purge.count() for purge in purges.values())
-        progress = Progress(self.stderr, total=total, verb="Purging")
+        def count_left() -> int:
+            return sum(purge.count() for purge in purges.values())
+
+        progress = Progress(self.stderr, count_left=count_left, verb="Purging")
         purged = dict.fromkeys(purges, 0)
         batches = (
             (name, deleted)
