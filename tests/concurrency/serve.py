@@ -6,6 +6,7 @@ With threads, or with the argument ``one-by-one`` as a worker that has none.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 
 from django.conf import settings
@@ -25,6 +26,8 @@ def main() -> None:
     server.set_app(get_wsgi_application())
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
+    # What runs in the background may have been told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -75,6 +76,15 @@ def test_time_that_cannot_be_meant_is_refused(seconds: str) -> None:
         call_command("process_events", f"--poll-seconds={seconds}")
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """As in a terminal; whoever runs in the background may have been told to ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_second_interruption_is_raised_at_once() -> None:
     def stop_twice(event: Event) -> None:
         signal.raise_signal(signal.SIGINT)
