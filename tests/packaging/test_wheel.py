@@ -93,6 +93,7 @@ def test_metadata_names_version_license_and_requirements(metadata: Message) -> N
         "Django>=5.2",
         'cryptography>=42 ; extra == "crypto"',
         'djangorestframework>=3.16 ; extra == "drf"',
+        'mysqlclient>=2.2.1 ; extra == "mariadb"',
         'psycopg>=3.2 ; extra == "postgres"',
         'standardwebhooks>=1 ; extra == "standardwebhooks"',
         'stripe>=8 ; extra == "stripe"',
