@@ -13,7 +13,16 @@ from typing import Any
 
 from tests.faults import checking
 from tests.faults.checking import Truth, Violation
-from tests.faults.clients import OTHER, USER, History, ask_again, key_of, play, post
+from tests.faults.clients import (
+    OTHER,
+    USER,
+    History,
+    Moment,
+    ask_again,
+    key_of,
+    play,
+    post,
+)
 from tests.faults.plans import OTHER_USER, Plan
 from tests.faults.stage import Stage
 
@@ -27,6 +36,9 @@ QUIET_SECONDS = 60.0
 
 LOOKS = 5
 """How often a person looks at one operation that is held."""
+
+TRIES = 50
+"""How often a person tries to say what was found: more often than there are threads."""
 
 
 def played(
@@ -65,13 +77,32 @@ def _settle(stage: Stage, history: History, operation: int) -> None:
     for _ in range(LOOKS):
         # Nobody is needed where a slower process has come to the end after all.
         for record in _held(stage, history, operation):
-            headers = {"X-Operation": str(operation), "X-Record": record}
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                post(stage.shop_url, "settle", b"", headers, QUIET_SECONDS)
+            _look(stage, history, operation, record)
         ask_again(stage, history, who, operation)
         if history.is_answered(operation) or stage.has_failed.is_set():
             return
     history.unanswered.append((who, operation))
+
+
+def _look(stage: Stage, history: History, operation: int, record: str) -> None:
+    """Settle it. A thread of a worker may find that its connection has died.
+
+    It gets another one afterwards, but that is of no use if each try meets another
+    thread.
+    """
+    headers = {"X-Operation": str(operation), "X-Record": record}
+    for _ in range(TRIES):
+        began = time.time()
+        try:
+            answer = post(stage.shop_url, "settle", b"", headers, QUIET_SECONDS)
+            got = str(answer.status)
+        except (OSError, http.client.HTTPException) as error:
+            got = type(error).__name__
+        history.moments.append(
+            Moment(time=began, seconds=time.time() - began, who="person", got=got)
+        )
+        if got == "200":
+            return
 
 
 def _held(stage: Stage, history: History, operation: int) -> list[str]:
