@@ -55,6 +55,7 @@ def measured(*, rows: int, rounds: int) -> dict[str, Any]:
             rates[name].append(rows / (time.perf_counter() - began))
     before = sizes()
     asked(f"VACUUM {TABLE}")
+    after = sizes()
     per_second = {name: round(statistics.median(each)) for name, each in rates.items()}
     return {
         "rows": rows,
@@ -63,7 +64,7 @@ def measured(*, rows: int, rounds: int) -> dict[str, Any]:
         "memory_mb": _memory(rows),
         "first_calls": _first_calls_meanwhile(rows),
         "bytes_before_vacuum": before,
-        "bytes_after_vacuum": sizes(),
+        "bytes_after_vacuum": after,
         "goals": GOALS,
     }
 
