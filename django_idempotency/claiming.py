@@ -90,7 +90,7 @@ class Claiming(ABC, Generic[T, V]):
         self.wait = _Wait(wait)
         self.has_started = False
         self.is_contended = False
-        """Whether somebody was waited for already."""
+        """Whether the short first wait is over, and the rest is bounded exactly."""
         # The connection may have died while nobody used it.
         self.may_reconnect = True
 

@@ -26,6 +26,7 @@ __all__ = [
     "start",
     "until",
     "until_waiting",
+    "waiting",
 ]
 
 P = ParamSpec("P")
@@ -140,10 +141,10 @@ def until(condition: Callable[[], bool]) -> None:
 
 def until_waiting(count: int, at: tuple[str, ...]) -> None:
     """Return when so many sessions of this database stand there."""
-    until(lambda: _waiting(at) >= count)
+    until(lambda: waiting(at) >= count)
 
 
-def _waiting(at: tuple[str, ...]) -> int:
+def waiting(at: tuple[str, ...]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from django_idempotency import engine
 from django_idempotency.gate import Gate
@@ -23,6 +23,7 @@ from tests.concurrency.storm import (
     start,
     until,
     until_waiting,
+    waiting,
 )
 from tests.testapp.models import Order
 
@@ -60,7 +61,7 @@ def test_copies_leave_the_pool_to_others() -> None:
         until(lambda: inside() == 51)
         others = [start(threads, post, "/protected/", new_key()) for _ in range(10)]
         words = told(each.result(TIMEOUT) for each in others)
-        in_the_database = waiting_in_the_database()
+        in_the_database = waiting(AT_A_CLAIM)
         slow.set()
         answers = told(each.result(TIMEOUT) for each in copies)
 
@@ -68,17 +69,6 @@ def test_copies_leave_the_pool_to_others() -> None:
     assert in_the_database == 0
     assert (first.result().word, answers) == ("201", {"201 replayed": 50})
     assert Order.objects.count() == 11
-
-
-def waiting_in_the_database() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND wait_event = ANY(%s)",
-            [list(AT_A_CLAIM)],
-        )
-        count: int = cursor.fetchone()[0]
-        return count
 
 
 def test_copy_takes_over_when_the_first_one_fails() -> None:

@@ -9,37 +9,28 @@ hand.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from contextlib import ExitStack
 from typing import Any
 
-from tests.standalone import set_up
+from tests.benchmarks.command import run
 
 GOALS = {"ingestion": 0.6, "step": 0.7, "two_workers": 1.5}
 
 
 def main() -> int:
-    options = _parsed(sys.argv[1:])
-    with ExitStack() as stack:
-        set_up(stack, "tests.benchmarks.webhooks.settings")
-        result = _measured(options)
-    if options.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-        return 0
-    for name, figures in result.items():
-        sys.stdout.write(f"{name.replace('_', ' ')}\n")
-        for what, figure in figures.items():
-            sys.stdout.write(f"  {what.replace('_', ' '):<32}{figure:>10}\n")
-    return 0
+    return run(
+        __doc__,
+        {"count": 200, "rounds": 15},
+        measured,
+        settings="tests.benchmarks.webhooks.settings",
+        server_settings={},
+    )
 
 
-def _measured(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def measured(*, count: int, rounds: int) -> dict[str, dict[str, Any]]:
     from tests.benchmarks.webhooks.ingestion import ingestion
     from tests.benchmarks.webhooks.steps import steps, two_workers
 
-    count, rounds = options.count, options.rounds
     figures: dict[str, dict[str, Any]] = {
         "ingestion": ingestion(count=count, rounds=rounds),
         "step": steps(count=count, rounds=rounds),
@@ -48,14 +39,6 @@ def _measured(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     for name, goal in GOALS.items():
         figures[name]["goal"] = goal
     return figures
-
-
-def _parsed(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=200, metavar="N")
-    parser.add_argument("--rounds", type=int, default=15, metavar="N")
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
