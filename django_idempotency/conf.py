@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import timedelta
-from typing import Literal, TypeVar
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
 from django.conf import settings
+from django.core.signals import setting_changed
 
 __all__ = ["conf"]
 
@@ -35,76 +37,77 @@ DEFAULT_HEADER_DENY_LIST = (
 
 
 class Settings:
-    @property
+    # Cached, because what a project leaves out costs Django several times what it sets.
+    @cached_property
     def IDEMPOTENCY_HEADER(self) -> str:
         """Name of the request header with the client's key, as it goes on the wire."""
         return _setting("IDEMPOTENCY_HEADER", "Idempotency-Key")
 
-    @property
+    @cached_property
     def IDEMPOTENCY_REPLAYED_HEADER(self) -> str:
         """Name of the response header that marks a replay; its value is ``true``."""
         return _setting("IDEMPOTENCY_REPLAYED_HEADER", "Idempotency-Replayed")
 
-    @property
+    @cached_property
     def IDEMPOTENCY_FIELD(self) -> str:
         """Name of the hidden form field that may carry the key instead."""
         return _setting("IDEMPOTENCY_FIELD", "idempotency_key")
 
-    @property
+    @cached_property
     def IDEMPOTENCY_REQUIRED(self) -> bool:
         """Whether POST and PATCH without a key are refused with 400."""
         return _setting("IDEMPOTENCY_REQUIRED", True)
 
-    @property
+    @cached_property
     def IDEMPOTENCY_WAIT(self) -> timedelta:
         """How long a copy waits in all for the operation in flight; zero: not at all."""
         return _setting("IDEMPOTENCY_WAIT", timedelta(seconds=5))
 
-    @property
+    @cached_property
     def IDEMPOTENCY_RETENTION(self) -> timedelta:
         """How long an answer can be replayed, counted from the claim."""
         return _setting("IDEMPOTENCY_RETENTION", timedelta(hours=48))
 
-    @property
+    @cached_property
     def IDEMPOTENCY_EVENT_RETENTION(self) -> timedelta:
         """How long a webhook event is recognised, from when it was handled or stored."""
         return _setting("IDEMPOTENCY_EVENT_RETENTION", timedelta(days=35))
 
-    @property
+    @cached_property
     def IDEMPOTENCY_MAX_BODY(self) -> int:
         """Largest answer body that is stored, in bytes."""
         return _setting("IDEMPOTENCY_MAX_BODY", 1024 * 1024)
 
-    @property
+    @cached_property
     def IDEMPOTENCY_ANONYMOUS(self) -> Literal["allow", "refuse"]:
         """Whether guests may send (unguessable) keys."""
         allow: Literal["allow", "refuse"] = "allow"
         return _setting("IDEMPOTENCY_ANONYMOUS", allow)
 
-    @property
+    @cached_property
     def IDEMPOTENCY_PRINCIPAL(self) -> str | None:
         """Dotted path of a function, request → str, that names whose keys these are."""
         nobody: str | None = None
         return _setting("IDEMPOTENCY_PRINCIPAL", nobody)
 
-    @property
+    @cached_property
     def IDEMPOTENCY_COUNT_REPLAYS(self) -> bool:
         """Whether replays are counted on the record, after the answer was sent."""
         return _setting("IDEMPOTENCY_COUNT_REPLAYS", True)
 
-    @property
+    @cached_property
     def IDEMPOTENCY_HEADER_DENY_LIST(self) -> Collection[str]:
         """Response headers that are neither stored nor replayed, in any case."""
         default: Collection[str] = DEFAULT_HEADER_DENY_LIST
         return _setting("IDEMPOTENCY_HEADER_DENY_LIST", default)
 
-    @property
+    @cached_property
     def IDEMPOTENCY_OUTSIDE_CALLS(self) -> Literal["ignore", "log", "raise"]:
         """What an outside call without a key meets inside an atomic operation."""
         ignore: Literal["ignore", "log", "raise"] = "ignore"
         return _setting("IDEMPOTENCY_OUTSIDE_CALLS", ignore)
 
-    @property
+    @cached_property
     def IDEMPOTENCY_PROBLEM_BASE_URL(self) -> str:
         """Prefix of the ``type`` of every problem document; the code is appended."""
         return _setting(
@@ -119,3 +122,11 @@ def _setting(name: str, default: T) -> T:
 
 
 conf = Settings()
+
+
+def _forget(*, setting: str, **more: Any) -> None:
+    """Read it again after a test has overridden it."""
+    vars(conf).pop(setting, None)
+
+
+setting_changed.connect(_forget)
