@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Collection
+from functools import lru_cache
 from typing import IO, Any, cast
 
 from django.conf import settings
@@ -98,7 +99,12 @@ def media_type(request: HttpRequest) -> bytes:
         for name, value in (request.content_params or {}).items()
         if name not in {"charset", "boundary"}
     )
-    return json.dumps([request.content_type or "", parameters]).encode()
+    return _canonical_type(request.content_type or "", *parameters)
+
+
+@lru_cache(maxsize=64)
+def _canonical_type(content_type: str, *parameters: tuple[str, str]) -> bytes:
+    return json.dumps([content_type, parameters]).encode()
 
 
 def _copy_of(request: HttpRequest) -> _CopyingStream | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 from django.conf import settings
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.crypto import constant_time_compare
+from django.utils.encoding import force_bytes
 
 __all__ = ["NO_PAYLOAD", "Fingerprint", "fingerprint_of"]
 
@@ -54,13 +57,16 @@ class Fingerprint:
         )
 
     def _signed_with(self, secret: str | bytes) -> str:
-        mac = salted_hmac(
-            "django_idempotency.fingerprint",
-            self.digest,
-            secret=secret,
-            algorithm="sha256",
-        )
-        return f"{VERSION}:{mac.hexdigest()}"
+        mac = hmac.digest(_signing_key(secret), self.digest, "sha256")
+        return f"{VERSION}:{mac.hex()}"
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str | bytes) -> bytes:
+    """Return the key that Django's `salted_hmac` derives anew for each value."""
+    return hashlib.sha256(
+        b"django_idempotency.fingerprint" + force_bytes(secret)
+    ).digest()
 
 
 class _NoPayload(Fingerprint):
@@ -75,15 +81,18 @@ NO_PAYLOAD = _NoPayload(b"")
 
 def fingerprint_of(*parts: bytes) -> Fingerprint:
     """Return the fingerprint of these parts, in this order."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return Fingerprint(digest.digest())
+    return Fingerprint(digest_of(parts))
+
+
+def digest_of(parts: Iterable[bytes]) -> bytes:
+    """Digest parts, each preceded by its length, so that no two run together."""
+    framed = [each for part in parts for each in (len(part).to_bytes(8, "big"), part)]
+    return hashlib.sha256(b"".join(framed)).digest()
 
 
 def canonical_query(query: bytes) -> bytes:
     """Sort a query by name; values of one name keep their order."""
-    return canonical_form(query)
+    return canonical_form(query) if query else NO_PAIRS
 
 
 def canonical_form(
@@ -108,6 +117,9 @@ def canonical_pairs(pairs: Pairs, exclude: Collection[str] = ()) -> bytes:
     return b"pairs:" + _dumps(sorted(kept, key=lambda pair: pair[0]))
 
 
+NO_PAIRS = b"pairs:[]"
+
+
 def canonical_json(body: bytes, exclude: Collection[str] = ()) -> bytes:
     """Return bytes that are equal for equal JSON documents, else `canonical_bytes`.
 
@@ -121,13 +133,7 @@ def canonical_json(body: bytes, exclude: Collection[str] = ()) -> bytes:
         text = body.decode("utf-8")
         if _is_deep(text):
             return canonical_bytes(body)
-        document = json.loads(
-            text,
-            object_pairs_hook=_members,
-            parse_int=_number,
-            parse_float=_number,
-            parse_constant=_refuse_constant,
-        )
+        document = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return canonical_bytes(body)
     if exclude and isinstance(document, dict) and _OBJECT in document:
@@ -175,6 +181,15 @@ def _refuse_constant(literal: str) -> Any:
     raise ValueError(f"{literal} is not JSON")
 
 
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members,
+    parse_int=_number,
+    parse_float=_number,
+    parse_constant=_refuse_constant,
+)
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 # A string that is never closed runs to the end: trying again at each of its escaped
 # quotes would take quadratic time.
 _STRINGS_AND_BRACKETS = re.compile(
@@ -201,4 +216,4 @@ def _is_deep(text: str) -> bool:
 
 
 def _dumps(document: Any) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(document).encode("ascii")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
-from .fingerprints import Fingerprint
+from .fingerprints import Fingerprint, digest_of
 from .keys import uuid8
 
 __all__ = ["TASK", "Operation", "Scope", "StoredAnswer", "record_id_of"]
@@ -56,12 +55,7 @@ def record_id_of(scope: Scope, key: str) -> uuid.UUID:
 
 
 def _digest_id(*parts: str) -> uuid.UUID:
-    """Digest parts, each preceded by its length, so that no two run together."""
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return uuid8(digest.digest())
+    return uuid8(digest_of(part.encode("utf-8", "surrogatepass") for part in parts))
 
 
 @dataclass(frozen=True, kw_only=True)
