@@ -48,6 +48,7 @@ class _Wait:
 
     def __init__(self, limit: timedelta) -> None:
         self._limit = limit
+        self._latest = max(limit, SHORTEST_LATENESS).total_seconds()
         self._started: float | None = None
 
     def start(self) -> None:
@@ -57,7 +58,8 @@ class _Wait:
 
     @property
     def left(self) -> timedelta:
-        return max(timedelta(0), self._limit - self._elapsed)
+        left = self._limit - timedelta(seconds=self._elapsed)
+        return max(timedelta(0), left)
 
     @property
     def is_late(self) -> bool:
@@ -66,13 +68,11 @@ class _Wait:
         The limit of the first INSERT starts anew with each leader, so a copy behind many
         that fail quickly one after the other can get the claim long after its wait.
         """
-        return self._elapsed > max(self._limit, SHORTEST_LATENESS)
+        return self._elapsed > self._latest
 
     @property
-    def _elapsed(self) -> timedelta:
-        if self._started is None:
-            return timedelta(0)
-        return timedelta(seconds=time.monotonic() - self._started)
+    def _elapsed(self) -> float:
+        return 0 if self._started is None else time.monotonic() - self._started
 
 
 class Claiming(ABC, Generic[T, V]):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from django.db import Error, connections, transaction
+from django.db import Error, transaction
 from django.dispatch import Signal
 
 from . import signals, store
@@ -337,7 +337,7 @@ def _is_broken(outcome: Outcome[T], using: str) -> bool:
     Raises:
         BrokenTransaction: if the work claims success all the same.
     """
-    if not (connections[using].needs_rollback or store.is_aborted(using)):
+    if not store.is_broken(using):
         return False
     if outcome.claims_success:
         raise BrokenTransaction(BROKEN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -46,7 +46,7 @@ __all__ = [
     "give_connection_back",
     "insert_first",
     "insert_or_update",
-    "is_aborted",
+    "is_broken",
     "keep",
     "keep_leased",
     "lock",
@@ -76,8 +76,10 @@ class Claim:
     """The right to run, held by the open transaction."""
 
     record_id: uuid.UUID
-    location: str | None = None
+    location: str | None
     """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
+    cursor: Any = field(repr=False, compare=False)
+    """What the row was written with; a second one would cost as much as the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +207,12 @@ def claimed_by(
         ClaimConflict: it wrote none.
     """
     connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        if cursor.rowcount != 1:
-            raise ClaimConflict
-        located = dialect_of(connection).rows_are_located
-        return Claim(row_id, cursor.fetchone()[0] if located else None)
+    cursor = connection.cursor()
+    cursor.execute(statement, parameters)
+    if cursor.rowcount != 1:
+        raise ClaimConflict
+    located = dialect_of(connection).rows_are_located
+    return Claim(row_id, cursor.fetchone()[0] if located else None, cursor)
 
 
 def lock(
@@ -322,13 +324,12 @@ def keep(claim: Claim, answer: StoredAnswer, *, using: str) -> None:
     """Store the answer; it is kept when the transaction commits."""
     parameters = _answer_parameters(answer, using)
     parameters += _at(claim.record_id, claim.location, using)
-    with connections[using].cursor() as cursor:
-        cursor.execute(_statements(using).keep, parameters)
-        if cursor.rowcount != 1:
-            raise RuntimeError(
-                "The claimed record is gone: something in the view deleted or changed "
-                "it. Nothing was committed."
-            )
+    claim.cursor.execute(_statements(using).keep, parameters)
+    if claim.cursor.rowcount != 1:
+        raise RuntimeError(
+            "The claimed record is gone: something in the view deleted or changed it. "
+            "Nothing was committed."
+        )
 
 
 def remember(lease: Lease, effects: object, state: State, *, using: str) -> None:
@@ -384,22 +385,20 @@ def _execute_owned(
             raise LeaseLost("The operation has another owner by now.")
 
 
-def is_aborted(using: str) -> bool:
-    """Whether the database itself has given the open transaction up.
+def is_broken(using: str) -> bool:
+    """Whether the open transaction can only be rolled back.
 
     Django doesn't notice when a statement fails that was sent by a cursor of the view's
     own; the COMMIT would silently be a ROLLBACK.
     """
     connection = connections[using]
-    return dialect_of(connection).is_aborted(connection)
+    return connection.needs_rollback or dialect_of(connection).is_aborted(connection)
 
 
-@contextmanager
-def watched(using: str) -> Iterator[None]:
+def watched(using: str) -> AbstractContextManager[None]:
     """Let Django know when work that isn't ours breaks the transaction."""
     connection = connections[using]
-    with dialect_of(connection).watching(connection):
-        yield
+    return dialect_of(connection).watching(connection)
 
 
 def note_failure(operation: Operation, error_name: str, *, using: str) -> None:
@@ -474,20 +473,16 @@ def count_replay(record_id: uuid.UUID, *, using: str) -> None:
         )
 
 
-@contextmanager
-def opened(using: str, wait: timedelta) -> Iterator[None]:
+def opened(using: str, wait: timedelta) -> AbstractContextManager[None]:
     """Bound what happens before the first statement of a transaction, too."""
     connection = connections[using]
-    with dialect_of(connection).opening(connection, wait):
-        yield
+    return dialect_of(connection).opening(connection, wait)
 
 
-@contextmanager
-def locking(using: str, wait: timedelta) -> Iterator[None]:
+def locking(using: str, wait: timedelta) -> AbstractContextManager[None]:
     """Bound how long the statements in a transaction wait for others."""
     connection = connections[using]
-    with dialect_of(connection).locking(connection, wait):
-        yield
+    return dialect_of(connection).locking(connection, wait)
 
 
 def give_connection_back(using: str) -> None:

@@ -270,7 +270,7 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
             f"The handler of webhook {endpoint.name!r} returned an awaitable and did "
             "nothing: it runs in a transaction, and Django has no async ones."
         )
-    if connections[using].needs_rollback or store.is_aborted(using):
+    if store.is_broken(using):
         raise BrokenTransaction(
             "The webhook handler returned, but its transaction can only be rolled back: "
             "it swallowed a database error, or called set_rollback(True). Wrap the "

@@ -88,12 +88,10 @@ def test_claim_is_one_statement() -> None:
 
 
 def test_keep_is_one_statement() -> None:
-    with transaction.atomic():
-        claimed = claim()
-        with statements() as sent:
-            store.keep(claimed, ANSWER, using="default")
+    with transaction.atomic(), statements() as sent:
+        store.keep(claim(), ANSWER, using="default")
 
-    assert sent == ["UPDATE"]
+    assert sent == ["INSERT", "UPDATE"]
 
 
 def test_second_claim_conflicts() -> None:
