@@ -89,7 +89,7 @@ class Dialect(ABC):
     read_committed = ""
     """Said first in a transaction that must not make others fail."""
     json = "%s"
-    instant = "%s"
+    cutoff = "%(cutoff)s"
     """A parameter that is an instant in the database's own spelling."""
     as_text = "{}"
     """How an instant gets that spelling."""
@@ -124,14 +124,14 @@ class Dialect(ABC):
         return f"SELECT {self.as_text.format(self.later)}"
 
     def delete_batch(self, table: str, condition: str) -> str:
-        """Delete the oldest rows, as many as a parameter says, that nobody has locked."""
+        """Delete the oldest rows that nobody has locked, `size` of them."""
         selection = (
             f"FROM {table} WHERE {condition} ORDER BY expires_at"
-            f" LIMIT %s{self.skip_locked}"
+            f" LIMIT %(size)s{self.skip_locked}"
         )
-        return self._delete_selected(table, selection)
+        return self._delete_selected(table, selection, condition)
 
-    def _delete_selected(self, table: str, selection: str) -> str:
+    def _delete_selected(self, table: str, selection: str, condition: str) -> str:
         return f"DELETE FROM {table} WHERE id IN (SELECT id {selection})"
 
     def opening(
@@ -186,7 +186,7 @@ class PostgreSQL(Dialect):
     and_unflushed = " AND set_config('synchronous_commit', 'off', true) IS NOT NULL"
     read_committed = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
     json = "%s::jsonb"
-    instant = "%s::timestamptz"
+    cutoff = "%(cutoff)s::timestamptz"
     as_text = "({})::text"
 
     CONFLICTS = frozenset({"40001", "40P01"})
@@ -213,8 +213,12 @@ class PostgreSQL(Dialect):
     def seconds_until(self, column: str) -> str:
         return f"extract(epoch FROM {column} - {self.now})::float8"
 
-    def _delete_selected(self, table: str, selection: str) -> str:
-        return f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid {selection}))"
+    def _delete_selected(self, table: str, selection: str, condition: str) -> str:
+        # Where the table is partitioned, there can be a row at that place in each part.
+        return (
+            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid {selection}))"
+            f" AND {condition}"
+        )
 
     @contextmanager
     def locking(
@@ -325,7 +329,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     def seconds_until(self, column: str) -> str:
         return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1e6"
 
-    def _delete_selected(self, table: str, selection: str) -> str:
+    def _delete_selected(self, table: str, selection: str, condition: str) -> str:
         # By a join, in this order: for IN the whole table would be gone through, and
         # whoever has locked a row of it waited for.
         return (

@@ -49,7 +49,7 @@ class Purge:
     def count(self) -> int:
         """Return how many rows there are to delete."""
         with connections[self.using].cursor() as cursor:
-            cursor.execute(self.statements.count_expired, [self.cutoff])
+            cursor.execute(self.statements.count_expired, {"cutoff": self.cutoff})
             count: int = cursor.fetchone()[0]
             return count
 
@@ -67,6 +67,7 @@ class Purge:
         connection = connections[self.using]
         dialect = dialect_of(connection)
         is_ours = not connection.in_atomic_block
+        batch: dict[str, str | int] = {"cutoff": self.cutoff, "size": size}
         while True:
             try:
                 with (
@@ -76,7 +77,7 @@ class Purge:
                     # Under SERIALIZABLE what it reads would make live requests fail.
                     if is_ours and dialect.read_committed:
                         cursor.execute(dialect.read_committed)
-                    cursor.execute(self.statements.purge, [self.cutoff, size])
+                    cursor.execute(self.statements.purge, batch)
                     deleted: int = cursor.rowcount
                 return deleted
             except Error as error:

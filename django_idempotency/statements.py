@@ -99,7 +99,7 @@ class RecordStatements:
         self.count_replay_alone = self.count_replay + dialect.and_unflushed
         self._write_leased(dialect, table)
         expired = (
-            f"expires_at <= {dialect.instant} AND state <> {held}"
+            f"expires_at <= {dialect.cutoff} AND state <> {held}"
             f" AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
         )
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
@@ -182,7 +182,7 @@ class EventStatements:
         )
         self._write_inbox(dialect, table)
         expired = (
-            f"expires_at <= {dialect.instant} AND next_attempt_at IS NULL"
+            f"expires_at <= {dialect.cutoff} AND next_attempt_at IS NULL"
             " AND state <> 'dead'"
         )
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"

@@ -120,7 +120,7 @@ def _purge_by(written: Any, born: str) -> None:
 
     def write_otherwise(self: Any, *args: Any) -> None:
         write(self, *args)
-        self.purge = self.purge.replace("WHERE expires_at", f"WHERE {born}")
+        self.purge = self.purge.replace(" expires_at <=", f" {born} <=")
 
     written.__init__ = write_otherwise
 

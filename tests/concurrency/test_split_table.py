@@ -1,0 +1,123 @@
+"""The table of records split by hash, as ``docs/howto/split-the-table.md`` does it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from django_idempotency.models import IdempotencyRecord
+from tests.concurrency.answers import new_key, post, told
+from tests.concurrency.storm import all_at_once
+from tests.concurrency.test_purge_under_traffic import expire, purge
+from tests.testapp.models import Order
+
+pytestmark = [
+    pytest.mark.concurrency,
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.urls("tests.concurrency.shop"),
+    pytest.mark.usefixtures("split_table"),
+]
+
+PAGE = Path(__file__).parents[2] / "docs/howto/split-the-table.md"
+TABLE = IdempotencyRecord._meta.db_table
+
+
+def script(name: str) -> str:
+    """Return the block of SQL under its marker on the page."""
+    block = re.search(
+        rf"<!-- partitions: {name} -->\n```postgresql\n(.*?)```", PAGE.read_text(), re.S
+    )
+    assert block is not None
+    return block[1]
+
+
+def asked(sql: str, parameters: list[str] | None = None) -> list[tuple[object, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def split_table(transactional_db: None) -> Iterator[None]:
+    post("/protected/", "before-the-split-000000")
+    asked(f"BEGIN; {script('split')} COMMIT")
+    yield
+    asked(f"BEGIN; {script('join')} COMMIT")
+
+
+def fill(expired: int, live: int) -> None:
+    """Make records in turns, so that each part has both kinds in the same places."""
+    asked(
+        f"INSERT INTO {TABLE} (id, scope, key, method, path, fingerprint, state,"  # noqa: S608
+        " effects, attempts, last_error, replays, created_at, expires_at)"
+        " SELECT gen_random_uuid(), '', n::text, 'POST', '/', '', 'released', '{}', 1,"
+        " '', 0, now(), now() + CASE WHEN n % 2 = 0 THEN interval '-1 hour'"
+        f" ELSE interval '1 hour' END FROM generate_series(1, {expired + live}) AS n"
+    )
+
+
+def test_the_table_is_split_and_holds_what_it_held() -> None:
+    sql = "SELECT count(*) FROM pg_inherits WHERE inhparent = %s::regclass"
+    parts = asked(sql, [TABLE])
+
+    assert parts == [(16,)]
+    assert post("/protected/", "before-the-split-000000").word == "201 replayed"
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_copies_make_one_order(round_: int) -> None:
+    key = new_key()
+
+    answers = all_at_once(8, lambda _: post("/protected/", key))
+
+    assert told(answers) == {"201": 1, "201 replayed": 7}
+    assert Order.objects.count() == 2  # one of them before the split
+
+
+def test_many_keys_are_told_apart() -> None:
+    keys = [new_key() for _ in range(40)]
+    first = [post("/protected/", key).word for key in keys]
+    again = [post("/protected/", key).word for key in keys]
+
+    assert (set(first), set(again)) == ({"201"}, {"201 replayed"})
+    assert IdempotencyRecord.objects.count() == 41
+
+
+def test_of_many_callers_one_renews_an_expired_record() -> None:
+    key = new_key()
+    post("/protected/", key)
+    expire(key)
+
+    answers = all_at_once(8, lambda _: post("/protected/", key))
+
+    assert told(answers) == {"201": 1, "201 replayed": 7}
+
+
+def test_purge_deletes_what_has_expired_and_nothing_in_the_same_place() -> None:
+    fill(expired=400, live=400)
+    twins = asked(
+        f"SELECT count(*) FROM {TABLE} WHERE expires_at > now() AND ctid IN"  # noqa: S608
+        f" (SELECT ctid FROM {TABLE} WHERE expires_at <= now())"
+    )
+
+    purged = purge("--batch-size", "50")
+
+    assert twins > [(100,)]  # what a purge by place alone would take with it
+    assert purged == 400
+    assert IdempotencyRecord.objects.count() == 401
+
+
+def test_nothing_is_left_for_migrations_to_change() -> None:
+    out = io.StringIO()
+    call_command("makemigrations", "--check", "--dry-run", stdout=out, stderr=out)
+    sql = "SELECT indexname FROM pg_indexes WHERE tablename = %s ORDER BY indexname"
+    names = asked(sql, [TABLE])
+
+    assert names == [(f"{TABLE}_pkey",), ("idempotency_record_expires",)]
