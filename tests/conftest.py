@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,7 @@ from django.db import connection
 
 from tests import pgbouncer
 
-# What goes through every combination: rows of the test matrix that lie between others
-# leave it out.
+# What goes through every combination; most rows of the test matrix leave it out.
 EXHAUSTIVE = [
     Path(__file__).parent / place
     for place in (
@@ -31,6 +31,8 @@ EXHAUSTIVE = [
         "unit/webhooks",
     )
 ]
+# To collect it three times, only to deselect it, would take as long as the rest to run.
+collect_ignore = EXHAUSTIVE if os.environ.get("EXHAUSTIVE") == "no" else []
 
 
 @pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
