@@ -1,0 +1,56 @@
+"""A real browser for the tests of this folder, which are all marked ``browser``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from selenium.webdriver.remote.webdriver import WebDriver
+
+    OpenChromium = Callable[..., AbstractContextManager[WebDriver]]
+
+# Rows that test the package alone don't install what drives a browser.
+collect_ignore_glob = [] if find_spec("selenium") else ["*"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[OpenChromium]:
+    """What opens a browser, as often as wanted: ``with chromium(window=PHONE) as …``.
+
+    Without the programs this is an error, never a skip.
+    """
+    from tests.browser.chromium import (
+        ProgramMissing,
+        installed_programs,
+        open_chromium,
+    )
+
+    try:
+        programs = installed_programs()
+    except ProgramMissing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    with pytest.MonkeyPatch.context() as environment:
+        # Selenium would ask a proxy of the environment for the driver on this machine.
+        environment.setenv("no_proxy", "localhost,127.0.0.1")
+        yield partial(open_chromium, programs)
+
+
+@pytest.fixture
+def browser(chromium: OpenChromium) -> Iterator[WebDriver]:
+    """One browser with fresh cookies and an empty storage."""
+    with chromium() as driver:
+        yield driver
