@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="shop:products")),
+    path("shop/", include("example_project.shop.urls")),
     path("", include("example_project.checkout.urls")),
     path("naive/", include("example_project.naive.urls")),
     path("accounts/", include("django.contrib.auth.urls")),
+    path("admin/", admin.site.urls),
 ]

@@ -22,6 +22,7 @@ LANGUAGE_CODE = "en"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 ROOT_URLCONF = "tests.urls"
+STATIC_URL = "static/"
 
 # The fallback is what mypy's Django plugin and sphinx see: they read the settings but
 # never connect.
@@ -44,6 +45,7 @@ INSTALLED_APPS = [
     # With their models, for the tests of the example project and for mypy.
     "example_project.checkout",
     "example_project.naive",
+    "example_project.shop",
 ]
 # DRF is an extra: what doesn't need it must be testable without it.
 if find_spec("rest_framework") is not None:

@@ -10,11 +10,15 @@ from .settings import DATABASES, INSTALLED_APPS
 AUTH_USER_MODEL = f"users.{os.environ.get('TESTS_USER_MODEL', 'UuidUser')}"
 INSTALLED_APPS += ["tests.integration.users"]
 for app in (
+    # They were migrated with users of another kind.
     "django.contrib.admin",
     "example_project.checkout",
     "example_project.naive",
+    # They know the models of these.
+    "example_project.shop",
+    "example_project.lab",
 ):
-    INSTALLED_APPS.remove(app)  # they were migrated with users of another kind
+    INSTALLED_APPS.remove(app)
 
 # Beside the database of the run that has started this one.
 DATABASES["default"]["TEST"] = {

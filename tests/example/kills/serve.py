@@ -33,6 +33,7 @@ def main() -> None:
         "tests.concurrency.leased.checkout.Doom",
         *shop.MIDDLEWARE,
     ]
+    settings.SECURE_CSP = shop.SECURE_CSP
     settings.SHOP_LEASE = LEASE
     settings.PAYMENT_PROVIDER = f"{watched}.WatchedPayments"
     settings.STRIPE_API_BASE = shop.STRIPE_API_BASE
