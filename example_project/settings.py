@@ -111,6 +111,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "example_project.shop.views.csrf_failure"
 
 # Scripts and styles come from our own files, and nothing stands in the pages themselves.
 SECURE_CSP = {
@@ -163,6 +164,9 @@ if django.VERSION >= (6, 1):
     }
 else:
     EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL_BACKEND, MAIL_FOLDER
+
+# The folder again, if a page of the shop may show everybody's mails to everybody.
+SHOP_OUTBOX = MAIL_FOLDER if DEBUG else ""
 
 # --- The rest
 

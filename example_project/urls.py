@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.views import LoginView
 from django.urls import include, path
 from django.views.generic import RedirectView
 
@@ -11,6 +12,7 @@ urlpatterns = [
     path("shop/", include("example_project.shop.urls")),
     path("", include("example_project.checkout.urls")),
     path("naive/", include("example_project.naive.urls")),
+    path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True)),
     path("accounts/", include("django.contrib.auth.urls")),
     path("admin/", admin.site.urls),
 ]

@@ -18,8 +18,11 @@ class CheckoutForm(forms.Form):
         super().__init__(*args, **kwargs)
         cart = cast("forms.ModelChoiceField[Cart]", self.fields["cart"])
         # Somebody else's cart is as unknown as one that never was.
-        cart.queryset = Cart.objects.filter(user=customer_id)
+        cart.queryset = Cart.objects.filter(user=customer_id).exclude(user=None)
 
 
 class EmailForm(forms.Form):
-    email = forms.EmailField()
+    email = forms.EmailField(
+        label="New e-mail address",
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )

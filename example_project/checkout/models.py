@@ -6,6 +6,8 @@ count, so that nothing is ever rounded.
 
 from __future__ import annotations
 
+import uuid
+
 from django.conf import settings
 from django.db import models
 
@@ -21,15 +23,33 @@ class Product(models.Model):
 
 
 class Cart(models.Model):
+    """A customer's, or nobody's: that of a guest, who has its token and no account."""
+
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="carts"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="carts",
+        null=True,
+        blank=True,
     )
+    #: Names it where everybody could read the name: unlike the number, nobody guesses it.
+    token = models.UUIDField(default=uuid.uuid4, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     #: The operation that is paying for it, for longer than a lock can be held.
     reserved_by = models.UUIDField(null=True, blank=True, editable=False)
 
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["token"], name="one_cart_per_token")
+        ]
+
     def __str__(self) -> str:
         return f"cart {self.pk}"
+
+    @property
+    def email(self) -> str:
+        """Where to write to its owner; nowhere, if that is a guest."""
+        return self.user.email if self.user else ""
 
     def amount_due(self) -> int:
         """What is to be paid for it, at the prices of this moment."""
@@ -62,6 +82,8 @@ class Order(models.Model):
 
     cart = models.ForeignKey(Cart, on_delete=models.PROTECT, related_name="orders")
     amount_minor = models.PositiveIntegerField()
+    #: Where a guest wants the receipt; a customer gets it at the account's address.
+    email = models.EmailField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -15,6 +15,7 @@ from .receipts import send_after_commit, send_receipt
 from .refusals import (
     AlreadyRefunded,
     CartAlreadyOrdered,
+    CartChanged,
     CartEmpty,
     CheckoutUnderway,
     RefundUnderway,
@@ -31,19 +32,31 @@ __all__ = [
 ]
 
 
-def place_order(cart: Cart, *, payment_method: str, key: str) -> Order:
+def place_order(
+    cart: Cart,
+    *,
+    payment_method: str,
+    key: str,
+    agreed_minor: int | None = None,
+    email: str = "",
+) -> Order:
     """Charge for the cart and make its order.
+
+    `agreed_minor` is what the customer was shown, and nothing else is charged; `email` is
+    where a guest wants the receipt.
 
     Raises:
         Refusal: no order was made. See ProviderUnavailable for what that may mean.
     """
     amount = reserve_cart(cart, by=None)
+    if agreed_minor not in (None, amount):
+        raise CartChanged
     charge_id = payment_provider().charge(
         amount_minor=amount, payment_method=payment_method, key=key
     )
     # A crash from here to the commit leaves a charge and no order. The customer's retry
     # brings the same key, gets the same charge back and makes the order.
-    order = record_order(cart, amount_minor=amount, charge_id=charge_id)
+    order = record_order(cart, amount_minor=amount, charge_id=charge_id, email=email)
     send_after_commit(send_receipt, order.pk)
     return order
 
@@ -86,9 +99,11 @@ def give_cart_back(cart: Cart) -> None:
     Cart.objects.filter(pk=cart.pk).update(reserved_by=None)
 
 
-def record_order(cart: Cart, *, amount_minor: int, charge_id: str) -> Order:
+def record_order(
+    cart: Cart, *, amount_minor: int, charge_id: str, email: str = ""
+) -> Order:
     """Make the order of a cart that is paid."""
-    order = Order.objects.create(cart=cart, amount_minor=amount_minor)
+    order = Order.objects.create(cart=cart, amount_minor=amount_minor, email=email)
     Payment.objects.create(
         order=order, provider_id=charge_id, amount_minor=amount_minor
     )

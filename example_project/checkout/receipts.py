@@ -31,7 +31,7 @@ def send_receipt(order_id: int) -> None:
     _send_once(
         f"Your order {order.pk}",
         f"Thank you. We charged your card {order.amount_minor / 100:.2f} EUR.",
-        to=order.cart.user.email,
+        to=order.email or order.cart.email,
     )
 
 

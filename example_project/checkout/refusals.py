@@ -6,6 +6,7 @@ __all__ = [
     "AlreadyRefunded",
     "CardDeclined",
     "CartAlreadyOrdered",
+    "CartChanged",
     "CartEmpty",
     "CheckoutUnderway",
     "ProviderUnavailable",
@@ -39,6 +40,12 @@ class CartAlreadyOrdered(Refusal):
     status = 409
     code = "cart-already-ordered"
     detail = "This cart has been ordered and paid."
+
+
+class CartChanged(Refusal):
+    status = 409
+    code = "cart-changed"
+    detail = "The cart has changed since you saw it. Please look at the new amount."
 
 
 class CheckoutUnderway(Refusal):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404
@@ -20,11 +19,11 @@ from django.views.decorators.http import require_GET, require_POST
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 
+from .accounts import give_new_email
 from .forms import CheckoutForm, EmailForm
-from .models import Cart, EmailChange, Order
+from .models import Cart, Order
 from .ordering import place_order, refund_order
 from .ordering_in_steps import pay_in_steps, refund_in_steps
-from .receipts import confirm_email_change, send_after_commit
 from .refusals import Refusal
 
 #: Read at import, as decorators are; another project's settings may not have it.
@@ -107,17 +106,7 @@ def change_email(request: IdempotentRequest) -> HttpResponse:
     form = EmailForm(request.POST)
     if not form.is_valid():
         return JsonResponse({"errors": form.errors}, status=400)
-    user = (
-        get_user_model()
-        .objects.select_for_update()
-        .get(username=request.user.get_username())
-    )
-    change = EmailChange.objects.create(
-        user=user, old=user.email, new=form.cleaned_data["email"]
-    )
-    user.email = change.new
-    user.save(update_fields=["email"])
-    send_after_commit(confirm_email_change, change.pk)
+    change = give_new_email(request.user, form.cleaned_data["email"])
     return JsonResponse({"email": change.new})
 
 

@@ -27,6 +27,9 @@ if django.VERSION >= (6, 1):
 else:
     EMAIL_BACKEND = _MAIL_BACKEND
 
+# They can be looked at in the shop.
+SHOP_OUTBOX = MAIL_FOLDER
+
 # Its customers are not real, and signing them in is not what the demo is about.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

@@ -14,5 +14,5 @@ def send_receipt(order_id: int) -> None:
     EmailMessage(
         f"Your order {order.pk}",
         f"Thank you. We charged your card {order.amount_minor / 100:.2f} EUR.",
-        to=[order.cart.user.email],
+        to=[order.cart.email],
     ).send()

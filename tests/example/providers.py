@@ -50,3 +50,31 @@ class ForeseeableProvider(RecordingProvider):
             amount_minor=amount_minor, payment_method=payment_method, key=key
         )
         return payment_method.replace("pm_", "pi_")
+
+
+class CardProvider(RecordingProvider):
+    """Knows the cards that the shop's pages offer."""
+
+    #: How many of the next answers get lost, after the work is done.
+    answers_to_lose = 0
+
+    def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
+        cards = {
+            "pm_card_visa": GOOD_CARD,
+            "pm_card_chargeCustomerFail": DECLINED_CARD,
+        }
+        charge_id = super().charge(
+            amount_minor=amount_minor, payment_method=cards[payment_method], key=key
+        )
+        self._answer()
+        return charge_id
+
+    def refund(self, *, charge_id: str, key: str) -> str:
+        refund_id = super().refund(charge_id=charge_id, key=key)
+        self._answer()
+        return refund_id
+
+    def _answer(self) -> None:
+        if self.answers_to_lose:
+            self.answers_to_lose -= 1
+            raise ProviderUnavailable

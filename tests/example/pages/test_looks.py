@@ -1,0 +1,113 @@
+"""What the shop's pages look like, and what may run in them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.template import engines
+from django.test import Client, RequestFactory, override_settings
+from django.urls import reverse
+
+from example_project.checkout.models import Product
+from example_project.shop.csp import content_security_policy
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
+
+TEMPLATES = Path(__file__).parents[3] / "example_project" / "shop" / "templates"
+
+
+def test_front_page_is_the_shop(client: Client) -> None:
+    assert client.get("/").headers["Location"] == "/shop/"
+
+
+def test_products_are_shown_with_their_prices(client: Client) -> None:
+    Product.objects.create(name="Coffee", price_minor=1250)
+
+    page = client.get("/shop/").content.decode()
+
+    assert "Coffee" in page
+    assert "12.50 EUR" in page
+
+
+@pytest.mark.parametrize(
+    "path", sorted(TEMPLATES.rglob("*.html")), ids=lambda p: p.name
+)
+def test_template_has_no_script_or_style_of_its_own(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+
+    assert not re.search(r"<style|<script(?![^>]*\ssrc=)|\sstyle=|\son\w+=", source)
+
+
+@pytest.mark.parametrize(
+    "name", ["django_idempotency/in-flight.html", "shop/unconfirmed.html"]
+)
+def test_page_that_asks_for_the_same_form_again_sends_it(name: str) -> None:
+    """Whatever was in it, and with the key that it had."""
+    form = {"idempotency_key": "k", "email": 'a"b', "csrfmiddlewaretoken": "old"}
+
+    page = rendered(name, form)
+
+    assert '<input type="hidden" name="idempotency_key" value="k">' in page
+    assert '<input type="hidden" name="email" value="a&quot;b">' in page
+    assert 'value="old"' not in page
+
+
+@pytest.mark.parametrize(
+    ("can_be_repeated", "words"), [(True, "Try again"), (False, "See how things stand")]
+)
+def test_page_of_a_problem_says_how_to_go_on(can_be_repeated: bool, words: str) -> None:
+    page = rendered(
+        "django_idempotency/problem.html",
+        {},
+        title="Too bad",
+        can_be_repeated=can_be_repeated,
+    )
+
+    assert "<h1>Too bad</h1>" in page
+    assert words in page
+
+
+def rendered(name: str, form: dict[str, str], **context: object) -> str:
+    """The shop's own, which the settings of the tests don't put before the package's."""
+    request = RequestFactory().post("/shop/account/email/", form)
+    source = (TEMPLATES / name).read_text(encoding="utf-8")
+    template = engines["django"].from_string(source)
+    return str(template.render(context, request))
+
+
+@override_settings(SECURE_CSP={"default-src": ["'self'"], "object-src": ["'none'"]})
+def test_policy_is_sent_along_on_django_without_a_middleware_for_it() -> None:
+    respond = content_security_policy(lambda request: HttpResponse())
+
+    response = respond(RequestFactory().get("/"))
+
+    assert response.headers["Content-Security-Policy"] == (
+        "default-src 'self'; object-src 'none'"
+    )
+
+
+@override_settings(SECURE_CSP={"default-src": ["'self'"]})
+def test_policy_of_a_view_is_left_alone() -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(headers={"Content-Security-Policy": "default-src 'none'"})
+
+    response = content_security_policy(view)(RequestFactory().get("/"))
+
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'"
+
+
+# The admin
+
+
+@pytest.mark.parametrize(
+    "model", sorted(apps.get_app_config("checkout").get_models(), key=str)
+)
+def test_books_are_in_the_admin(admin_client: Client, model: type[Model]) -> None:
+    path = reverse(f"admin:{model._meta.label_lower.replace('.', '_')}_changelist")
+
+    assert admin_client.get(path).status_code == 200

@@ -1,0 +1,306 @@
+"""Paying in the shop's pages: what comes twice, late, changed or from somebody else."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.mail import EmailMessage
+from pytest_django import DjangoCaptureOnCommitCallbacks
+
+from example_project.checkout.models import Cart, Order, Product
+from tests.example.providers import CardProvider
+from tests.integration.browser import hidden_fields, key_in
+
+from .conftest import DECLINED_VISA, Visitor, checkout_path, order_path
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
+
+
+def test_guest_pays_and_gets_a_receipt(
+    guest: Visitor,
+    coffee: Product,
+    mug: Product,
+    mailbox: list[EmailMessage],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    cart = guest.fill_cart(coffee, mug)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        paid = guest.pay(cart)
+
+    assert paid.headers["Location"] == order_path(cart)
+    assert Order.objects.get(cart=cart).amount_minor == 2150
+    assert [mail.to for mail in mailbox] == [["ann@example.com"]]
+
+
+def test_double_click_leads_to_one_order_and_one_page(
+    guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    """FR-112: both POSTs lead to the same confirmation page."""
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+
+    answers = [guest.pay(cart, form) for _ in range(2)]
+
+    assert [each.headers["Location"] for each in answers] == [order_path(cart)] * 2
+    assert (Order.objects.count(), len(provider.charges)) == (1, 1)
+
+
+def test_new_visit_to_the_form_gets_a_new_key(guest: Visitor, coffee: Product) -> None:
+    """FR-112."""
+    path = checkout_path(guest.fill_cart(coffee))
+
+    assert key_in(guest.visit(path)) != key_in(guest.visit(path))
+
+
+def test_reload_of_the_order_page_pays_nothing(
+    guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    """FR-112."""
+    cart = guest.fill_cart(coffee)
+    guest.pay(cart)
+
+    for _ in range(2):
+        guest.visit(order_path(cart))
+
+    assert (Order.objects.count(), provider.asked.total()) == (1, 1)
+
+
+def test_form_with_an_error_can_be_corrected(guest: Visitor, coffee: Product) -> None:
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    refused = guest.pay(cart, {**form, "email": "nowhere"})
+
+    paid = guest.pay(cart, {**form, **hidden_fields(refused)})
+
+    assert (refused.status_code, paid.status_code) == (400, 302)
+
+
+def test_error_is_tied_to_its_field(guest: Visitor, coffee: Product) -> None:
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+
+    page = guest.pay(cart, {**form, "email": "nowhere"}).content.decode()
+
+    assert 'aria-invalid="true"' in page
+    assert 'aria-describedby="id_email_helptext id_email_error"' in page
+    assert 'id="id_email_error"' in page
+
+
+def test_declined_card_is_followed_by_another_under_a_new_key(
+    guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    declined = guest.pay(cart, {**form, "payment_method": DECLINED_VISA})
+
+    paid = guest.pay(cart, {**form, **hidden_fields(declined)})
+
+    assert (declined.status_code, paid.status_code) == (402, 302)
+    assert (Order.objects.count(), len(provider.charges)) == (1, 1)
+
+
+def test_double_click_with_a_declined_card_asks_the_bank_once(
+    guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart, card=DECLINED_VISA)
+
+    answers = [guest.pay(cart, form) for _ in range(2)]
+
+    assert answers[0].content == answers[1].content
+    assert provider.asked.total() == 1
+
+
+def test_page_after_a_lost_answer_sends_the_same_payment_again(
+    guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    """With another key the provider would charge the card a second time."""
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    provider.answers_to_lose = 1
+    lost = guest.pay(cart, form)
+    again = hidden_fields(lost)
+
+    paid = guest.pay(cart, again)
+
+    assert (lost.status_code, paid.status_code) == (503, 302)
+    assert {**again, "csrfmiddlewaretoken": ""} == {**form, "csrfmiddlewaretoken": ""}
+    assert (Order.objects.count(), len(provider.charges)) == (1, 1)
+
+
+def test_cart_that_grew_in_another_tab_is_not_charged_for(
+    guest: Visitor, coffee: Product, mug: Product, provider: CardProvider
+) -> None:
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    guest.fill_cart(mug)
+
+    refused = guest.pay(cart, form)
+
+    assert (refused.status_code, provider.asked.total()) == (409, 0)
+    assert hidden_fields(refused)["agreed_minor"] == "2150"
+
+
+def test_second_tab_is_told_and_charges_nothing(
+    guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    cart = guest.fill_cart(coffee)
+    forms = [guest.checkout_form(cart) for _ in range(2)]
+
+    told = [guest.pay(cart, form) for form in forms][1].headers["Location"]
+
+    assert b"Nothing was charged again" in guest.visit(told).content
+    assert (Order.objects.count(), provider.asked.total()) == (1, 1)
+
+
+def test_repeat_in_the_second_tab_is_told_the_same(
+    guest: Visitor, coffee: Product
+) -> None:
+    """FR-069: the words are at the address, where a replay finds them too."""
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    guest.pay(cart)
+
+    answers = [guest.pay(cart, form) for _ in range(2)]
+
+    assert [each.headers["Location"] for each in answers] == [
+        f"{order_path(cart)}?already=paid"
+    ] * 2
+
+
+def test_cart_that_was_emptied_in_another_tab_is_not_paid(
+    guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    cart.items.all().delete()
+
+    answer = guest.pay(cart, form)
+
+    assert answer.headers["Location"] == f"/shop/carts/{cart.token}/"
+    assert not provider.asked
+
+
+@pytest.mark.parametrize("is_ordered", [True, False], ids=["ordered", "empty"])
+def test_visit_to_the_checkout_of_nothing_leads_on(
+    guest: Visitor, coffee: Product, is_ordered: bool
+) -> None:
+    cart = guest.fill_cart(coffee)
+    if is_ordered:
+        guest.pay(cart)
+    else:
+        cart.items.all().delete()
+
+    answer = guest.client.get(checkout_path(cart))
+
+    place = "orders" if is_ordered else "carts"
+    assert answer.headers["Location"] == f"/shop/{place}/{cart.token}/"
+
+
+# Guests and accounts
+
+
+def test_guest_who_signs_in_after_paying_makes_no_second_order(
+    guest: Visitor, ann: User, coffee: Product, provider: CardProvider
+) -> None:
+    """Signed in, it is another principal and another operation, of the same cart."""
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    guest.pay(cart, form)
+    guest.sign_in_by_form()
+    token = guest.client.cookies["csrftoken"].value
+
+    again = guest.pay(cart, {**form, "csrfmiddlewaretoken": token})
+
+    assert (
+        b"Nothing was charged again" in guest.visit(again.headers["Location"]).content
+    )
+    assert (Order.objects.count(), provider.asked.total()) == (1, 1)
+
+
+def test_form_from_before_signing_in_is_explained(
+    guest: Visitor, ann: User, coffee: Product, provider: CardProvider, settings: object
+) -> None:
+    settings.CSRF_FAILURE_VIEW = "example_project.shop.views.csrf_failure"  # type: ignore[attr-defined]
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    guest.sign_in_by_form()
+
+    answer = guest.pay(cart, form)
+
+    assert (answer.status_code, provider.asked.total()) == (403, 0)
+    assert f'href="{checkout_path(cart)}"' in answer.content.decode()
+
+
+def test_guest_who_signs_in_keeps_the_cart(
+    guest: Visitor, ann: User, coffee: Product
+) -> None:
+    cart = guest.fill_cart(coffee)
+    guest.sign_in_by_form()
+
+    guest.pay(Cart.objects.get(pk=cart.pk))
+
+    assert Order.objects.get().cart.user == ann
+
+
+def test_customer_whose_session_expired_signs_in_and_pays(
+    ann: User, guest: Visitor, coffee: Product, provider: CardProvider
+) -> None:
+    guest.sign_in_by_form()
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    Session.objects.all().delete()
+
+    sent_away = guest.pay(cart, form)
+    guest.sign_in_by_form()
+    guest.pay(cart)
+
+    assert sent_away.headers["Location"] == (
+        f"/accounts/login/?next={checkout_path(cart)}"
+    )
+    assert (Order.objects.count(), provider.asked.total()) == (1, 1)
+
+
+def test_guest_whose_session_expired_pays(guest: Visitor, coffee: Product) -> None:
+    cart = guest.fill_cart(coffee)
+    form = guest.checkout_form(cart)
+    Session.objects.all().delete()
+
+    assert guest.pay(cart, form).headers["Location"] == order_path(cart)
+
+
+@pytest.mark.parametrize("place", ["carts", "orders"])
+def test_page_with_a_guessed_token_is_not_there(guest: Visitor, place: str) -> None:
+    answer = guest.client.get(f"/shop/{place}/{uuid.uuid4()}/")
+
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("name", ["", "refund/"])
+def test_order_of_a_customer_is_nobody_elses(
+    guest: Visitor, ann: User, coffee: Product, name: str
+) -> None:
+    User.objects.create_user("ben", password="shops-here")  # noqa: S106
+    cart = Cart.objects.create(user=ann)
+    stranger = Visitor(name="ben")
+    path = f"{order_path(cart)}{name}"
+
+    as_guest = guest.client.get(path)
+    stranger.sign_in_by_form()
+    as_stranger = stranger.client.get(path)
+
+    assert as_guest.headers["Location"] == f"/accounts/login/?next={path}"
+    assert as_stranger.status_code == 404
+
+
+def test_cart_of_somebody_else_in_the_session_is_not_ones_own(
+    guest: Visitor, ann: User, coffee: Product
+) -> None:
+    cart = guest.fill_cart(coffee)
+    Cart.objects.filter(pk=cart.pk).update(user=ann)
+
+    assert b"There is nothing in it" in guest.visit("/shop/cart/").content
