@@ -105,6 +105,27 @@ def test_public_names(module: str) -> None:
     assert documented == existing
 
 
+LIBRARY = ROOT / "django_idempotency/static/django_idempotency/idempotent-fetch.js"
+
+
+def test_names_in_javascript() -> None:
+    source = LIBRARY.read_text(encoding="utf-8")
+    exported = re.findall(r"^export (?:async )?function (\w+)", source, re.MULTILINE)
+    sections = _sections("names.md", r"django_idempotency/([\w-]+)\.js")
+
+    documented = re.findall(r"^### `(\w+)`$", sections["idempotent-fetch"], re.M)
+
+    assert sorted(documented) == sorted(exported)
+    assert len(exported) == len(re.findall(r"^export\b", source, re.MULTILINE))
+
+
+def test_options_in_javascript() -> None:
+    source = LIBRARY.read_text(encoding="utf-8")
+    options = re.findall(r"^ \* @property \{\w+\} \[?(\w+)", source, re.MULTILINE)
+
+    assert _names_under("idempotentFetch") == set(options)
+
+
 def _names_under(name: str) -> set[str]:
     """What the tables below one name of names.md have in their first column."""
     [section] = re.findall(

@@ -58,7 +58,13 @@ def test_wheel_holds_the_whole_package(wheel_names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["py.typed", "migrations/0001_initial.py", "models.py"]
+    "name",
+    [
+        "py.typed",
+        "migrations/0001_initial.py",
+        "models.py",
+        "static/django_idempotency/idempotent-fetch.js",
+    ],
 )
 def test_wheel_holds(wheel_names: set[str], name: str) -> None:
     assert f"django_idempotency/{name}" in wheel_names
@@ -73,6 +79,7 @@ def test_wheel_holds(wheel_names: set[str], name: str) -> None:
         "example_project/devdb.py",
         "manage.py",
         "pyproject.toml",
+        "tests/browser/client/keys.test.mjs",
         "tests/conftest.py",
         "tox.ini",
     ],

@@ -1,0 +1,198 @@
+/** When a key is made, when it is used again, and when never. */
+import assert from "node:assert/strict";
+import { File } from "node:buffer";
+import test from "node:test";
+import { answer, eachTest, loadPage, lose, problem, setGlobal, UUID4 } from "./support.mjs";
+
+const scene = eachTest();
+const created = answer(201);
+const declined = answer(402);
+
+test("key is a random UUID", async () => {
+  scene.server.will(created);
+  await scene.buy();
+  assert.match(scene.server.keys[0], UUID4);
+});
+
+test("key is a random UUID where the page is not secure", async () => {
+  const secure = globalThis.crypto;
+  setGlobal("crypto", { getRandomValues: (bytes) => secure.getRandomValues(bytes) });
+  scene.server.will(created);
+  for (let number = 0; number < 20; number++) await scene.buy(`{"cart": ${number}}`);
+  setGlobal("crypto", secure);
+  assert.equal(scene.server.differentKeys.length, 20);
+  for (const key of scene.server.keys) assert.match(key, UUID4);
+});
+
+test("reload after a lost answer sends the same key (FR-113)", async () => {
+  scene.server.will(lose);
+  await assert.rejects(scene.buy("{}", { tries: 1 }));
+  const [key] = scene.server.keys;
+
+  const page = await loadPage();
+  assert.equal(page.hasOpenAttempt("pay"), true);
+  scene.server.will(created);
+  await page.idempotentFetch(scene.server.url, { body: "{}" }, { attempt: "pay" });
+  assert.deepEqual(scene.server.keys, [key]);
+  assert.equal(page.hasOpenAttempt("pay"), false);
+});
+
+test("edited cart takes a new key once the first has its answer (FR-113)", async () => {
+  scene.server.will(lose, created);
+  await scene.buy('{"cart": 1}');
+  await scene.buy('{"cart": 2}');
+  assert.equal(scene.server.differentKeys.length, 2);
+  assert.equal(scene.server.keys[0], scene.server.keys[1]);
+});
+
+test("cart edited while the outcome is unknown goes out under the same key", async () => {
+  scene.server.will(lose);
+  await assert.rejects(scene.buy('{"cart": 1}', { tries: 1 }));
+  const [key] = scene.server.keys;
+  scene.server.will(problem(422, "key-reused"));
+  const refused = await scene.buy('{"cart": 2}');
+  assert.equal(refused.status, 422);
+  assert.deepEqual(scene.server.keys, [key]);
+});
+
+test("press after a mismatch takes a new key", async () => {
+  scene.server.will(problem(422, "key-reused"), created);
+  await scene.buy();
+  scene.clock.doubleClickIsOver();
+  await scene.buy();
+  assert.equal(scene.server.differentKeys.length, 2);
+});
+
+test("name with the version of the cart makes an edited cart an attempt of its own", async () => {
+  scene.server.will(lose);
+  await assert.rejects(scene.buy("{}", { attempt: "pay 7 v1", tries: 1 }));
+  const [key] = scene.server.keys;
+  scene.server.will(created);
+  await scene.buy("{}", { attempt: "pay 7 v2" });
+  assert.notEqual(scene.server.keys[0], key);
+});
+
+test("next purchase takes a new key", async () => {
+  scene.server.will(created);
+  await scene.buy();
+  scene.clock.doubleClickIsOver();
+  await scene.buy();
+  assert.equal(scene.server.differentKeys.length, 2);
+});
+
+test("another card after a decline takes a new key", async () => {
+  scene.server.will(declined);
+  await scene.buy('{"card": "a"}');
+  await scene.buy('{"card": "b"}');
+  assert.equal(scene.server.differentKeys.length, 2);
+});
+
+test("two clicks before the answer share a key", async () => {
+  scene.server.will(created);
+  await Promise.all([scene.buy(), scene.buy()]);
+  assert.equal(scene.server.requests.length, 2);
+  assert.equal(scene.server.differentKeys.length, 1);
+});
+
+const forms = () => {
+  const form = new FormData();
+  form.set("cart", "7");
+  form.set("file", new File(["a"], "a.txt", { lastModified: 0 }));
+  return form;
+};
+for (const [kind, body] of [
+  ["JSON", () => '{"cart": 7}'],
+  ["a form", () => new URLSearchParams({ cart: "7" })],
+  ["a form with files", forms],
+  ["no body", () => undefined],
+]) {
+  test(`second click just after the answer shares the key, with ${kind}`, async () => {
+    for (const status of [created, declined]) {
+      scene.server.will(status);
+      await scene.buy(body());
+      await scene.buy(body());
+      assert.equal(scene.server.differentKeys.length, 1);
+      scene.clock.doubleClickIsOver();
+    }
+  });
+}
+
+test("second click leaves no key for the next page", async () => {
+  scene.server.will(created);
+  await scene.buy();
+  scene.server.will(lose);
+  await assert.rejects(scene.buy("{}", { tries: 1 }));
+  assert.equal(scene.hasOpenAttempt("pay"), false);
+});
+
+test("late answer does not end the attempt that came after it", async () => {
+  let arrive;
+  const arrived = new Promise((resolve) => (arrive = resolve));
+  let send;
+  scene.server.will(
+    (request, response) => ((send = () => created(request, response)), arrive()),
+    created,
+    lose,
+  );
+  const late = scene.buy();
+  await arrived;
+  await scene.buy(); // ends the attempt
+  await assert.rejects(scene.buy('{"cart": 2}', { tries: 1 }));
+  send();
+  await late;
+  assert.equal(scene.hasOpenAttempt("pay"), true);
+});
+
+test("attempts of different names don't share keys", async () => {
+  scene.server.will(lose);
+  for (const attempt of ["pay", "refund"]) {
+    await assert.rejects(scene.buy("{}", { attempt, tries: 1 }));
+  }
+  assert.equal(scene.server.differentKeys.length, 2);
+});
+
+test("attempt that is forgotten gets a new key", async () => {
+  scene.server.will(lose);
+  await assert.rejects(scene.buy("{}", { tries: 1 }));
+  const [key] = scene.server.keys;
+  scene.forgetAttempt("pay");
+  assert.equal(scene.hasOpenAttempt("pay"), false);
+  scene.server.will(created);
+  await scene.buy();
+  assert.notEqual(scene.server.keys[0], key);
+});
+
+test("attempt that has just ended can be forgotten", async () => {
+  scene.server.will(created);
+  await scene.buy();
+  scene.forgetAttempt("pay");
+  await scene.buy();
+  assert.equal(scene.server.differentKeys.length, 2);
+});
+
+const blocked = {
+  getItem() {},
+  setItem() {
+    throw new DOMException("full", "QuotaExceededError");
+  },
+};
+for (const [kind, storage] of [["blocked", undefined], ["full", blocked]]) {
+  test(`key is remembered by the page where storage is ${kind}`, async () => {
+    setGlobal("sessionStorage", storage);
+    scene.server.will(lose);
+    await assert.rejects(scene.buy("{}", { tries: 1 }));
+    const [key] = scene.server.keys;
+    assert.equal(scene.hasOpenAttempt("pay"), true);
+    scene.server.will(created);
+    await scene.buy();
+    assert.deepEqual(scene.server.keys, [key]);
+    assert.equal(scene.hasOpenAttempt("pay"), false);
+  });
+}
+
+test("name of the header can be another one", async () => {
+  scene.server.will(created);
+  await scene.buy("{}", { header: "X-Once" });
+  assert.match(scene.server.requests[0].headers["x-once"], UUID4);
+  assert.deepEqual(scene.server.keys, [undefined]);
+});

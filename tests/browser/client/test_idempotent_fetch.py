@@ -1,0 +1,320 @@
+"""The browser library on a page: real clicks, lost answers, and counts from the database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+
+from django_idempotency.models import IdempotencyRecord
+from tests.browser.chromium import PHONE, until
+from tests.browser.client.site import Site, Visit
+from tests.concurrency.storm import AT_THE_GATE, gate_closed, until_waiting
+from tests.testapp.models import Order
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+
+REFUSED = """
+    const sent = performance.getEntriesByType("resource");
+    return sent.filter((each) => each.responseStatus === arguments[0]).length;
+"""
+"""How many requests of the page had this status; 0 is none."""
+
+OpenChromium = Callable[..., AbstractContextManager[WebDriver]]
+
+
+def carts() -> list[int]:
+    """What was ordered, in this order."""
+    return list(Order.objects.order_by("pk").values_list("amount", flat=True))
+
+
+def keys() -> int:
+    return IdempotencyRecord.objects.count()
+
+
+def double_click(visit: Visit) -> None:
+    button = visit.browser.find_element(By.TAG_NAME, "button")
+    ActionChains(visit.browser).double_click(button).perform()
+
+
+def test_pressing_orders_once(visit: Visit) -> None:
+    assert visit.pay() == "201"
+    assert (carts(), keys()) == ([1], 1)
+
+
+@pytest.mark.parametrize("event", ["lose", "drop"])
+def test_lost_answer_is_asked_for_again(site: Site, visit: Visit, event: str) -> None:
+    site.scene.next(event, 2)
+
+    assert visit.pay() == "201 replayed"
+    assert (carts(), keys()) == ([1], 1)
+
+
+def test_key_per_try_orders_again(site: Site, visit: Visit) -> None:
+    """The negative control: the same loss, and a fetch with a new key for each try."""
+    site.scene.next("lose")
+    fetch_twice = """
+        const done = arguments[arguments.length - 1];
+        const headers = () => ({
+            "Content-Type": "application/json",
+            "Idempotency-Key": crypto.randomUUID(),
+            "X-CSRFToken": document.querySelector("input").value,
+        });
+        const body = '{"cart": 1, "card": "good"}';
+        async function send() {
+            const init = { method: "POST", headers: headers(), body };
+            const answer = await fetch("/orders/", init);
+            return answer.text().then(() => answer.status);
+        }
+        send().catch(send).then(done);
+    """
+
+    assert visit.browser.execute_async_script(fetch_twice) == 201
+    assert carts() == [1, 1]
+
+
+def test_reload_after_a_lost_answer_sends_the_same_key(
+    site: Site, visit: Visit
+) -> None:
+    """FR-113: the app is started again, and the customer presses Pay again."""
+    visit.open("?tries=1")
+    site.scene.next("lose")
+    assert (visit.pay(), visit.is_open) == ("TypeError", True)
+
+    visit.browser.refresh()
+    visit.ready()
+
+    assert (visit.pay(), visit.is_open) == ("201 replayed", False)
+    assert (carts(), keys()) == ([1], 1)
+
+
+def test_edited_cart_takes_a_new_key(site: Site, visit: Visit) -> None:
+    """FR-113: lost answer, retry, and then an edited cart."""
+    site.scene.next("lose")
+
+    assert [visit.pay(), visit.pay(cart="2")] == ["201 replayed", "201"]
+    assert (carts(), keys()) == ([1, 2], 2)
+
+
+def test_cart_edited_before_the_outcome_is_known_is_not_bought_beside_the_first(
+    site: Site, visit: Visit
+) -> None:
+    visit.open("?tries=1")
+    site.scene.next("lose")
+    visit.pay()
+
+    assert visit.pay(cart="2") == "422"
+    assert carts() == [1]
+
+
+def test_cart_edited_before_the_outcome_is_known_is_bought_if_the_first_was_not(
+    visit: Visit,
+) -> None:
+    visit.open("?tries=1")
+    offline(visit, True)
+    assert visit.pay() == "TypeError"
+    offline(visit, False)
+
+    assert visit.pay(cart="2") == "201"
+    assert carts() == [2]
+
+
+def test_mismatch_stops_and_the_next_press_is_a_new_attempt(
+    site: Site, visit: Visit
+) -> None:
+    """FR-115: stopped and said, and then up to the customer."""
+    visit.open("?tries=1")
+    site.scene.next("lose")
+    visit.pay()
+    assert (visit.pay(cart="2"), visit.is_open) == ("422", False)
+
+    visit.wait_for_the_end_of_a_double_click()
+
+    assert visit.pay() == "201"
+    assert carts() == [1, 2]
+
+
+def test_copy_of_what_is_in_flight_ends_with_the_replay(visit: Visit) -> None:
+    """FR-115: on 409 in-flight it waits as long as Retry-After says, and asks again."""
+    visit.open("?to=/impatient/")
+    with gate_closed() as gate:
+        double_click(visit)
+        until_waiting(1, AT_THE_GATE)
+        until(visit.browser, lambda page: page.execute_script(REFUSED, 409) >= 2)
+        gate.open()
+        answers = visit.answers(2)
+
+    assert sorted(answers) == ["201", "201 replayed"]
+    assert (carts(), keys()) == ([1], 1)
+
+
+def test_double_click_orders_once(visit: Visit) -> None:
+    double_click(visit)
+
+    assert sorted(visit.answers(2)) == ["201", "201 replayed"]
+    assert (carts(), keys()) == ([1], 1)
+
+
+def test_second_click_just_after_the_answer_orders_nothing(visit: Visit) -> None:
+    twice = """
+        const form = document.querySelector("form");
+        form.requestSubmit();
+        const observer = new MutationObserver(() => {
+            observer.disconnect();
+            form.requestSubmit();
+        });
+        observer.observe(document.querySelector("ol"), { childList: true });
+    """
+    visit.browser.execute_script(twice)
+
+    assert visit.answers(2) == ["201", "201 replayed"]
+    assert carts() == [1]
+
+
+def test_next_purchase_takes_a_new_key(visit: Visit) -> None:
+    visit.pay()
+    visit.wait_for_the_end_of_a_double_click()
+
+    assert visit.pay() == "201"
+    assert (carts(), keys()) == ([1, 1], 2)
+
+
+def test_decline_is_not_tried_again_and_another_card_takes_a_new_key(
+    visit: Visit,
+) -> None:
+    answers = [visit.pay(card="declined"), visit.pay(card="good")]
+
+    assert answers == ["402", "201"]
+    assert (carts(), keys()) == ([1, 1], 2)
+
+
+def test_failures_of_the_server_are_retried_with_one_key(
+    site: Site, visit: Visit
+) -> None:
+    site.scene.next("fail", 2)
+
+    assert visit.pay() == "201"
+    assert (carts(), keys()) == ([1], 1)
+    assert IdempotencyRecord.objects.get().attempts == 3
+
+
+def test_press_without_a_network_is_sent_when_there_is_one(visit: Visit) -> None:
+    offline(visit, True)
+    visit.press()
+    until(visit.browser, lambda page: page.execute_script(REFUSED, 0) >= 1)
+    offline(visit, False)
+
+    assert visit.answers(1) == ["201"]
+    assert (carts(), keys()) == ([1], 1)
+
+
+def test_back_button_after_a_lost_answer_sends_the_same_key(
+    site: Site, visit: Visit
+) -> None:
+    visit.open("?tries=1")
+    site.scene.next("lose")
+    visit.pay()
+    visit.browser.get(f"{site.address}/orders/1/")
+
+    visit.browser.back()
+    visit.ready()
+
+    assert visit.pay() == "201 replayed"
+    assert (carts(), keys()) == ([1], 1)
+
+
+def test_attempt_outlives_the_session_that_has_expired(
+    site: Site, visit: Visit
+) -> None:
+    """The answer that leads to the sign-in page says nothing of the lost one."""
+    sign_in(visit)
+    visit.open("?to=/members/&tries=1")
+    site.scene.next("lose")
+    visit.pay()
+    visit.browser.delete_cookie(settings.SESSION_COOKIE_NAME)
+    assert (visit.pay(), visit.is_open) == ("200 elsewhere", True)
+
+    sign_in(visit)
+
+    assert (visit.pay(), visit.is_open) == ("201 replayed", False)
+    assert (carts(), keys()) == ([1], 1)
+
+
+@pytest.mark.parametrize("window", ["desktop", "phone"])
+def test_page_that_is_not_secure_makes_unguessable_keys(
+    site: Site, chromium: OpenChromium, window: str
+) -> None:
+    """Plain http by another name than localhost: there is no crypto.randomUUID."""
+    options = {"window": PHONE} if window == "phone" else {}
+    mapped = "--host-resolver-rules=MAP shop.test 127.0.0.1"
+    with chromium(mapped, **options) as driver:
+        visit = Visit(driver, f"http://shop.test:{site.port}").open()
+        assert driver.execute_script(
+            "return [isSecureContext, typeof crypto.randomUUID]"
+        ) == [False, "undefined"]
+
+        assert [visit.pay(), visit.pay(cart="2")] == ["201", "201"]
+
+    versions = [uuid.UUID(each.key).version for each in IdempotencyRecord.objects.all()]
+    assert versions == [4, 4]
+
+
+def test_strict_policy_lets_the_library_in(visit: Visit) -> None:
+    """Every page of the site forbids what isn't in a file of its own."""
+    visit.pay()
+
+    assert visit.browser.get_log("browser") == []  # type: ignore[attr-defined]
+
+
+def test_page_of_the_documentation_leads_to_the_order(site: Site, visit: Visit) -> None:
+    site.scene.next("lose")
+    visit.browser.get(f"{site.address}/documented/")
+    visit.press()
+
+    until(visit.browser, lambda page: page.title == f"Order {Order.objects.get().pk}")
+    assert carts() == [7]
+
+
+def test_page_of_the_documentation_says_what_to_do_when_offline(
+    site: Site, visit: Visit
+) -> None:
+    visit.browser.get(f"{site.address}/documented/")
+    script = "globalThis.fetch = () => Promise.reject(new TypeError('offline'))"
+    visit.browser.execute_script(script)
+    visit.browser.execute_script("globalThis.setTimeout = (call) => void call()")
+    visit.press()
+    status = visit.browser.find_element(By.CSS_SELECTOR, "[role=status]")
+
+    until(visit.browser, lambda page: "you will not pay twice" in status.text)
+
+
+def test_two_tabs_are_two_attempts(visit: Visit) -> None:
+    visit.pay()
+    visit.browser.switch_to.new_window("tab")
+    visit.open()
+
+    assert visit.pay() == "201"
+    assert (carts(), keys()) == ([1, 1], 2)
+
+
+def offline(visit: Visit, is_offline: bool) -> None:
+    visit.browser.execute_cdp_cmd("Network.enable", {})
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    visit.browser.execute_cdp_cmd(
+        "Network.emulateNetworkConditions", {"offline": is_offline, **conditions}
+    )
+
+
+def sign_in(visit: Visit) -> None:
+    client = Client()
+    client.force_login(User.objects.get_or_create(username="ann")[0])
+    name = settings.SESSION_COOKIE_NAME
+    visit.browser.add_cookie({"name": name, "value": client.cookies[name].value})
