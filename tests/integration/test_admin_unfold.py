@@ -10,21 +10,22 @@ import pytest
 
 pytest.importorskip("unfold")
 
-TESTS = Path(__file__).with_name("test_admin.py")
+HERE = Path(__file__).parent
 
 
-def test_admin_is_as_good_under_unfold() -> None:
+@pytest.mark.parametrize("name", ["test_admin.py", "test_admin_saving.py"])
+def test_admin_is_as_good_under_unfold(name: str) -> None:
     """In a process of its own: an admin is registered once and for all at start-up."""
     done = subprocess.run(  # noqa: S603 - our own arguments
         [
-            *(sys.executable, "-m", "pytest", str(TESTS)),
+            *(sys.executable, "-m", "pytest", str(HERE / name)),
             *("--ds", "tests.settings_unfold", "-p", "no:cacheprovider", "-q"),
             # Its own, not ours: it lags behind Django's deprecations.
             *("-W", "ignore:Overriding get_action_choices"),
         ],
         capture_output=True,
         check=False,
-        cwd=TESTS.parents[2],
+        cwd=HERE.parents[1],
         text=True,
         timeout=100,
     )

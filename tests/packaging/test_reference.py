@@ -21,6 +21,7 @@ from .readme import ROOT
 
 # Modules whose ``__all__`` is for users.
 PUBLIC_MODULES = [
+    "contrib.admin",
     "decorators",
     "exceptions",
     "http",

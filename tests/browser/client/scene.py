@@ -4,6 +4,7 @@
 ``lose``: half of the answer arrives, after the commit.
 ``drop``: nothing of it does. That can't tell what the *library* does: the browser itself
 sends a POST again if it had opened the connection in advance.
+``turn``: the page may click once more.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Scene:
 
     def next(self, event: str, times: int = 1) -> None:
         """Let the next requests that may meet this event do so, each once."""
-        for number in range(times):
+        so_far = self.count(event)
+        for number in range(so_far, so_far + times):
             (self.folder / f"{event}-{number}").touch()
 
     def happens(self, event: str) -> bool:
@@ -40,6 +42,9 @@ class Scene:
                 continue
             return True
         return False
+
+    def count(self, event: str) -> int:
+        return len(list(self.folder.glob(f"{event}-*")))
 
     def clear(self) -> None:
         for file in self.folder.iterdir():

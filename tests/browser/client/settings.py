@@ -16,6 +16,7 @@ MIDDLEWARE = [
     "tests.browser.client.shop.strict_csp",
     "tests.browser.client.shop.fresh_content_types",
     *MIDDLEWARE,
+    "tests.browser.client.shop.gate_before_the_admin",
 ]
 TEMPLATES = [{**TEMPLATES[0], "DIRS": [HERE / "templates"]}]
 STATIC_URL = "/static/"

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from django.contrib import admin
 from django.contrib.auth.decorators import login_required
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.staticfiles.views import serve
@@ -26,9 +25,15 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from tests.browser.client.scene import Scene
 from tests.concurrency.storm import go_through_the_gate
+from tests.integration.saving import site
 from tests.testapp.models import Order
 
-__all__ = ["fresh_content_types", "strict_csp", "urlpatterns"]
+__all__ = [
+    "fresh_content_types",
+    "gate_before_the_admin",
+    "strict_csp",
+    "urlpatterns",
+]
 
 FENCED = re.MULTILINE | re.DOTALL
 POLICY = "default-src 'none'; connect-src 'self'; form-action 'self'; script-src 'self'"
@@ -58,6 +63,21 @@ def fresh_content_types(get_response: GetResponse) -> GetResponse:
         return get_response(request)
 
     return middleware
+
+
+def gate_before_the_admin(get_response: GetResponse) -> GetResponse:
+    """Middleware: let posts to the admin meet at the gate."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.method == "POST" and request.path.startswith("/admin/"):
+            go_through_the_gate()
+        return get_response(request)
+
+    return middleware
+
+
+def turns(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(Scene.of_this_process().count("turn")))
 
 
 @ensure_csrf_cookie
@@ -131,7 +151,8 @@ urlpatterns = [
     path("orders/<int:pk>/", order_page),
     path("impatient/", impatient_orders),
     path("members/", members_orders),
-    path("admin/", admin.site.urls),
+    path("turns/", turns),
+    path("admin/", site.urls),
     path("documented/", documented_page),
     path("checkout/", checkout),
     path("static/shop/pay.js", documented_script),
