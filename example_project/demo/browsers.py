@@ -14,7 +14,7 @@ import httpx
 
 from .stage import Customer
 
-__all__ = ["Answer", "Browser", "at_once"]
+__all__ = ["Answer", "Browser", "Watch", "at_once", "unwatched"]
 
 T = TypeVar("T")
 
@@ -28,14 +28,26 @@ class Answer:
     body: bytes
 
 
+#: Told the path of each request as it is sent; what it returns is told the answer, or
+#: ``None`` if none came.
+Watch = Callable[[str], Callable[[Answer | None], None]]
+
+
+def unwatched(path: str) -> Callable[[Answer | None], None]:
+    return lambda answer: None
+
+
 class Browser:
     """A signed-in customer's browser."""
 
     #: The browser that this is another tab of; itself for the first.
     opened_from: Browser
+    #: Looks over the customer's shoulder, in all tabs.
+    watch: Watch
 
     def __init__(self, shop_url: str, cookies: httpx.Cookies | None = None) -> None:
         self.opened_from = self
+        self.watch = unwatched
         # No proxy for the outside world (trust_env) may stand between us and the shop.
         self._http = httpx.Client(
             base_url=shop_url,
@@ -61,6 +73,7 @@ class Browser:
         """Another tab: the same session on a connection that is open already."""
         tab = Browser(str(self._http.base_url), self._http.cookies)
         tab.opened_from = self
+        tab.watch = self.watch
         tab._http.get("/carts/")
         return tab
 
@@ -78,7 +91,9 @@ class Browser:
     ) -> Answer | None:
         """Send the request; ``None`` if no answer came back in time, or at all."""
         csrf = {"X-CSRFToken": self._http.cookies["csrftoken"]}
-        try:
+        answered = self.watch(path)
+        answer = None
+        with contextlib.suppress(httpx.TransportError):
             response = self._http.post(
                 path,
                 data=data,
@@ -86,9 +101,9 @@ class Browser:
                 headers={**csrf, **(headers or {})},
                 timeout=patience_seconds,
             )
-        except httpx.TransportError:
-            return None
-        return Answer(response.status_code, response.content)
+            answer = Answer(response.status_code, response.content)
+        answered(answer)
+        return answer
 
 
 def at_once(browsers: Sequence[Browser], send: Callable[[Browser], T]) -> list[T]:

@@ -20,7 +20,7 @@ import httpx
 from django_idempotency.webhooks.providers import GOCARDLESS, STRIPE
 from django_idempotency.webhooks.verifiers import HMACVerifier
 
-from .browsers import Answer
+from .browsers import Answer, Watch, unwatched
 from .stage import WEBHOOK_SECRET
 
 __all__ = [
@@ -93,7 +93,8 @@ def direct_debit_events(payments: Sequence[str]) -> Message:
 class Provider:
     """Delivers to the shop, and knows what it has delivered."""
 
-    def __init__(self, shop_url: str) -> None:
+    def __init__(self, shop_url: str, watch: Watch = unwatched) -> None:
+        self._watch = watch
         # No proxy for the outside world (trust_env) may stand between us and the shop.
         self._http = httpx.Client(base_url=shop_url, timeout=30, trust_env=False)
         self._address = httpx.URL(shop_url).netloc.decode()
@@ -112,15 +113,17 @@ class Provider:
     ) -> Answer | None:
         """Deliver once; ``None`` if no answer came back."""
         self.delivered.update(message.event_ids)
-        try:
+        answered = self._watch(path)
+        answer = None
+        with contextlib.suppress(httpx.TransportError):
             response = self._http.post(
                 path,
                 content=message.body,
                 headers={**_headers(message, secret), **(headers or {})},
             )
-        except httpx.TransportError:
-            return None
-        return Answer(response.status_code, response.content)
+            answer = Answer(response.status_code, response.content)
+        answered(answer)
+        return answer
 
     def deliver_until_heard(self, path: str, message: Message) -> list[Answer | None]:
         """Deliver until the shop says that it has it, with longer and longer pauses."""
@@ -152,7 +155,12 @@ class Provider:
             time.sleep(READING_SECONDS)
             for connection in connections:
                 connection.send(message.body[-1:])
-            return [_answer_on(connection) for connection in connections]
+            watchers = [self._watch(path) for _ in connections]
+            answers = []
+            for connection, answered in zip(connections, watchers, strict=True):
+                answers.append(_answer_on(connection))
+                answered(answers[-1])
+            return answers
 
 
 def _headers(message: Message, secret: str) -> dict[str, str]:

@@ -16,7 +16,13 @@ from .slow_scenarios import SLOW_SCENARIOS
 from .stage import Customer, Stage
 from .webhook_scenarios import WEBHOOK_SCENARIOS
 
-__all__ = ["Result", "all_right", "play_all", "storm_did_damage"]
+__all__ = [
+    "Result",
+    "all_right",
+    "play_all",
+    "play_and_count",
+    "storm_did_damage",
+]
 
 #: What a request may still be at after its answer was committed, and so replayed.
 MAIL_SECONDS = 3
@@ -29,6 +35,8 @@ class Result:
     scenario: Scenario
     endpoint: Endpoint
     requests: int
+    #: Of those, how many got no answer.
+    unanswered: int
     statuses: frozenset[int]
     distinct_answers: int
     server_errors: int
@@ -152,7 +160,7 @@ def _play_in_turn(
                         manage=stage.manage,
                         unprotected=stage.unprotected,
                     )
-                    yield _play(scenario, play, ada.cart_amount_minor)
+                    yield play_and_count(scenario, play, ada.cart_amount_minor)
 
 
 def _play_alone(
@@ -175,10 +183,11 @@ def _play_alone(
             manage=stage.manage,
             unprotected=stage.unprotected,
         )
-        return _play(scenario, play, who.cart_amount_minor)
+        return play_and_count(scenario, play, who.cart_amount_minor)
 
 
-def _play(scenario: Scenario, play: Play, cart_amount_minor: int) -> Result:
+def play_and_count(scenario: Scenario, play: Play, cart_amount_minor: int) -> Result:
+    """Play it, and ask the books what came of it."""
     before = play.ledger.now()
     not_played = None
     try:
@@ -193,6 +202,7 @@ def _play(scenario: Scenario, play: Play, cart_amount_minor: int) -> Result:
         scenario=scenario,
         endpoint=play.endpoint,
         requests=len(sent),
+        unanswered=len(sent) - len(answers),
         statuses=frozenset(answer.status for answer in answers),
         distinct_answers=len(set(answers)),
         server_errors=sum(answer.status >= 500 for answer in answers),

@@ -78,6 +78,9 @@ class Scenario:
     distinct_answers: int = 1
     #: What the provider is told on purpose, so that it comes again.
     server_errors: int = 0
+    #: Whether it takes all that the shop has, or kills a worker, and with it whatever
+    #: else that is serving: nothing else may be played there meanwhile.
+    takes_whole_shop: bool = False
     endpoints: Collection[Endpoint] = ENDPOINTS
 
     @property
@@ -160,7 +163,9 @@ def declined(play: Play) -> Sequence[Answer | None]:
 SCENARIOS = (
     Scenario(name="double click", play=double_click),
     Scenario(name="answer lost, browser resends", play=answer_lost),
-    Scenario(name=f"{STORM} copies in the same instant", play=storm),
+    Scenario(
+        name=f"{STORM} copies in the same instant", play=storm, takes_whole_shop=True
+    ),
     Scenario(
         name="key reused with another cart",
         play=other_cart,
@@ -174,7 +179,11 @@ SCENARIOS = (
         charges=2,
         distinct_answers=2,
     ),
-    Scenario(name="worker killed after charge, then retry", play=worker_killed),
+    Scenario(
+        name="worker killed after charge, then retry",
+        play=worker_killed,
+        takes_whole_shop=True,
+    ),
     Scenario(name="refund sent twice", play=refund_twice, refunds=1),
     Scenario(
         name="card declined, retried, then new card",

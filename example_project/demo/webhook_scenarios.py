@@ -109,6 +109,7 @@ WEBHOOK_SCENARIOS = (
     Scenario(
         name="worker killed inside the handler",
         play=worker_killed,
+        takes_whole_shop=True,
         handled=1,
         statuses=(200,),
         endpoints=WEBHOOKS,
@@ -124,6 +125,7 @@ WEBHOOK_SCENARIOS = (
     Scenario(
         name="event before its order exists",
         play=before_its_order,
+        takes_whole_shop=True,
         handled=1,
         statuses=(503, 200),
         distinct_answers=2,
