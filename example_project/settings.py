@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "example_project.checkout",
     "example_project.naive",
     "example_project.demo",
+    "example_project.lab",
 ]
 
 MIDDLEWARE = [
@@ -127,6 +128,11 @@ SECURE_CSP = {
 # WhiteNoise serves them beside the pages, with any server and without a build.
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
+
+# --- The lab
+
+# Where `manage.py demo --serve` has opened it; it is another server than the shop's.
+LAB_URL = env.str("LAB_URL", default="")
 
 # --- Payments
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("shop/", include("example_project.shop.urls")),
     path("", include("example_project.checkout.urls")),
     path("naive/", include("example_project.naive.urls")),
+    path("lab/", include("example_project.lab.urls")),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True)),
     path("accounts/", include("django.contrib.auth.urls")),
     path("admin/", admin.site.urls),

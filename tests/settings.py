@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "example_project.checkout",
     "example_project.naive",
     "example_project.shop",
+    "example_project.lab",
 ]
 # DRF is an extra: what doesn't need it must be testable without it.
 if find_spec("rest_framework") is not None:

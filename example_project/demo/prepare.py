@@ -29,7 +29,21 @@ def main() -> None:
         _make_customer(f"customer{number}", carts=CARTS_OF_OTHERS, extras=number)
         for number in range(1, OTHERS + 1)
     ]
-    json.dump(customers, sys.stdout)
+    json.dump({"customers": customers, "owner": _make_owner()}, sys.stdout)
+
+
+def _make_owner() -> dict[str, str]:
+    """Who owns the shop sees all there is in the admin, and may settle and rerun."""
+    from django.contrib.auth.models import Permission, User
+
+    name, password = "owner", "owner-looks-after-it"
+    owner = User.objects.create_user(name, "owner@example.com", password, is_staff=True)
+    seen = Permission.objects.filter(codename__startswith="view_")
+    acted_on = Permission.objects.filter(
+        codename__in=["settle_idempotencyrecord", "rerun_processedevent"]
+    )
+    owner.user_permissions.set(seen | acted_on)
+    return {"name": name, "password": password}
 
 
 def _make_customer(name: str, *, carts: int, extras: int = 0) -> dict[str, object]:
@@ -42,6 +56,7 @@ def _make_customer(name: str, *, carts: int, extras: int = 0) -> dict[str, objec
     user = User.objects.create_user(name, f"{name}@example.com", password)
     coffee, _ = Product.objects.get_or_create(name="Coffee", price_minor=1250)
     mug, _ = Product.objects.get_or_create(name="Mug", price_minor=900)
+    Product.objects.get_or_create(name="Ribbon, a centimetre", price_minor=1)
     wrapping, _ = Product.objects.get_or_create(name="Wrapping", price_minor=100)
     bought = [(coffee, 2), (mug, 1)] + ([(wrapping, extras)] if extras else [])
     made = Cart.objects.bulk_create(Cart(user=user) for _ in range(carts))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .endpoints import ENDPOINTS, NAIVE, Endpoint
 from .results import Result
 from .stage import WEBHOOK_SECRET, Stage
 
-__all__ = ["Paint", "addresses", "sentence", "table"]
+__all__ = ["Paint", "addresses", "sentence", "table", "way_in"]
 
 _HEADINGS = (
     "Requests",
@@ -71,27 +71,49 @@ def sentence(results: Sequence[Result]) -> str:
     )
 
 
-def addresses(stage: Stage) -> str:
-    """Where everything is while the demo goes on serving."""
-    customers = ", ".join(f"{who.name} / {who.password}" for who in stage.customers)
+def addresses(stage: Stage) -> dict[str, str]:
+    """Where everything is while the demo serves: pages first, then what programs ask."""
     paths = ", ".join(endpoint.checkout_path for endpoint in ENDPOINTS)
     webhooks = ", ".join(
         dict.fromkeys(endpoint.payments_webhook for endpoint in ENDPOINTS)
     )
+    return {
+        "lab": f"{stage.lab_url}/lab/",
+        "shop": f"{stage.lab_url}/shop/",
+        "admin": f"{stage.lab_url}/admin/",
+        "checkouts": f"{stage.shop_url}{paths}",
+        "slow provider": f"{stage.slow_shop_url}{paths}",
+        "webhooks": f"{stage.shop_url}{webhooks}, signed with {WEBHOOK_SECRET}",
+        "gateway": f"{stage.gateway_url}/v1/payment_intents",
+        "payment server": f"{stage.payment_server_url}/v1/charges",
+        "mails": str(stage.mails),
+        "database": stage.database_url,
+        "logs": str(stage.logs),
+    }
+
+
+def way_in(stage: Stage, paint: Paint) -> str:
+    """The addresses, and who may sign in, for whoever has started it."""
+    pages = addresses(stage)
+    lab, shop, admin = (pages.pop(name) for name in ("lab", "shop", "admin"))
+    customers = " or ".join(f"{who.name} / {who.password}" for who in stage.customers)
+    owner = f"{stage.owner.name} / {stage.owner.password}"
     return "\n".join(
         (
-            f"shop            {stage.shop_url}{paths}",
-            f"sign in         {stage.shop_url}/accounts/login/ as {customers}",
-            f"webhooks        {stage.shop_url}{webhooks}, signed with {WEBHOOK_SECRET}",
-            f"slow provider   {stage.slow_shop_url}{paths}",
-            f"gateway         {stage.gateway_url}/v1/payment_intents",
-            f"payment server  {stage.payment_server_url}/v1/charges",
-            f"mails           {stage.mails}",
-            f"database        {stage.database_url}",
-            f"logs            {stage.logs}",
+            f"lab    {paint.strong(lab)}  bad days at the press of a button",
+            f"shop   {paint.strong(shop)}  as {customers}",
+            f"admin  {paint.strong(admin)}  as {owner}",
+            "",
+            *_lines(pages),
+            "",
             "Ctrl-C ends it all.\n",
         )
     )
+
+
+def _lines(pages: Mapping[str, str]) -> list[str]:
+    width = max(map(len, pages))
+    return [f"{name:{width}}  {address}" for name, address in pages.items()]
 
 
 def _cells(result: Result, paint: Paint) -> list[str]:

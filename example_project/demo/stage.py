@@ -10,7 +10,6 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +19,10 @@ import psycopg
 from example_project import devdb
 
 from .faults import SLOW_SECONDS
+from .places import Account, Customer, Stage
 from .processes import Children, listen, url_of
 
-__all__ = ["API_KEY", "WEBHOOK_SECRET", "Customer", "Stage", "set_up"]
+__all__ = ["API_KEY", "WEBHOOK_SECRET", "Account", "Customer", "Stage", "set_up"]
 
 API_KEY = "sk_test_demo"
 WEBHOOK_SECRET = "whsec_demo"  # noqa: S105 - the demo's own, for its own payment server
@@ -40,38 +40,10 @@ MAX_CONNECTIONS = 4 * WORKERS * THREADS
 SLOW_WORKERS = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Customer:
-    """Somebody with an account and many carts, all for the same amount."""
-
-    name: str
-    password: str
-    carts: list[int]
-    cart_amount_minor: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Where everything is."""
-
-    shop_url: str
-    #: The same shop on a machine whose payment provider is slow.
-    slow_shop_url: str
-    gateway_url: str
-    payment_server_url: str
-    database_url: str
-    #: Two, and those of the scenarios that are played at the same time as others.
-    customers: list[Customer]
-    others: list[Customer]
-    mails: Path
-    logs: Path
-    unprotected: bool
-    #: Runs these commands of the shop's ``manage.py`` at once, and waits.
-    manage: Callable[[Sequence[Sequence[str]]], None]
-
-
 @contextlib.contextmanager
-def set_up(*, unprotected: bool, progress: Callable[[str], None]) -> Iterator[Stage]:
+def set_up(
+    *, unprotected: bool, progress: Callable[[str], None], with_lab: bool = False
+) -> Iterator[Stage]:
     """Start it all, and end it all on every way out.
 
     Raises:
@@ -79,22 +51,25 @@ def set_up(*, unprotected: bool, progress: Callable[[str], None]) -> Iterator[St
         DevDbError: the database does not start.
     """
     with contextlib.ExitStack() as stack:
-        yield _start(stack, unprotected, progress)
+        yield _start(stack, unprotected, progress, with_lab)
 
 
 def _start(
-    stack: contextlib.ExitStack, unprotected: bool, progress: Callable[[str], None]
+    stack: contextlib.ExitStack,
+    unprotected: bool,
+    progress: Callable[[str], None],
+    with_lab: bool,
 ) -> Stage:
     logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
     progress("Starting PostgreSQL")
     settings = {"max_connections": str(MAX_CONNECTIONS)}
     database = stack.enter_context(devdb.temporary(settings))
-    shop, slow_shop, gateway, slow_gateway, payments = (
-        stack.enter_context(contextlib.closing(listen())) for _ in range(5)
-    )
+    listeners = [stack.enter_context(contextlib.closing(listen())) for _ in range(6)]
+    shop, slow_shop, gateway, slow_gateway, payments, lab = listeners
     mails = logs / "mails"
     mails.mkdir()
     children = stack.enter_context(Children(logs))
+    lab_url = url_of(lab) if with_lab else None
     gateway_environment = _environment() | {
         "DJANGO_SETTINGS_MODULE": "example_project.gateway.settings",
         "GATEWAY_BACKEND_URL": url_of(payments),
@@ -106,6 +81,7 @@ def _start(
         "DEMO_URLCONF": _UNPROTECTED if unprotected else _PROTECTED,
         "DJANGO_SETTINGS_MODULE": "example_project.demo.settings",
         "MAIL_FOLDER": str(mails),
+        "LAB_URL": f"{lab_url}/lab/" if lab_url else "",
         "STRIPE_API_BASE": url_of(gateway),
         "STRIPE_API_KEY": API_KEY,
         "STRIPE_WEBHOOK_SECRETS": WEBHOOK_SECRET,
@@ -122,7 +98,8 @@ def _start(
     migrate = [*_python("django"), "migrate", "--verbosity=0"]
     children.start("prepare", prepare, shop_environment)
     children.start("migrate", migrate, gateway_environment)
-    customers = [Customer(**each) for each in json.loads(children.result("prepare"))]
+    people = json.loads(children.result("prepare"))
+    customers = [Customer(**each) for each in people["customers"]]
     children.result("migrate")
 
     progress("Starting the shop and its payment gateway")
@@ -146,19 +123,48 @@ def _start(
     children.ready("slow gateway", url_of(slow_gateway) + "/v1/refunds")
     children.ready("slow shop", url_of(slow_shop) + "/accounts/login/")
     _subscribe(url_of(payments), url_of(shop) + "/webhooks/bookkeeping/")
-    return Stage(
+    stage = Stage(
         shop_url=url_of(shop),
         slow_shop_url=url_of(slow_shop),
+        lab_url=lab_url,
         gateway_url=url_of(gateway),
+        slow_gateway_url=url_of(slow_gateway),
         payment_server_url=url_of(payments),
         database_url=database.url,
         customers=customers[:2],
         others=customers[2:],
+        owner=Account(**people["owner"]),
         mails=mails,
         logs=logs,
         unprotected=unprotected,
         manage=partial(_manage, children, shop_environment),
     )
+    if with_lab:
+        progress("Opening the lab")
+        _open_lab(children, lab, shop_environment, stage)
+    for listener in listeners:
+        # Each server has its own by now. One that dies shall leave none, so that who
+        # asks it is told at once.
+        listener.close()
+    return stage
+
+
+def _open_lab(
+    children: Children,
+    listener: socket.socket,
+    shop_environment: Mapping[str, str],
+    stage: Stage,
+) -> None:
+    environment = {
+        **shop_environment,
+        "DJANGO_SETTINGS_MODULE": "example_project.lab.settings",
+        "LAB_STAGE": stage.as_json(),
+    }
+    # One process, since what is played is in its memory; each page that watches holds
+    # one of its threads.
+    command = _gunicorn("example_project.demo.wsgi", listener, workers=1)
+    children.start("lab", command, environment, listener)
+    children.ready("lab", url_of(listener) + "/lab/")
 
 
 def _manage(

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
 import pytest
+
+from tests.example.demo.commands import processes_with, start, temporary_folder
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(180)]
 
-PROJECT = Path(__file__).resolve().parent.parent.parent.parent
 ENDPOINTS = ["naive", "view", "drf", "leased"]
-
-
-def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-    # Without the tests' own database and settings, as on anybody's machine.
-    ours = ("DATABASE_URL", "DJANGO_SETTINGS_MODULE")
-    environment = {k: v for k, v in os.environ.items() if k not in ours}
-    return subprocess.Popen(  # noqa: S603
-        [sys.executable, "manage.py", "demo", *arguments],
-        cwd=PROJECT,
-        env=environment | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def play(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -153,38 +131,3 @@ def test_signal_leaves_nothing_behind(number: signal.Signals, step: str) -> None
         assert demo.returncode == 128 + number
         assert processes_with(folder) == []
         assert list(folder.iterdir()) == []
-
-
-def test_served_demo_answers_until_it_is_interrupted() -> None:
-    with start("--format", "json", "--serve") as demo:
-        assert demo.stdout is not None
-        assert demo.stderr is not None
-        assert json.loads(demo.stdout.readline())["ok"]
-        addresses = {}
-        while "Ctrl-C" not in (line := demo.stderr.readline()):
-            name, _, address = line.partition("  ")
-            addresses[name] = address.strip()
-        shop = addresses["shop"].partition("/naive")[0]
-        assert httpx.get(f"{shop}/accounts/login/").status_code == 200
-        demo.send_signal(signal.SIGINT)
-        demo.communicate(timeout=30)
-
-    assert demo.returncode == 0
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="demo-test-") as name:
-        Path(name).chmod(0o755)  # so that the server's account can use it too
-        yield Path(name)
-
-
-def processes_with(folder: Path) -> list[str]:
-    """Processes that work in the folder, or were told to put temporary files there."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            told = process.environ().get("TMPDIR") == str(folder)
-            if told or Path(process.cwd()).is_relative_to(folder):
-                found.append(" ".join(process.cmdline()))
-    return found

@@ -1,4 +1,4 @@
-"""``manage.py demo``: parse, play, print."""
+"""``manage.py demo``: parse, play or serve, print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from example_project.demo.processes import ServerFailed, signals_as_exceptions
 from example_project.demo.progress import Progress
-from example_project.demo.report import Paint, addresses, sentence, table
+from example_project.demo.report import Paint, addresses, sentence, table, way_in
 from example_project.demo.results import Result, all_right, play_all, storm_did_damage
 from example_project.demo.stage import Stage, set_up
 from example_project.devdb import DevDbError
@@ -44,20 +44,28 @@ class Command(BaseCommand):
         parser.add_argument(
             "--serve",
             action="store_true",
-            help="leave the servers running afterwards, until Ctrl-C",
+            help="play nothing, and open the shop, the admin and a lab in which you play "
+            "the bad days yourself; until Ctrl-C",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        progress = Progress(sys.stderr)
-        stage = set_up(unprotected=options["unprotected"], progress=progress)
+        progress, results = Progress(sys.stderr), []
+        stage = set_up(
+            unprotected=options["unprotected"],
+            progress=progress,
+            with_lab=options["serve"],
+        )
+        as_json = options["format"] == "json"
         try:
             with signals_as_exceptions() as ignore_signals, stage as shop:
                 try:
+                    if options["serve"]:
+                        progress.done()
+                        self._serve(shop, as_json=as_json)
+                        return
                     results = list(play_all(shop, progress))
                     progress.done()
-                    self._print(results, as_json=options["format"] == "json")
-                    if options["serve"]:
-                        _serve(shop)
+                    self._print(results, as_json=as_json)
                 finally:
                     ignore_signals()
         except (ServerFailed, DevDbError) as error:
@@ -70,29 +78,33 @@ class Command(BaseCommand):
         if not all_right(results):
             sys.exit(1)
 
+    def _serve(self, stage: Stage, *, as_json: bool) -> None:
+        accounts = {who.name: who.password for who in (*stage.customers, stage.owner)}
+        found = {**addresses(stage), "accounts": accounts}
+        try:
+            self._write(json.dumps(found) if as_json else way_in(stage, self._paint()))
+            while True:
+                signal.pause()
+        except SystemExit:
+            return  # by a signal: the way that this is meant to end
+
     def _print(self, results: list[Result], *, as_json: bool) -> None:
         if as_json:
             rows = [result.as_json() for result in results]
-            text = json.dumps({"scenarios": rows, "ok": all_right(results)})
+            self._write(json.dumps({"scenarios": rows, "ok": all_right(results)}))
         else:
-            paint = Paint(
-                good=self.style.SUCCESS,
-                bad=self.style.ERROR,
-                strong=self.style.HTTP_INFO,
-            )
-            text = f"{table(results, paint)}\n\n{sentence(results)}\n"
+            self._write(f"{table(results, self._paint())}\n\n{sentence(results)}\n")
+
+    def _paint(self) -> Paint:
+        return Paint(
+            good=self.style.SUCCESS,
+            bad=self.style.ERROR,
+            strong=self.style.HTTP_INFO,
+        )
+
+    def _write(self, text: str) -> None:
         if isinstance(sys.stdout, TextIOWrapper):
             # A terminal that can't show a tick shall not cost the result.
             sys.stdout.reconfigure(errors="replace")
         self.stdout.write(text)
         self.stdout.flush()
-
-
-def _serve(stage: Stage) -> None:
-    try:
-        sys.stderr.write(addresses(stage))
-        sys.stderr.flush()
-        while True:
-            signal.pause()
-    except SystemExit:
-        return  # by a signal: the way that this is meant to end

@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class LabConfig(AppConfig):
+    name = "example_project.lab"
+    label = "lab"
