@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from tests.browser.chromium import until
+from tests.browser.chromium import PATIENCE_SECONDS, until
 from tests.browser.shop.books import Accounts, Books
 from tests.browser.shop.shopper import DECLINED_CARD, GOOD_CARD, Shopper
 from tests.browser.shop.wire import Wire
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import OpenChromium
 
 ONE_COFFEE = Accounts(orders=1, payments=1, charges=1, charged_minor=1250)
 
@@ -200,6 +206,31 @@ def test_second_tab_is_told_that_the_cart_is_paid(
 
     assert shopper.heading == f"Order {books.last_order()}"
     assert "Nothing was charged again" in shopper.text
+    assert at_rest(shopper, wire, books) == ONE_COFFEE
+
+
+def test_two_browsers_that_pay_one_cart_in_the_same_instant_pay_once(
+    shopper: Shopper, chromium: OpenChromium, wire: Wire, books: Books
+) -> None:
+    """The second comes while the first is at the bank, and is refused before that."""
+    shopper.go_to_checkout("Coffee", email="ann@example.com")
+    with chromium() as driver:
+        other = Shopper(driver, shopper.shop_url)
+        other.open(shopper.path)
+        other.fill_in("email", "ben@example.com")
+        barrier = threading.Barrier(2, timeout=PATIENCE_SECONDS)
+
+        def pay(who: Shopper) -> str:
+            barrier.wait()
+            who.press("Pay")
+            return who.text
+
+        with ThreadPoolExecutor(2) as pool:
+            shown = list(pool.map(pay, [shopper, other]))
+
+    assert sum("Nothing was charged again" in each for each in shown) == 1
+    assert [f"Order {books.last_order()}\n" in each for each in shown] == [True, True]
+    assert payments(wire) == [(302, False), (302, False)]
     assert at_rest(shopper, wire, books) == ONE_COFFEE
 
 
