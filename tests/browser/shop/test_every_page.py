@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ONE_COFFEE = Accounts(orders=1, payments=1, charges=1, charged_minor=1250)
 
 
+@pytest.mark.timeout(300)  # nineteen pages, each of which axe goes through
 @pytest.mark.parametrize("window", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_no_page_is_barred_to_anybody(
     chromium: OpenChromium, wire: Wire, books: Books, customer: Customer, window: Window
@@ -130,8 +131,7 @@ def test_policy_stops_what_is_not_in_a_file_of_the_shops(shopper: Shopper) -> No
 
     assert shopper.run("return window.wasRun") is None
     complaints = shopper.complaints()
-    assert [directive in str(complaints) for directive in ("style-src", "script-src")]
-    assert len(complaints) == 2
+    assert ["Content Security Policy" in each for each in complaints] == [True, True]
 
 
 def test_admin_keeps_to_the_policy(
@@ -145,7 +145,9 @@ def test_admin_keeps_to_the_policy(
         shopper.open(f"/admin/{path}")
         assert shopper.find("#site-name").text == "Django administration"
 
-    assert shopper.complaints() == []
+    # Of other things, what Django's own pages say is Django's business.
+    complaints = shopper.complaints()
+    assert [each for each in complaints if "Content Security Policy" in each] == []
 
 
 def test_keyboard_is_enough_to_pay(shopper: Shopper, books: Books) -> None:
