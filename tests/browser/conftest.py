@@ -23,8 +23,12 @@ collect_ignore_glob = [] if find_spec("selenium") else ["*"]
 @pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        if item.path.is_relative_to(here := Path(__file__).parent):
             item.add_marker("browser")
+            # What a folder's tests are played on is started once, for one of xdist's
+            # processes: `--dist loadgroup`.
+            folder = item.path.relative_to(here).parts[0]
+            item.add_marker(pytest.mark.xdist_group(folder))
 
 
 @pytest.fixture(scope="session")
