@@ -2,30 +2,7 @@
 
 from __future__ import annotations
 
+from django.apps import apps
 from django.contrib import admin
 
-from .models import (
-    Booking,
-    Cart,
-    CartItem,
-    Confirmation,
-    EmailChange,
-    Order,
-    Payment,
-    Product,
-    Refund,
-)
-
-admin.site.register(
-    [
-        Booking,
-        Cart,
-        CartItem,
-        Confirmation,
-        EmailChange,
-        Order,
-        Payment,
-        Product,
-        Refund,
-    ]
-)
+admin.site.register(list(apps.get_app_config("checkout").get_models()))

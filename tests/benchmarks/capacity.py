@@ -88,19 +88,12 @@ def _costs() -> Iterator[dict[str, float]]:
     costs: dict[str, float] = {}
     yield costs
     costs["wal_bytes"] = float(asked(position) - wal)
-    while len(postmaster.children()) > len(_workers(postmaster)) + 1:
-        time.sleep(0.05)  # until only this connection's is left
-    costs["cpu_seconds"] = _cpu_seconds(postmaster) - cpu
-
-
-def _workers(postmaster: psutil.Process) -> list[psutil.Process]:
-    """The server's processes that serve nobody in particular."""
-    from tests.benchmarks.rows import asked
-
-    serving = asked(
-        "SELECT array_agg(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    serving = (
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
     )
-    return [each for each in postmaster.children() if each.pid not in serving]
+    while asked(serving) > 1:
+        time.sleep(0.05)  # until only this connection's process is left
+    costs["cpu_seconds"] = _cpu_seconds(postmaster) - cpu
 
 
 def _cpu_seconds(postmaster: psutil.Process) -> float:
