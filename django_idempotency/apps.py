@@ -10,13 +10,11 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import (
-            checks,  # noqa: F401 - registers them
-            guard,
-        )
+        from . import checks  # noqa: F401 - registers them
         from .conf import conf
+        from .engine import outside_calls
 
         if conf.IDEMPOTENCY_OUTSIDE_CALLS != "ignore":
-            guard.install()
+            outside_calls.install()
         if apps.is_installed("drf_spectacular"):
             from .contrib import spectacular  # noqa: F401 - registers its extension

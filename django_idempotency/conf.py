@@ -15,7 +15,7 @@ __all__ = ["conf"]
 T = TypeVar("T")
 
 DEFAULT_HEADER_DENY_LIST = (
-    # Of one exchange or one browser: a replay must not carry them to another.
+    # They belong to one exchange or one browser; a replay must not pass them on.
     "Set-Cookie",
     "Date",
     "Server",
@@ -36,11 +36,31 @@ DEFAULT_HEADER_DENY_LIST = (
 )
 
 
+LONGEST_WAIT = timedelta(days=1)
+"""A database counts a wait for a lock in milliseconds, up to 2³¹ of them."""
+
+LONGEST_DURATION = timedelta(days=36_500)
+"""A hundred years from now is a date on every database, and so is one before."""
+
+
+def fault_of_duration(
+    value: object, *, zero_allowed: bool = False, longest: timedelta = LONGEST_DURATION
+) -> str:
+    """Return what is wrong with it, as in "must be positive"; nothing if it is right."""
+    if not isinstance(value, timedelta):
+        return "must be a timedelta"
+    if value < timedelta(0) or (not value and not zero_allowed):
+        return "must not be negative" if zero_allowed else "must be positive"
+    if value > longest:
+        return f"must not be longer than {longest.days} day{'s' if longest.days > 1 else ''}"
+    return ""
+
+
 class Settings:
-    # Cached, because what a project leaves out costs Django several times what it sets.
+    # Cached: looking up a setting that a project leaves out is slow in Django.
     @cached_property
     def IDEMPOTENCY_HEADER(self) -> str:
-        """Name of the request header with the client's key, as it goes on the wire."""
+        """Name of the request header with the client's key, as clients send it."""
         return _setting("IDEMPOTENCY_HEADER", "Idempotency-Key")
 
     @cached_property
@@ -60,7 +80,7 @@ class Settings:
 
     @cached_property
     def IDEMPOTENCY_WAIT(self) -> timedelta:
-        """How long a copy waits in all for the operation in flight; zero: not at all."""
+        """How long a copy waits in total for the operation in flight; zero: not at all."""
         return _setting("IDEMPOTENCY_WAIT", timedelta(seconds=5))
 
     @cached_property
@@ -97,13 +117,13 @@ class Settings:
 
     @cached_property
     def IDEMPOTENCY_HEADER_DENY_LIST(self) -> Collection[str]:
-        """Response headers that are neither stored nor replayed, in any case."""
+        """Response headers that are neither stored nor replayed; case doesn't matter."""
         default: Collection[str] = DEFAULT_HEADER_DENY_LIST
         return _setting("IDEMPOTENCY_HEADER_DENY_LIST", default)
 
     @cached_property
     def IDEMPOTENCY_OUTSIDE_CALLS(self) -> Literal["ignore", "log", "raise"]:
-        """What an outside call without a key meets inside an atomic operation."""
+        """What happens to an outside call without a key inside an atomic operation."""
         ignore: Literal["ignore", "log", "raise"] = "ignore"
         return _setting("IDEMPOTENCY_OUTSIDE_CALLS", ignore)
 
@@ -125,7 +145,7 @@ conf = Settings()
 
 
 def _forget(*, setting: str, **more: Any) -> None:
-    """Read it again after a test has overridden it."""
+    """Read the setting again after a test has overridden it."""
     vars(conf).pop(setting, None)
 
 

@@ -10,11 +10,23 @@ from django.db import connections, transaction
 from django.http import HttpRequest
 from django.views import View
 
-from .http import Idempotency
+from .http.boundary import (
+    NonAtomicRequests,
+    enter,
+    is_protected,
+)
+from .http.protection import (
+    aprotect,
+    protect,
+)
+from .http.views import (
+    PlainView,
+    RestView,
+    handle_confined,
+    prepare,
+)
 from .policies import IdempotencyPolicy, PolicyOptions
-from .protected_views import PlainView, RestView, handle_confined, prepare
-from .protection import HONOUR_KEY, NonAtomicRequests, aprotect, is_protected, protect
-from .store import record_alias
+from .store.records import record_alias
 
 __all__ = ["idempotent"]
 
@@ -47,7 +59,7 @@ def idempotent(
     around ``as_view()``. The view finds its operation in ``request.idempotency``.
 
     Raises:
-        ImproperlyConfigured: at import, where it could not keep its promise.
+        ImproperlyConfigured: at import, where it could not keep these promises.
     """
     if policy is None:
         policy = IdempotencyPolicy(**options)
@@ -70,16 +82,12 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
 
     @wraps(view)
     def protected_view(*args: Any, **kwargs: Any) -> Any:
-        request = _django_request(_request_in(args))
-        if is_protected(request):
-            return view(*args, **kwargs)
-        request.idempotency = Idempotency()  # type: ignore[attr-defined]
-        if request.method in HONOUR_KEY:
-            return run(*args, **kwargs)
-        if is_async:  # for which Django has no ATOMIC_REQUESTS
-            return view(*args, **kwargs)
-        with non_atomic.as_django_would():
-            return view(*args, **kwargs)
+        return enter(
+            _django_request(_request_in(args)),
+            partial(view, *args, **kwargs),
+            partial(run, *args, **kwargs),
+            None if is_async else non_atomic,
+        )
 
     if is_async:
         markcoroutinefunction(protected_view)
@@ -115,7 +123,7 @@ def _run_handler(
     django_request = prepare(request)
     view = _RestFunction(rest_view, request, call)
     response = protect(django_request, policy, view)
-    # A kept error would go with it.
+    # A rollback of Django's transaction would undo the kept error, too.
     if joins and not policy.keep_errors:
         view.hand_rollback_on()
     return view.finish(response)
@@ -154,8 +162,8 @@ def _protected_class(view_class: type[View], policy: IdempotencyPolicy) -> type[
 class _RestFunction(RestView):
     """A handler below ``@api_view`` or ``@action``, or one of a decorated dispatch().
 
-    Where the transaction of ATOMIC_REQUESTS is Django's own, the framework's wish to
-    roll it back is handed on.
+    Where Django itself has opened the transaction of ATOMIC_REQUESTS, a rollback that
+    the framework asks for is passed on to it.
     """
 
     wants_rollback = False
@@ -219,15 +227,16 @@ def _refuse_misplacement(view: Any, policy: IdempotencyPolicy) -> None:
         )
     if hasattr(view, "cls"):
         raise ImproperlyConfigured(
-            f"@idempotent above a REST framework view ({name}) would answer before "
-            "authentication and permissions have spoken. Write\n\n"
+            f"@idempotent must stand below @api_view: above the REST framework view "
+            f"{name} it would answer before authentication and permissions are checked. "
+            "Write\n\n"
             '    @api_view(["POST"])\n    @idempotent\n'
             f"    def {name}(request):\n\nor use IdempotencyMixin."
         )
     if hasattr(view, "login_url"):
         raise ImproperlyConfigured(
-            f"@idempotent above the access check of {name} would replay answers to "
-            "whoever may no longer see them. Write\n\n"
+            f"@idempotent must stand below the access check of {name}: above it, stored "
+            "answers would be replayed to users who may no longer see them. Write\n\n"
             f"    @login_required\n    @idempotent\n    def {name}(request):"
         )
     if iscoroutinefunction(view):
@@ -238,7 +247,7 @@ def _require_lease(name: str, policy: IdempotencyPolicy) -> None:
     if policy.lease is None:
         raise ImproperlyConfigured(
             f"@idempotent can't protect the async view {name}: it runs in a "
-            "transaction, and Django has no async ones. Write\n\n"
+            "transaction, and Django has no async transactions. Write\n\n"
             f"    @idempotent\n    def {name}(request):\n\nor give it a lease:\n\n"
             "    @idempotent(lease=timedelta(minutes=1))\n"
             f"    async def {name}(request):"
@@ -248,7 +257,8 @@ def _require_lease(name: str, policy: IdempotencyPolicy) -> None:
 def _refuse_keep_errors(policy: IdempotencyPolicy) -> None:
     if policy.keep_errors:
         raise ImproperlyConfigured(
-            "keep_errors=True needs REST framework: on a plain view Django makes the "
-            "answer outside of it. Return the answer instead of raising:\n\n"
+            "keep_errors=True needs REST framework: on a plain view Django turns the "
+            "exception into an answer outside of @idempotent. Return the answer instead "
+            "of raising:\n\n"
             "    return HttpResponse(status=404)"
         )

@@ -19,8 +19,8 @@ __all__ = [
 class InvalidKey(ValueError):
     """The client's key can't be used as it was sent.
 
-    The message is a sentence for the client: it says what is wrong and never holds
-    the key itself. Answered with 400 ``key-invalid``; nothing has been queried.
+    The message is written for the client: it says what is wrong and never contains
+    the key itself. Answered with 400 ``key-invalid``; no query has been made.
     """
 
 
@@ -36,22 +36,22 @@ class BrokenTransaction(TransactionManagementError):
 
 
 class ClaimFailed(Exception):
-    """The operation has not been claimed; the view has not run."""
+    """The operation was not claimed, so the view has not run."""
 
 
 class StoreUnavailable(ClaimFailed):
-    """The claim could not even be tried: the database is unreachable or read-only.
+    """The claim could not be attempted: the database is unreachable or read-only.
 
     Answered with 503 ``store-unavailable``. The view has not run.
     """
 
     def __init__(self, *, is_disconnect: bool) -> None:
-        super().__init__("The claim could not be tried.")
+        super().__init__("The claim could not be attempted.")
         self.is_disconnect = is_disconnect
 
 
 class ClaimConflict(ClaimFailed):
-    """Somebody else's row stands in the way; roll back, read it and decide."""
+    """Another request's row is already there; roll back, read it and decide."""
 
 
 class ClaimOutrun(ClaimConflict):
@@ -59,15 +59,15 @@ class ClaimOutrun(ClaimConflict):
 
 
 class ClaimBusy(ClaimFailed):
-    """Somebody has the row, or is inserting it, and nobody has waited for that yet."""
+    """Another session locks the row or is inserting it; the claim has not waited yet."""
 
 
 class ClaimTimedOut(ClaimFailed):
-    """The wait for an operation in flight is over."""
+    """The wait for an operation in flight ran out."""
 
 
 class LeaseLost(Exception):
-    """The lease was over and another request has taken the operation over.
+    """The lease had expired and another request has taken the operation over.
 
     Raised by the steps and by `extend()` of the late owner. What the step wrote is
     rolled back. Don't catch it: the client is answered 409 ``in-flight``, and its retry
@@ -78,8 +78,8 @@ class LeaseLost(Exception):
 class OperationInFlight(Exception):
     """Another copy of a task is running under the same key; it may still fail.
 
-    A queue should deliver the task again. `retry_after` is when the other one will be
-    over at the latest, where that is known.
+    A queue should deliver the task again. `retry_after` is how long the other copy may
+    still take at most, where that is known.
     """
 
     def __init__(self, *, retry_after: timedelta | None = None) -> None:
@@ -95,11 +95,12 @@ class OutcomeUnknown(Exception):
 
 
 class StepError(RuntimeError):
-    """The steps of an operation can't be told apart, or aren't those of its first try.
+    """The steps of an operation are ambiguous, or differ from its first attempt.
 
-    A name was used twice, another step came in place of a remembered one, one that was
-    finished is not asked for any more, or a step was begun after one whose outcome is
-    unknown. Nothing is mixed up: the key is released with its memory.
+    A name was used twice, another step came in place of a remembered one, a finished
+    step was not asked for again, or a step was begun after one whose outcome is
+    unknown. No step gets another one's result: the key is released, and what the steps
+    came to stays in the record.
     """
 
 
@@ -111,5 +112,5 @@ class UnkeyedOutsideCall(RuntimeError):
 
 
 def name_of(error: BaseException) -> str:
-    """Return the dotted name of its class, which is all of it that is ever stored."""
+    """Return the dotted name of the error's class; nothing else of it is ever stored."""
     return f"{type(error).__module__}.{type(error).__qualname__}"

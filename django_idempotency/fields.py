@@ -1,4 +1,4 @@
-"""What Django spells in a way that not every database takes."""
+"""Fields and functions that some databases need in another form than Django's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Func
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
     from django.db.models.sql.compiler import SQLCompiler
 
-__all__ = ["DigestField", "UtcNow"]
+__all__ = ["DigestField", "UtcNow", "Verbatim"]
 
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ else:
 class DigestField(UUIDField):
     """A UUID of version 8, as text on MariaDB.
 
-    Its own type refuses one in 64 of them, those with 80 in the ninth byte.
+    MariaDB's own UUID type refuses one in 64 of them, those with 80 in the ninth byte.
     """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
@@ -43,9 +44,22 @@ class DigestField(UUIDField):
 
 
 class UtcNow(Now):
-    """The database's clock. On MariaDB `Now` is in the session's time zone."""
+    """The database's clock in UTC; on MariaDB `Now` uses the session's time zone."""
 
     def as_mysql(  # pragma: no cover - MariaDB
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
     ) -> tuple[str, Any]:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+
+class Verbatim(Func):
+    """Text that is compared exactly; MariaDB's collations ignore case."""
+
+    template = "%(expressions)s"
+    arity = 1
+
+    def as_mysql(  # pragma: no cover - MariaDB
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, Any]:
+        template = "BINARY %(expressions)s"
+        return self.as_sql(compiler, connection, template=template, **context)

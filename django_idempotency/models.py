@@ -3,19 +3,54 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models, router, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.lookups import Exact
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .conf import conf
-from .decisions import State
-from .fields import DigestField, UtcNow
-from .memory import Memory
+from .core.decisions import RecordState
+from .core.events import EventState
+from .core.journal import Journal
+from .fields import DigestField, UtcNow, Verbatim
 
 __all__ = ["IdempotencyRecord", "ProcessedEvent"]
 
 
+class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
+    """What people ask about operations. Times are compared by the database's clock."""
+
+    def held(self) -> RecordQuerySet:
+        """Operations whose outcome is unknown: each waits for a person.
+
+        Not those whose call is being made at this moment.
+        """
+        return self.filter(state=RecordState.HELD).exclude(
+            lease_expires_at__gt=UtcNow()
+        )
+
+    def in_flight(self) -> RecordQuerySet:
+        """Operations of the leased shape that are running: their lease is live.
+
+        A claim of the atomic shape is never among them, since nobody sees it before it
+        is committed with its answer.
+        """
+        return self.filter(lease_expires_at__gt=UtcNow())
+
+    def expired(self) -> RecordQuerySet:
+        """Records past their retention: what a purge would delete now.
+
+        Never one that is held, or whose lease is live.
+        """
+        return (
+            self.filter(expires_at__lte=UtcNow())
+            .exclude(state=RecordState.HELD)
+            .exclude(lease_expires_at__gt=UtcNow())
+        )
+
+
 class IdempotencyRecord(models.Model):
-    """One claimed key: who used it where, for what, and what the answer was.
+    """One claimed key: who used it and where, for what, and what the answer was.
 
     Note [Which columns are indexed]
     Only the primary key and `expires_at`, because a later UPDATE touches neither: on
@@ -24,15 +59,17 @@ class IdempotencyRecord(models.Model):
     """
 
     class State(models.TextChoices):
-        IN_FLIGHT = State.IN_FLIGHT, _("in flight")
-        KEPT = State.KEPT, _("kept")
-        RELEASED = State.RELEASED, _("released")
-        HELD = State.HELD, _("held")
+        IN_FLIGHT = RecordState.IN_FLIGHT, _("in flight")
+        KEPT = RecordState.KEPT, _("kept")
+        RELEASED = RecordState.RELEASED, _("released")
+        HELD = RecordState.HELD, _("held")
 
     id = DigestField(
         primary_key=True,
         editable=False,
-        help_text=_("Digest of scope and key: finds the record and refuses a second."),
+        help_text=_(
+            "Digest of scope and key; identifies the record and prevents a second one."
+        ),
     )
     scope = models.TextField(
         help_text=_("Whose key it is and where: principal | method | path.")
@@ -69,18 +106,20 @@ class IdempotencyRecord(models.Model):
     completed_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField()
 
+    objects = models.Manager.from_queryset(RecordQuerySet)()
+
     class Meta:
         verbose_name = _("idempotency record")
         verbose_name_plural = _("idempotency records")
         constraints = [
             models.CheckConstraint(
                 name="idempotency_record_state",
-                condition=models.Q(state__in=[state.value for state in State]),
+                condition=models.Q(state__in=[state.value for state in RecordState]),
             ),
-            # "Done" without an answer would be an eternal riddle for the client.
+            # A record that is done but has no answer could never be replayed.
             models.CheckConstraint(
                 name="idempotency_record_kept_has_answer",
-                condition=~models.Q(state=State.KEPT.value)
+                condition=~models.Q(state=RecordState.KEPT.value)
                 | models.Q(
                     response_status__isnull=False, response_headers__isnull=False
                 ),
@@ -101,29 +140,30 @@ class IdempotencyRecord(models.Model):
 
         `applied`: the call whose outcome was unknown has happened, and `result` is what
         its function would have returned; the client's retry goes on after it. Otherwise
-        it has not, and the retry calls again. Who and why is recorded, and the retention
-        begins anew, or that retry would be a new operation.
+        it has not happened, and the retry calls again. `by` and `reason` are recorded.
+        The retention begins anew, so that the retry still belongs to this operation.
 
         Raises:
             ValueError: there is no reason, or the record is not held, or its owner still
                 has a live lease.
-            TypeError: the result is no JSON.
+            TypeError: the result can't be stored as JSON.
         """
         if not reason.strip():
-            raise ValueError("Say how it was found out.")
+            raise ValueError("Give a reason that says how it was found out.")
         using = self._state.db or router.db_for_write(type(self))
-        rows = IdempotencyRecord._base_manager.using(using).filter(pk=self.pk)
+        # Not by a manager: a project's own could join tables in.
+        rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=self.pk)
         with transaction.atomic(using=using):
-            held = rows.filter(state=State.HELD).exclude(lease_expires_at__gt=UtcNow())
-            effects = held.select_for_update().values_list("effects", flat=True).first()
+            held = rows.held().select_for_update()
+            effects = held.values_list("effects", flat=True).first()
             if effects is None:
                 raise ValueError("The operation is not held, or it is still running.")
             note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
-            memory = Memory(effects)
-            memory.settle(applied=applied, result=result, note=note)
+            journal = Journal(effects)
+            journal.settle(applied=applied, result=result, note=note)
             rows.update(
-                state=State.RELEASED,
-                effects=memory.effects,
+                state=RecordState.RELEASED,
+                effects=journal.effects,
                 lease_token=None,
                 lease_expires_at=None,
                 expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,
@@ -131,24 +171,49 @@ class IdempotencyRecord(models.Model):
         self.refresh_from_db(using=using)
 
 
-class ProcessedEvent(models.Model):
-    """One webhook event: who sent it where, and what became of it.
+class EventQuerySet(models.QuerySet["ProcessedEvent"]):
+    """What people ask about events. Times are compared by the database's clock."""
 
-    The row and the writes of its handler commit together. `next_attempt_at` is set for
-    what waits in the inbox and for nothing else: its partial index is small, and the
-    one index here whose column a later update changes.
+    def dead(self) -> EventQuerySet:
+        """Events that were given up: each waits for a person."""
+        return self.filter(state=EventState.DEAD)
+
+    def due(self) -> EventQuerySet:
+        """Events that the inbox's worker would take now.
+
+        Of one object's events in an ordered inbox only the first that is not done, and
+        that only if it is due itself. What another worker is taking at this moment, and
+        has locked, is still among them.
+        """
+        waiting = ProcessedEvent._base_manager.exclude(next_attempt_at=None)
+        of_same_object = waiting.filter(
+            Exact(Verbatim("object_key"), Verbatim(OuterRef("object_key"))),
+            endpoint=OuterRef("endpoint"),
+            object_key=OuterRef("object_key"),  # for the index
+        )
+        earlier = of_same_object.filter(
+            Q(received_at__lt=OuterRef("received_at"))
+            | Q(received_at=OuterRef("received_at"), pk__lt=OuterRef("pk"))
+        )
+        return self.filter(
+            Q(object_key="") | ~Exists(earlier), next_attempt_at__lte=UtcNow()
+        )
+
+
+class ProcessedEvent(models.Model):
+    """One webhook event: who sent it and where to, and what became of it.
+
+    The row and the writes of its handler commit together. `next_attempt_at` is set only
+    for events that wait in the inbox, so its partial index is small; it is the only
+    indexed column here that a later update changes.
     """
 
     class State(models.TextChoices):
-        RECEIVED = "received", _("received")
-        """Stored with its payload, or claimed by a transaction that is still open."""
-        PROCESSED = "processed", _("processed")
-        FAILED = "failed", _("failed")
-        """The last attempt was rolled back; another will follow."""
-        IGNORED = "ignored", _("ignored")
-        """There was no handler; the payload is kept for when there is one."""
-        DEAD = "dead", _("dead")
-        """Given up; a person decides. The payload is kept."""
+        RECEIVED = EventState.RECEIVED, _("received")
+        PROCESSED = EventState.PROCESSED, _("processed")
+        FAILED = EventState.FAILED, _("failed")
+        IGNORED = EventState.IGNORED, _("ignored")
+        DEAD = EventState.DEAD, _("dead")
 
     id = DigestField(
         primary_key=True,
@@ -156,7 +221,7 @@ class ProcessedEvent(models.Model):
         help_text=_("Digest of endpoint, source, account and event id."),
     )
     endpoint = models.CharField(
-        max_length=255, help_text=_("The name that the code gives this receiver.")
+        max_length=255, help_text=_("The receiver's name in the code.")
     )
     source = models.CharField(max_length=64, help_text=_("The provider's profile."))
     account = models.CharField(
@@ -166,14 +231,17 @@ class ProcessedEvent(models.Model):
         help_text=_("Whose events these are, and of which mode: test or live."),
     )
     event_id = models.CharField(
-        max_length=255, help_text=_("The provider's id; if too long, its digest.")
+        max_length=255,
+        help_text=_("The provider's id, or its digest if the id is too long."),
     )
     event_type = models.CharField(max_length=255, blank=True, default="")
     object_key = models.CharField(
         max_length=255,
         blank=True,
         default="",
-        help_text=_("What the event is about; such events can be kept in order."),
+        help_text=_(
+            "What the event is about; events of one object can be kept in order."
+        ),
     )
     body_digest = models.CharField(max_length=64, blank=True, default="")
     state = models.CharField(max_length=16, choices=State.choices)
@@ -181,7 +249,8 @@ class ProcessedEvent(models.Model):
         null=True, help_text=_("The raw body; cleared when the event is processed.")
     )
     headers = models.JSONField(
-        default=dict, help_text=_("Those that say what the event is; no signatures.")
+        default=dict,
+        help_text=_("The headers that the profile reads, without signatures."),
     )
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)
@@ -199,6 +268,8 @@ class ProcessedEvent(models.Model):
     processed_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField()
 
+    objects = models.Manager.from_queryset(EventQuerySet)()
+
     class Meta:
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
@@ -206,14 +277,14 @@ class ProcessedEvent(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="idempotency_event_state",
-                condition=models.Q(
-                    state__in=["received", "processed", "failed", "ignored", "dead"]
-                ),
+                condition=models.Q(state__in=[state.value for state in EventState]),
             ),
-            # Acknowledged without being done: then it must be there for a person.
+            # An event that was acknowledged without being done must keep its payload.
             models.CheckConstraint(
                 name="idempotency_event_unfinished_has_payload",
-                condition=~models.Q(state__in=["ignored", "dead"])
+                condition=~models.Q(
+                    state__in=[EventState.IGNORED.value, EventState.DEAD.value]
+                )
                 | models.Q(payload__isnull=False),
             ),
             models.CheckConstraint(

@@ -1,61 +1,67 @@
-"""What may differ from one protected endpoint to the next."""
+"""What can be configured for each protected endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .conf import conf
+from .conf import LONGEST_WAIT, conf, fault_of_duration
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
-__all__ = ["IdempotencyPolicy"]
+__all__ = ["IdempotencyPolicy", "keep_outcomes"]
 
-RELEASED_STATUSES = frozenset({405, 406, 408, 413, 415, 425, 429})
-"""Below 500, yet no outcome: the same request may well succeed later."""
+RELEASED_STATUSES = frozenset({405, 406, 408, 413, 415, 421, 423, 424, 425, 429})
+"""Statuses below 500 that don't state an outcome: the request may succeed later."""
 
 
 def keep_outcomes(response: HttpResponseBase) -> bool:
-    """Keep what the view decided; release what says "not now" or "not like this"."""
+    """Return whether an answer is kept by default: what the view decided is.
+
+    Answers like "not now" and "not like this" are released. A `keep` of your own can ask
+    this first, and then for more.
+    """
     status = response.status_code
     return status < 500 and status not in RELEASED_STATUSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyPolicy:
-    """How one endpoint is protected. ``None`` means: as the setting says.
+    """How one endpoint is protected. ``None`` stands for the setting.
 
     Raises:
-        ImproperlyConfigured: where it is written, if a value can't be meant.
+        ImproperlyConfigured: where the policy is written, if a value is invalid.
     """
 
     required: bool | None = None
     """Whether POST and PATCH without a key are refused; IDEMPOTENCY_REQUIRED."""
     wait: timedelta | None = None
-    """How long a copy waits for the operation in flight, in all; IDEMPOTENCY_WAIT."""
+    """How long a copy waits in total for the operation in flight; IDEMPOTENCY_WAIT."""
     retention: timedelta | None = None
     """How long the answer can be replayed; IDEMPOTENCY_RETENTION."""
     lease: timedelta | None = None
-    """Set: the leased shape. How long the view may take, outside of any transaction,
+    """If set, the leased shape: how long the view may take, outside of any transaction,
     before another request may take the operation over. Choose it well above the slowest
-    run; `request.idempotency.extend()` prolongs it."""
+    run; `request.idempotency.extend()` extends it."""
     keep: Callable[[HttpResponseBase], bool] = keep_outcomes
-    """Whether a returned answer is committed and stored, or rolled back and released;
-    with a lease, stored or released.
+    """Whether a repeat gets this returned answer; otherwise its key is released.
 
-    By default everything below 500 except 405, 406, 408, 413, 415, 425 and 429.
+    By default everything below 500 except 405, 406, 408, 413, 415, 421, 423, 424, 425 and
+    429. An answer below 400 is committed whatever `keep` says: refuse one that asks the
+    caller to come back, such as a page for a second factor. Another one that is refused is
+    rolled back, unless there is a lease.
     """
     keep_errors: bool = False
     """DRF only: let `keep` judge the answer made from a *raised* exception too.
 
-    The view's writes are rolled back all the same, unless it has a lease; the answer is then stored in a
-    transaction of its own.
+    The view's writes are rolled back all the same, unless it has a lease; the answer is
+    then stored in a transaction of its own.
     """
     keep_body: bool = True
     """``False``: the body never reaches the database; a repeat gets status and headers
@@ -69,13 +75,13 @@ class IdempotencyPolicy:
     """Returns what identifies the payload, in place of query and body."""
 
     def __post_init__(self) -> None:
-        _require_duration("wait", self.wait, zero_allowed=True)
+        _require_duration("wait", self.wait, zero_allowed=True, longest=LONGEST_WAIT)
         _require_duration("retention", self.retention)
         _require_duration("lease", self.lease)
         if isinstance(self.exclude, str):
             raise ImproperlyConfigured(
-                f"exclude={self.exclude!r} is one string, whose every letter would be "
-                f"a field name; write exclude=({self.exclude!r},)."
+                f"exclude={self.exclude!r} must be a collection of field names, not one "
+                f"string. Write exclude=({self.exclude!r},)."
             )
         max_body: object = self.max_body
         if max_body is not None and not (isinstance(max_body, int) and max_body >= 0):
@@ -119,15 +125,10 @@ class PolicyOptions(TypedDict, total=False):
     fingerprint: Callable[[HttpRequest], str | bytes] | None
 
 
-def _require_duration(
-    name: str, value: timedelta | None, *, zero_allowed: bool = False
-) -> None:
-    if value is None:
+def _require_duration(name: str, value: timedelta | None, **limits: Any) -> None:
+    if value is None or not (fault := fault_of_duration(value, **limits)):
         return
     given: object = value
     if not isinstance(given, timedelta):
-        raise ImproperlyConfigured(
-            f"{name}={value!r} has no unit; write {name}=timedelta(seconds={value!r})."
-        )
-    if value < timedelta(0) or (not value and not zero_allowed):
-        raise ImproperlyConfigured(f"{name}={value!r} must be longer than nothing.")
+        fault += f"; write {name}=timedelta(seconds={given!r})"
+    raise ImproperlyConfigured(f"{name}={value!r} {fault}.")

@@ -13,18 +13,41 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from .bodies import hold_body
-from .http import Idempotency
+from .http.bodies import hold_body
+from .http.boundary import (
+    METHODS_WITH_KEYS,
+    NonAtomicRequests,
+    enter,
+    is_protected,
+    show,
+)
+from .http.notes import notes_of
+from .http.protection import (
+    protect,
+)
+from .http.views import (
+    RestView,
+    check_object,
+    handle_confined,
+    prepare,
+)
 from .policies import IdempotencyPolicy
-from .protected_views import RestView, check_object, handle_confined, prepare
-from .protection import HONOUR_KEY, NonAtomicRequests, is_protected, protect
 
-__all__ = ["IdempotencyMixin"]
+__all__ = ["IdempotencyMixin", "IdempotentRequest"]
 
 if TYPE_CHECKING:
+    from .engine.idempotency import Idempotency
+
     _Base = APIView
 else:
     _Base = object
+
+
+class IdempotentRequest(Request):
+    """Annotation for the request that a protected handler gets."""
+
+    if TYPE_CHECKING:
+        idempotency: Idempotency
 
 
 class IdempotencyMixin(_Base):
@@ -37,7 +60,7 @@ class IdempotencyMixin(_Base):
     """
 
     idempotency_policy: ClassVar[IdempotencyPolicy | None] = IdempotencyPolicy()
-    """How the handlers are protected; ``None``: they aren't."""
+    """How the handlers are protected; ``None`` protects none."""
 
     _idempotency_not_acceptable: NotAcceptable | None = None
 
@@ -54,8 +77,8 @@ class IdempotencyMixin(_Base):
     def as_view(cls, *args: Any, **kwargs: Any) -> Any:
         if not issubclass(cls, APIView):
             raise ImproperlyConfigured(
-                f"{cls.__name__} is no REST framework view, so that IdempotencyMixin "
-                "would do nothing. On Django's own views write\n\n"
+                f"{cls.__name__} isn't a REST framework view, so IdempotencyMixin would "
+                "do nothing. On Django's own views write\n\n"
                 '    @method_decorator(idempotent, name="post")'
             )
         view = super().as_view(*args, **kwargs)
@@ -65,11 +88,11 @@ class IdempotencyMixin(_Base):
         def protected_view(
             request: HttpRequest, *args: Any, **kwargs: Any
         ) -> HttpResponseBase:
-            if request.method in HONOUR_KEY:
-                request._idempotency_boundary = non_atomic  # type: ignore[attr-defined]
+            def call() -> HttpResponseBase:
                 return view(request, *args, **kwargs)
-            with non_atomic.as_django_would():
-                return view(request, *args, **kwargs)
+
+            notes_of(request).non_atomic = non_atomic
+            return enter(request, call, call, non_atomic)
 
         protected_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
         return protected_view
@@ -77,8 +100,7 @@ class IdempotencyMixin(_Base):
     def get_idempotency_policy(self) -> IdempotencyPolicy | None:
         """Return the policy for this request; ``None``: don't protect it.
 
-        Called after ``initial()``, so that ``self.action`` and ``self.request`` are
-        there.
+        Called after ``initial()``, when ``self.action`` and ``self.request`` are set.
         """
         return self.idempotency_policy
 
@@ -86,8 +108,8 @@ class IdempotencyMixin(_Base):
         """Raise if this caller may no longer see what the first call answered.
 
         Runs before a stored answer is sent again. On a detail route the default fetches
-        the object, so that object permissions are asked; an object that is gone is what
-        a repeated DELETE expects to find.
+        the object, so that object permissions are checked; for a repeated DELETE the
+        object may be gone.
 
         Raises:
             APIException, Http404, PermissionDenied: answered as in a handler.
@@ -98,8 +120,8 @@ class IdempotencyMixin(_Base):
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         if not is_protected(request):
-            request.idempotency = Idempotency()  # type: ignore[attr-defined]
-            if request.method in HONOUR_KEY:
+            show(request, None)
+            if request.method in METHODS_WITH_KEYS:
                 # Before authentication and permissions, which may read the stream.
                 hold_body(request)
         return super().dispatch(request, *args, **kwargs)
@@ -109,14 +131,16 @@ class IdempotencyMixin(_Base):
         try:
             return super().perform_content_negotiation(request, force)
         except NotAcceptable as error:
-            if request.method not in HONOUR_KEY or is_protected(request._request):
+            if request.method not in METHODS_WITH_KEYS or is_protected(
+                request._request
+            ):
                 raise
             self._idempotency_not_acceptable = error
             return super().perform_content_negotiation(request, force=True)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method not in HONOUR_KEY or is_protected(request._request):
+        if request.method not in METHODS_WITH_KEYS or is_protected(request._request):
             return
         name = request.method.lower()
         handler = getattr(self, name, None)
@@ -129,9 +153,9 @@ class IdempotencyMixin(_Base):
             setattr(self, name, partial(self._run_protected, handler, policy))
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Keep the framework from rolling back a transaction that isn't ours."""
+        """Keep the framework from rolling back a transaction that we did not open."""
         request = self.request._request
-        if request.method not in HONOUR_KEY:
+        if request.method not in METHODS_WITH_KEYS:
             return super().handle_exception(exc)
         response: Response = handle_confined(request, super().handle_exception, exc)
         return response
@@ -140,10 +164,10 @@ class IdempotencyMixin(_Base):
         self, handler: Callable[..., Any], request: Request, *args: Any, **kwargs: Any
     ) -> Any:
         self._refuse_unacceptable()
-        # Missing where another class's as_view() stands before ours: then Django has
-        # opened its transaction itself.
-        boundary = vars(request._request).get("_idempotency_boundary")
-        with boundary.as_django_would() if boundary else nullcontext():
+        # Not set where another class overrides as_view() before this mixin: then Django
+        # has opened the transaction itself.
+        non_atomic = notes_of(request._request).non_atomic
+        with non_atomic.as_django_would() if non_atomic else nullcontext():
             return handler(request, *args, **kwargs)
 
     def _run_protected(

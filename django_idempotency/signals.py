@@ -1,10 +1,10 @@
-"""What happened to an operation, told after the fact.
+"""What happened to an operation or an event, sent after the fact.
 
-Every signal but `unkeyed` is sent after commit or rollback, and all of them robustly: a
-receiver that raises is logged by Django and can't undo a charge. The sender is
-`IdempotencyRecord`; their one argument, `operation`, is the
-`django_idempotency.operations.Operation`. It holds the client's key: don't log it. Those
-of webhook events have `ProcessedEvent` as their sender and an `event`.
+Every signal but `unkeyed` is sent after commit or rollback, and all of them with
+``send_robust()``: when a receiver raises, Django logs it, and nothing is undone. The
+sender is `IdempotencyRecord`; the one argument, `operation`, has the `record_id`, the
+scope and the client's key, which must not be logged. Signals of webhook events have
+`ProcessedEvent` as their sender and the argument `event`.
 
 In a transaction that somebody else opened, ``kept`` follows *their* commit: inside
 ``TestCase`` it is sent only under ``captureOnCommitCallbacks(execute=True)``.
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 claimed = Signal()
-"""The view ran: sent together with `kept` or `released`, before it."""
+"""The view ran; sent just before `kept` or `released`, not when the view starts."""
 
 kept = Signal()
 """The answer was stored and committed with the view's writes."""
@@ -41,20 +41,20 @@ replayed = Signal()
 """A stored answer is being sent again."""
 
 in_flight = Signal()
-"""A copy waited as long as it may and was told to come back (409)."""
+"""A copy waited as long as allowed and was told to come back (409)."""
 
 unkeyed = Signal()
 """A POST or PATCH to a protected view came without a key; before anything else happens.
 
-Its one argument is `request`: the caller is to be found before keys are required.
+Its one argument is `request`, to find such callers before keys are required.
 """
 
 mismatched = Signal()
 """The key came back with another payload and was refused (422)."""
 
 event_processed = Signal()
-"""A webhook event was handled and committed. Its argument is `event`, as in the other
-three; the sender is `ProcessedEvent`."""
+"""A webhook event was handled and committed. Like the other three signals of events, it
+has the argument `event` and the sender `ProcessedEvent`."""
 
 event_duplicate = Signal()
 """A delivery of an event that is done already, or waits in the inbox."""

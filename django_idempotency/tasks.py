@@ -1,4 +1,4 @@
-"""The same promise for work that no request asks for: tasks, commands, functions."""
+"""The same promise for work outside of requests: tasks, commands, functions."""
 
 from __future__ import annotations
 
@@ -8,59 +8,86 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial, wraps
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
-from . import engine, leasing, store
-from .decisions import Held, InFlight, Mismatch, Replay, Unreadable
-from .engine import Outcome, Ran, Result
+from .core.decisions import (
+    Held,
+    InFlight,
+    Mismatch,
+    Replay,
+    Unreadable,
+)
+from .core.fingerprints import NO_PAYLOAD
+from .core.journal import as_json
+from .core.json_types import JSON, J
+from .core.operations import TASK, Operation, Scope, StoredAnswer
+from .engine import running
+from .engine.idempotency import Idempotency
+from .engine.reporting import report
+from .engine.steps import Steps
+from .engine.threads import in_thread
+from .engine.work import Outcome, Ran, Result
 from .exceptions import OperationInFlight, OutcomeUnknown, name_of
-from .fingerprints import NO_PAYLOAD
-from .http import Idempotency
-from .memory import as_json
-from .operations import TASK, Operation, Scope, StoredAnswer
 from .policies import IdempotencyPolicy
-from .steps import Steps, in_thread
+from .store.records import record_alias
 
 __all__ = ["arun_once", "current_operation", "idempotent_task", "run_once"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound="Callable[..., JSON | Awaitable[JSON]]")
 
 Copies = Literal["wait", "skip", "raise"]
 
 _current: ContextVar[Idempotency] = ContextVar("current_operation")
 
 
-class TaskOptions(TypedDict, total=False):
-    """How a task is run once."""
+class TaskTimes(TypedDict, total=False):
+    """How long a task runs, waits and is remembered."""
 
-    copies: Copies
     lease: timedelta | None
     wait: timedelta | None
     retention: timedelta | None
 
 
+class TaskOptions(TaskTimes, total=False):
+    """How a task is run once."""
+
+    copies: Copies
+
+
+@overload
+def run_once(
+    key: str,
+    fn: Callable[[], J],
+    *,
+    copies: Literal["wait", "raise"] = ...,
+    **options: Unpack[TaskTimes],
+) -> J: ...
+@overload
+def run_once(
+    key: str, fn: Callable[[], J], *, copies: Copies, **options: Unpack[TaskTimes]
+) -> J | None: ...
 def run_once(key: str, fn: Callable[[], Any], **options: Unpack[TaskOptions]) -> Any:
     """Run ``fn()`` unless it has been done under this key; return its JSON result.
 
-    The key names the work in the whole project, such as ``receipt:17``: everybody who
-    runs something under it means the same. Without `lease` the function runs in one
-    transaction with its claim and its result, as a view in the atomic shape; with it,
-    outside of any transaction, and finds its steps in `current_operation()`. What
-    raises is released: the next delivery of the task runs it again.
+    The key names the work in the whole project, such as ``receipt:17``: two calls under
+    one key are the same work. Without `lease` the function runs in one transaction with
+    its claim and its result, like a view in the atomic shape; with it, outside of any
+    transaction, with its steps in `current_operation()`. If the function raises, the
+    key is released: the next delivery of the task runs it again.
 
     `copies` says what a copy does while another one is running: ``"wait"`` up to `wait`
     (by default IDEMPOTENCY_WAIT) and then raise, ``"skip"`` and return ``None``, or
     ``"raise"`` at once. `retention` (by default IDEMPOTENCY_RETENTION) is how long the
-    key is remembered: choose it above the time for which a queue may redeliver.
+    key is remembered: choose it longer than a queue may redeliver.
 
     Raises:
-        OperationInFlight: another copy is running; it may still fail, so come again.
+        OperationInFlight: another copy is running; it may still fail, so try again.
         OutcomeUnknown: the operation is held until a person settles it.
-        ValueError: the key is no text of 1 to 255 printable ASCII characters.
-        TypeError: the result is no JSON; nothing was kept.
+        ValueError: the key isn't a string of 1 to 255 printable ASCII characters.
+        TypeError: the result can't be stored as JSON; nothing was kept.
         Exception: whatever `fn` raises.
     """
     operation = _operation(key, options)
@@ -69,11 +96,26 @@ def run_once(key: str, fn: Callable[[], Any], **options: Unpack[TaskOptions]) ->
         with _running(steps):
             return _outcome(fn())
 
-    shape = engine if operation.lease is None else leasing
-    result = shape.run(operation, work, using=store.record_alias(), failure_of=name_of)
+    result = running.run(operation, work, name_of)
     return _returned(result, operation, options)
 
 
+@overload
+async def arun_once(
+    key: str,
+    fn: Callable[[], Awaitable[J]],
+    *,
+    copies: Literal["wait", "raise"] = ...,
+    **options: Unpack[TaskTimes],
+) -> J: ...
+@overload
+async def arun_once(
+    key: str,
+    fn: Callable[[], Awaitable[J]],
+    *,
+    copies: Copies,
+    **options: Unpack[TaskTimes],
+) -> J | None: ...
 async def arun_once(
     key: str, fn: Callable[[], Awaitable[Any]], **options: Unpack[TaskOptions]
 ) -> Any:
@@ -90,9 +132,7 @@ async def arun_once(
         with _running(steps):
             return _outcome(await fn())
 
-    result = await leasing.arun(
-        operation, work, using=store.record_alias(), failure_of=name_of
-    )
+    result = await running.arun(operation, work, name_of)
     return await in_thread(_returned, result, operation, options)
 
 
@@ -107,11 +147,11 @@ def idempotent_task(
         @idempotent_task(key=lambda order_id: f"receipt:{order_id}")
         def send_receipt(order_id): ...
 
-    It stands directly above the function, below the decorator of a task queue. `key`
-    gets the arguments of the call; the options are those of `run_once`.
+    It stands directly above the function, below the decorator of a task queue. `key` is
+    called with the call's arguments; the options are those of `run_once`.
 
     Raises:
-        ImproperlyConfigured: where it is written, if an option can't be meant, and on an
+        ImproperlyConfigured: where it is written, if an option is invalid, and on an
             async function without a lease.
     """
     _policy(options)
@@ -139,15 +179,16 @@ def idempotent_task(
 
 
 ASYNC_NEEDS_LEASE = (
-    "An async function can't run in a transaction, since Django has no async ones. Give "
-    "it a lease above its slowest run: lease=timedelta(minutes=1)."
+    "An async function can't run in a transaction, since Django has no async "
+    "transactions. Give it a lease longer than its slowest run: "
+    "lease=timedelta(minutes=1)."
 )
 
 
 def current_operation() -> Idempotency:
     """Return the operation whose function is running, for its steps and keys.
 
-    Outside of any: one without a key, whose steps simply run.
+    Outside of any operation, return one without a key, whose steps simply run.
     """
     return _current.get(None) or Idempotency()
 
@@ -165,7 +206,8 @@ def _running(steps: Steps) -> Iterator[None]:
 def _operation(key: str, options: TaskOptions) -> Operation:
     if not (key.isascii() and key.isprintable() and 1 <= len(key) <= 255):
         raise ValueError(
-            f"A task's key has 1 to 255 printable ASCII characters; this has {len(key)}."
+            "A task's key must have 1 to 255 printable ASCII characters; this one has "
+            f"{len(key)} characters."
         )
     policy = _policy(options)
     waits = options.get("copies", "wait") == "wait"
@@ -175,6 +217,7 @@ def _operation(key: str, options: TaskOptions) -> Operation:
         fingerprint=NO_PAYLOAD,
         wait=policy.effective_wait if waits else timedelta(0),
         retention=policy.effective_retention,
+        using=record_alias(),
         lease=policy.lease,
     )
 
@@ -183,7 +226,7 @@ def _policy(options: TaskOptions) -> IdempotencyPolicy:
     """Return the options, checked as those of a view.
 
     Raises:
-        ImproperlyConfigured: if one can't be meant.
+        ImproperlyConfigured: if one is invalid.
     """
     if options.get("copies", "wait") not in get_args(Copies):
         raise ImproperlyConfigured('copies must be "wait", "skip" or "raise".')
@@ -198,7 +241,7 @@ def _outcome(result: Any) -> Outcome[Any]:
     result = as_json(result, "task")
     return Outcome(
         value=result,
-        keep=True,
+        commits=True,
         answer=StoredAnswer(
             status=200,
             headers=(("Content-Type", "application/json"),),
@@ -213,7 +256,7 @@ def _returned(result: Result[Any], operation: Operation, options: TaskOptions) -
         case Ran(value):
             return value
         case Replay(answer):
-            engine.report("replayed", operation)
+            report("replayed", operation)
             return json.loads(answer.body or b"null")
         case InFlight(retry_after):
             if options.get("copies") == "skip":

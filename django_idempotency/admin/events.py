@@ -1,4 +1,4 @@
-"""The webhook events, to look at and, by a permission of its own, to run again."""
+"""Webhook events: read-only, but with a permission of its own to run them again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from django_idempotency.core.events import EventIdentity
 from django_idempotency.models import ProcessedEvent
-from django_idempotency.operations import EventIdentity
 from django_idempotency.webhooks.inbox import rerun
 
 from .read_only import (
@@ -49,10 +49,10 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
     )
     list_filter = ("state", "expires_at")
     search_help_text = _(
-        "The row's id, or endpoint, source, account and event id with a bar between: "
-        "stripe|stripe|true|evt_1… Both find it by the primary key; there is no index "
-        "for parts of them. Where the receiver has an identity function, only the row's "
-        "id does."
+        "The row's id, or endpoint, source, account and event id separated by bars: "
+        "stripe|stripe|true|evt_1… Both are looked up by the primary key; parts of them "
+        "are not indexed. If the receiver has an identity function, only the row's id "
+        "can be found."
     )
     search_refusal = _("Search for an id, or for endpoint|source|account|event id.")
     actions = ("run_again",)
@@ -92,7 +92,7 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProcessedEvent]:
-        """Leave what only an event's own page shows: it can be megabytes each."""
+        """Defer what only an event's own page shows: each can have megabytes."""
         rows: QuerySet[ProcessedEvent] = super().get_queryset(request)
         return rows.defer("payload", "headers", "reruns")
 
@@ -114,7 +114,7 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["rerun"], description=_("Run the selected events again"))
     def run_again(self, request: HttpRequest, events: QuerySet[ProcessedEvent]) -> None:
-        """Run them at once, each in a transaction of its own, not in the request's."""
+        """Run them after the request's commit, each in a transaction of its own."""
         for row_id in list(events.values_list("pk", flat=True)):
             transaction.on_commit(partial(self._run_again, request, row_id))
 

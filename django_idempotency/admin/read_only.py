@@ -1,4 +1,4 @@
-"""What both admins share: rows to look at, found by their primary key."""
+"""What both admins share: read-only rows, found by their primary key."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ else:
         _ModelAdmin = admin.ModelAdmin
 
 MOST_COUNTED = 10_000
-"""A list shows so many rows at most: counting all of a large table takes long."""
+"""A list shows at most this many rows: counting a whole large table takes long."""
 
 LONGEST_IN_LIST = 40
-"""So many characters of a name leave room for what became of it."""
+"""Longer names are cut in a list, to leave room for the other columns."""
 
 _SENSITIVE = re.compile(
     r"auth|cookie|key|password|secret|session|signature|token", re.I
@@ -43,7 +43,7 @@ M = TypeVar("M", bound=Model)
 
 
 class BoundedPaginator(_Paginator):
-    """Counts no further than anybody will leaf."""
+    """Stops counting at MOST_COUNTED."""
 
     @cached_property
     def count(self) -> int:
@@ -54,15 +54,15 @@ class BoundedPaginator(_Paginator):
 class ReadOnlyAdmin(_ModelAdmin):
     """Nothing can be added or changed; deleting takes the model's own permission."""
 
-    # The one column with an index; by any other the whole table would be sorted.
+    # The only indexed column; ordering by any other would sort the whole table.
     ordering = ("-expires_at",)
     sortable_by = ("expires_at",)
     search_fields = ("pk",)
     paginator = BoundedPaginator
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each of them would count the table
+    show_facets = admin.ShowFacets.NEVER  # each facet would count the whole table
     search_refusal: str | StrPromise = ""
-    """What to say to a term that can't be a primary key."""
+    """The message for a search term that can't be a primary key."""
 
     class Media:
         css = {"all": ("django_idempotency/admin.css",)}
@@ -76,13 +76,13 @@ class ReadOnlyAdmin(_ModelAdmin):
         return False
 
     def primary_key_in(self, term: str) -> Any:
-        """Return the primary key that a search means; ``None``: it means none."""
+        """Return the primary key that the search term stands for, if it does."""
         raise NotImplementedError
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[M], search_term: str
     ) -> tuple[QuerySet[M], bool]:
-        """Find by primary key only; a term that can't be one says so."""
+        """Find by primary key only, and warn about a term that can't be one."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -111,4 +111,4 @@ def pretty(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError:
-        return gettext("%(count)s bytes that are no text") % {"count": len(body)}
+        return gettext("%(count)s bytes that aren't text") % {"count": len(body)}

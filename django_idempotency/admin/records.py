@@ -1,4 +1,4 @@
-"""The records, to look at: nothing here can be added, and only what is held settled.
+"""Records: read-only, but with a permission of its own to settle the held ones.
 
 Deleting a record lets its operation run a second time, so it takes the model's own
 delete permission and Django's confirmation page.
@@ -21,10 +21,10 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.http import ANONYMOUS
+from django_idempotency.core.operations import TASK, Scope, record_id_of
+from django_idempotency.http.boundary import METHODS_WITH_KEYS
+from django_idempotency.http.requests import ANONYMOUS
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.operations import TASK, Scope, record_id_of
-from django_idempotency.protection import HONOUR_KEY
 
 from .read_only import (
     LONGEST_IN_LIST,
@@ -35,12 +35,12 @@ from .read_only import (
     pretty,
 )
 
-_METHODS = sorted({*HONOUR_KEY, TASK})
+_METHODS = sorted({*METHODS_WITH_KEYS, TASK})
 _SCOPE = re.compile(rf"(.+)\|({'|'.join(_METHODS)})\|(/.*|)", re.DOTALL)
 
 
 class MethodFilter(admin.SimpleListFilter):
-    """A fixed list: asking the table which methods it holds would read all of it."""
+    """Has a fixed list: asking for the methods in the table would read all of it."""
 
     title = _("method")
     parameter_name = "method"
@@ -56,7 +56,7 @@ class MethodFilter(admin.SimpleListFilter):
 
 class SettlementForm(ActionForm):
     reason = forms.CharField(
-        required=False, label=_("reason"), help_text=_("How it was found out.")
+        required=False, label=_("reason"), help_text=_("How you found out.")
     )
     result = forms.CharField(
         required=False,
@@ -78,9 +78,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     )
     list_filter = ("state", MethodFilter, "expires_at")
     search_help_text = _(
-        "The record's id, or scope and key with a blank between: "
-        "shop.User:7|POST|/checkout/ 5f0c9b1e-… Both find it by the primary key; "
-        "there is no index for parts of them."
+        "The record's id, or scope and key separated by a space: "
+        "shop.User:7|POST|/checkout/ 5f0c9b1e-… Both are looked up by the primary key; "
+        "parts of them are not indexed."
     )
     search_refusal = _("Search for an id, or for a whole scope and key.")
     actions = ("settle_as_applied", "settle_as_not_applied")
@@ -121,7 +121,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
-        """Leave what only a record's own page shows: it can be a megabyte each."""
+        """Defer what only a record's own page shows: each can have a megabyte."""
         rows: QuerySet[IdempotencyRecord] = super().get_queryset(request)
         return rows.defer("response_body", "response_headers", "effects")
 
@@ -141,7 +141,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         try:
             result = json.loads(request.POST.get("result") or "null")
         except ValueError as error:
-            self.message_user(request, f"The result is no JSON: {error}", ERROR)
+            self.message_user(request, f"The result isn't valid JSON: {error}", ERROR)
             return
         self._settle(request, records, applied=True, result=result)
 
@@ -184,7 +184,8 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     @admin.display(description=_("key"))
     def shown_key(self, record: IdempotencyRecord) -> str:
         """A guest's key is a bearer secret."""
-        is_guest = record.scope.startswith(f"{ANONYMOUS}|")
+        principal = record.scope.removesuffix(f"|{record.method}|{record.path}")
+        is_guest = principal.endswith(ANONYMOUS)
         return f"{record.key[:4]}{MASK}" if is_guest else record.key
 
     @admin.display(description=_("fingerprint"))
@@ -193,7 +194,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("steps"))
     def shown_steps(self, record: IdempotencyRecord) -> str:
-        """What is remembered, for whoever has to find out what is not."""
+        """What the steps came to, to find out what happened after the last one."""
         steps = json.dumps(record.effects, indent=2, ensure_ascii=False)
         return preformatted(steps if record.effects else "")
 

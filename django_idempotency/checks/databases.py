@@ -9,10 +9,10 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import NotSupportedError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_idempotency.dialects import dialect_of
-from django_idempotency.event_store import event_alias
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store import record_alias
+from django_idempotency.store.dialects import dialect_of
+from django_idempotency.store.events import event_alias
+from django_idempotency.store.records import record_alias
 
 
 def check_databases(
@@ -37,7 +37,7 @@ def check_live_databases(
     databases: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> list[CheckMessage]:
-    """Check what only the database itself can tell, where it may be asked."""
+    """Check what only the database itself knows, where a check may query it."""
     tables = {
         IdempotencyRecord._meta.db_table: record_alias(),
         ProcessedEvent._meta.db_table: event_alias(),
@@ -62,10 +62,11 @@ def _check_live(
     with connection.cursor() as cursor:
         existing = connection.introspection.table_names(cursor)
     if missing := [table for table in tables if table not in existing]:
-        # No error: migrate runs this check too, and would refuse to make the table.
+        # Only a warning: migrate runs this check too, and an error would stop it from
+        # making the table.
         yield Warning(
-            f"Missing in database {alias!r}: {' and '.join(missing)}. Without its "
-            "table nothing can be claimed.",
+            f"Database {alias!r} has no table {' and '.join(missing)}. Without it "
+            "nothing can be claimed.",
             hint=f"python manage.py migrate django_idempotency --database {alias}",
             id="django_idempotency.W014",
         )
@@ -94,9 +95,9 @@ def _same_database_as_the_models(
     [(usual, _)] = aliases.most_common(1)
     if usual != connection.alias:
         yield Warning(
-            "Idempotency records or webhook events are written to database "
-            f"{connection.alias!r}, but most models to {usual!r}: a row and the work "
-            "that it stands for no longer commit together.",
+            "Idempotency records and webhook events should be written to the same "
+            f"database as most models, {usual!r}, not to {connection.alias!r}: a row "
+            "and the work that it stands for don't commit together there.",
             hint="In your database router's db_for_write(), return the same alias for "
             f'the app label "django_idempotency" as for your models:\n\n'
             f"    return {usual!r}",
@@ -105,7 +106,7 @@ def _same_database_as_the_models(
 
 
 def _supported(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
-    # Whether it is MySQL or MariaDB only the server knows.
+    # Only the server knows whether it is MySQL or MariaDB: see check_live_databases.
     if connection.vendor != "mysql":  # pragma: no branch - MariaDB
         yield from _refused(connection)
 
@@ -130,9 +131,9 @@ def _sqlite_takes_its_lock_first(
     mode = connection.settings_dict["OPTIONS"].get("transaction_mode") or "DEFERRED"
     if str(mode).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield Warning(
-            f"SQLite begins transactions of database {connection.alias!r} as {mode}: "
-            "a request that reads before it writes fails at once when another one "
-            "writes, instead of waiting.",
+            f"SQLite should begin the transactions of database {connection.alias!r} "
+            f"as IMMEDIATE, not as {mode}: a request that reads before it writes fails "
+            "at once when another one writes, instead of waiting.",
             hint=f"In DATABASES[{connection.alias!r}]:\n\n"
             '    "OPTIONS": {"transaction_mode": "IMMEDIATE"},',
             id="django_idempotency.W012",
@@ -142,7 +143,7 @@ def _sqlite_takes_its_lock_first(
 def _prepared_statements_behind_a_pooler(
     connection: BaseDatabaseWrapper,
 ) -> Iterator[CheckMessage]:
-    """Whoever disables server-side cursors is behind a transaction pooler."""
+    """Disabled server-side cursors are taken as the sign of a transaction pooler."""
     if connection.vendor != "postgresql":
         return
     if not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
@@ -156,9 +157,9 @@ def _prepared_statements_behind_a_pooler(
     if unsafe:
         names = " and ".join(repr(name) for name in unsafe)
         yield Warning(
-            f"Database {connection.alias!r} disables server-side cursors, as one does "
-            f"behind PgBouncer in transaction mode, but sets {names}, which such a "
-            "pooler hands to whoever gets the connection next.",
+            f"Database {connection.alias!r} disables server-side cursors, as is usual "
+            f"behind PgBouncer in transaction mode, so it should not set {names}: the "
+            "pooler passes that on to whoever gets the connection next.",
             hint=f"In DATABASES[{connection.alias!r}]['OPTIONS'], remove {names}; set "
             "time-outs on the role instead:\n\n"
             "    ALTER ROLE your_role SET idle_in_transaction_session_timeout = '60s';",
@@ -200,8 +201,9 @@ def _tables_can_roll_back(  # pragma: no cover - MariaDB
         found = cursor.fetchall()
     for table, engine in found:
         yield Error(
-            f"Table {table} is of engine {engine}, which knows no transactions: a claim "
-            "would stay when its view fails, and copies would not wait for it.",
+            f"Table {table} must use the engine InnoDB, not {engine}, which has no "
+            "transactions: a claim would stay when its view fails, and copies would "
+            "not wait for it.",
             hint=f"ALTER TABLE {table} ENGINE = InnoDB;",
             id="django_idempotency.E017",
         )
@@ -217,7 +219,7 @@ def _idle_transactions_end(  # pragma: no cover - MariaDB
         yield Warning(
             _never_gives_up(connection),
             hint="Choose a time above your slowest view, and put it into the server's "
-            "configuration, too:\n\n"
+            "configuration as well:\n\n"
             "    SET GLOBAL idle_transaction_timeout = 60;",
             id="django_idempotency.W015",
         )
@@ -225,8 +227,8 @@ def _idle_transactions_end(  # pragma: no cover - MariaDB
 
 def _never_gives_up(connection: BaseDatabaseWrapper) -> str:
     return (
-        f"Database {connection.alias!r} never gives up on a client that stopped in the "
-        "middle of a transaction: the keys of a lost host or a frozen worker stay "
+        f"Database {connection.alias!r} should end transactions whose client has gone "
+        "silent: without a time-out, the keys of a lost host or a frozen worker stay "
         "claimed."
     )
 
@@ -255,7 +257,7 @@ def _purge_is_allowed(
     else:
         return
     yield Warning(
-        f"{fault}: purge_idempotency_keys won't work and the table will grow for ever.",
+        f"{fault}: purge_idempotency_keys won't work, and the table will keep growing.",
         hint=remedy,
         id="django_idempotency.W016",
     )

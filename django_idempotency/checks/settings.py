@@ -3,16 +3,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from django_idempotency.conf import conf
+from django_idempotency.conf import LONGEST_WAIT, Settings, conf, fault_of_duration
+from django_idempotency.http import Identified
+
+PREFIX = "IDEMPOTENCY_"
 
 SHORTEST_SAFE_RETENTION = timedelta(hours=24)
-"""How long Stripe remembers a key: retries can honestly come that late."""
+"""How long Stripe remembers a key; a legitimate retry can come that late."""
 
 IMPORT = "from datetime import timedelta\n\n"
 
@@ -23,7 +29,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 def check_settings(
     app_configs: Collection[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Check what the settings say, without asking anybody else."""
+    """Check the settings alone; this needs no database and no URLconf."""
     return [
         *_header("IDEMPOTENCY_HEADER", "Idempotency-Key", "E001"),
         *_header("IDEMPOTENCY_REPLAYED_HEADER", "Idempotency-Replayed", "E002"),
@@ -31,6 +37,7 @@ def check_settings(
         *_retention(),
         *_principal(),
         *_values(),
+        *_unknown(),
     ]
 
 
@@ -48,41 +55,37 @@ def _header(name: str, example: str, number: str) -> Iterator[CheckMessage]:
         words = re.findall(r"[A-Za-z0-9]+", re.sub(r"^HTTP[_-]", "", value, flags=re.I))
         likely = "-".join(words).title() or example
     yield Error(
-        f"{name} = {value!r} is no header that a request can carry: names on the wire "
-        "have dashes, no underscores, no blanks and no HTTP_ prefix. Every key would "
-        "be overlooked.",
+        f"{name} = {value!r} must be a header name as clients send it: with hyphens, "
+        "and without underscores, spaces or the prefix HTTP_. Otherwise every key is "
+        "overlooked.",
         hint=f'{name} = "{likely}"',
         id=f"django_idempotency.{number}",
     )
 
 
 def _durations() -> Iterator[CheckMessage]:
-    for name, zero_allowed, example in (
-        ("IDEMPOTENCY_WAIT", True, "seconds=5"),
-        ("IDEMPOTENCY_RETENTION", False, "hours=48"),
-        ("IDEMPOTENCY_EVENT_RETENTION", False, "days=35"),
+    wait: dict[str, Any] = {"zero_allowed": True, "longest": LONGEST_WAIT}
+    for name, limits, example in (
+        ("IDEMPOTENCY_WAIT", wait, "seconds=5"),
+        ("IDEMPOTENCY_RETENTION", {}, "hours=48"),
+        ("IDEMPOTENCY_EVENT_RETENTION", {}, "days=35"),
     ):
         value: object = getattr(conf, name)
-        if isinstance(value, timedelta):
-            if value > timedelta(0) or (zero_allowed and not value):
-                continue
-            fault = "can't be meant: it is not longer than nothing"
-        else:
-            fault = "has no unit"
-        yield Error(
-            f"{name} = {value!r} {fault}.",
-            hint=f"{IMPORT}{name} = timedelta({example})",
-            id="django_idempotency.E003",
-        )
+        if fault := fault_of_duration(value, **limits):
+            yield Error(
+                f"{name} = {value!r} {fault}.",
+                hint=f"{IMPORT}{name} = timedelta({example})",
+                id="django_idempotency.E003",
+            )
 
 
 def _retention() -> Iterator[CheckMessage]:
     value: object = conf.IDEMPOTENCY_RETENTION
     if isinstance(value, timedelta) and timedelta(0) < value < SHORTEST_SAFE_RETENTION:
         yield Warning(
-            f"IDEMPOTENCY_RETENTION = {value!r} is shorter than a day: a retry that "
-            "comes later runs again, although the payment provider may still know "
-            "its key.",
+            f"IDEMPOTENCY_RETENTION = {value!r} should be at least a day: a retry "
+            "that comes after it runs again, although the payment provider may still "
+            "know the key.",
             hint=f"{IMPORT}IDEMPOTENCY_RETENTION = timedelta(hours=48)",
             id="django_idempotency.W004",
         )
@@ -95,11 +98,12 @@ def _principal() -> Iterator[CheckMessage]:
     try:
         hook = import_string(path)
     except (ImportError, AttributeError, TypeError) as error:
-        fault = f"can't be imported: {error}"
+        fault = f"must be the dotted path of a function ({error})"
     else:
         if callable(hook):
+            yield from _merged_guests(path, hook)
             return
-        fault = "is no function"
+        fault = f"must be a function, not {type(hook).__name__}"
     yield Error(
         f"IDEMPOTENCY_PRINCIPAL = {path!r} {fault}.",
         hint='IDEMPOTENCY_PRINCIPAL = "yourproject.idempotency.principal"'
@@ -108,28 +112,61 @@ def _principal() -> Iterator[CheckMessage]:
     )
 
 
+def _merged_guests(path: str, hook: Callable[..., Any]) -> Iterator[CheckMessage]:
+    """Ask the hook for a request of which nothing is known."""
+    stranger = HttpRequest()
+    stranger.method, stranger.path = "POST", "/"
+    try:
+        principal = hook(stranger)
+    except Exception:
+        return  # it needs what the project's middleware finds out
+    if isinstance(principal, Identified):
+        yield Warning(
+            f"IDEMPOTENCY_PRINCIPAL = {path!r} identifies a caller of whom nothing is "
+            "known: all strangers would share their keys, and the rules for guests would "
+            "not apply to them.",
+            hint="from django_idempotency.http import principal_of\n\n"
+            "return principal_of(request)  # where there are no credentials",
+            id="django_idempotency.W008",
+        )
+
+
 def _values() -> Iterator[CheckMessage]:
-    rules: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    rules: tuple[tuple[str, Callable[[Any], bool], str, str], ...] = (
         (
             "IDEMPOTENCY_ANONYMOUS",
             lambda value: value in ("allow", "refuse"),
+            '"allow" or "refuse"',
             'IDEMPOTENCY_ANONYMOUS = "refuse"  # or "allow"',
         ),
         (
             "IDEMPOTENCY_MAX_BODY",
             lambda value: isinstance(value, int) and value >= 0,
+            "a number of bytes, 0 or more",
             "IDEMPOTENCY_MAX_BODY = 1024 * 1024  # bytes",
         ),
         (
             "IDEMPOTENCY_FIELD",
             lambda value: isinstance(value, str) and value != "",
+            "a non-empty string",
             'IDEMPOTENCY_FIELD = "idempotency_key"',
         ),
-        ("IDEMPOTENCY_REQUIRED", _is_bool, "IDEMPOTENCY_REQUIRED = True"),
-        ("IDEMPOTENCY_COUNT_REPLAYS", _is_bool, "IDEMPOTENCY_COUNT_REPLAYS = True"),
+        (
+            "IDEMPOTENCY_REQUIRED",
+            _is_bool,
+            "True or False",
+            "IDEMPOTENCY_REQUIRED = True",
+        ),
+        (
+            "IDEMPOTENCY_COUNT_REPLAYS",
+            _is_bool,
+            "True or False",
+            "IDEMPOTENCY_COUNT_REPLAYS = True",
+        ),
         (
             "IDEMPOTENCY_HEADER_DENY_LIST",
             lambda value: not isinstance(value, str) and _are_strings(value),
+            "a collection of strings",
             "from django_idempotency.conf import DEFAULT_HEADER_DENY_LIST\n"
             "IDEMPOTENCY_HEADER_DENY_LIST = "
             '[*DEFAULT_HEADER_DENY_LIST, "X-Request-Id"]',
@@ -137,21 +174,36 @@ def _values() -> Iterator[CheckMessage]:
         (
             "IDEMPOTENCY_OUTSIDE_CALLS",
             lambda value: value in ("ignore", "log", "raise"),
+            '"ignore", "log" or "raise"',
             'IDEMPOTENCY_OUTSIDE_CALLS = "raise"  # or "log", or "ignore"',
         ),
         (
             "IDEMPOTENCY_PROBLEM_BASE_URL",
             lambda value: isinstance(value, str),
+            "a string",
             'IDEMPOTENCY_PROBLEM_BASE_URL = "https://example.com/problems#"',
         ),
     )
-    for name, is_right, line in rules:
+    for name, is_right, wanted, line in rules:
         value = getattr(conf, name)
         if not is_right(value):
             yield Error(
-                f"{name} = {value!r} can't be meant.",
+                f"{name} = {value!r} must be {wanted}.",
                 hint=line,
                 id="django_idempotency.E006",
+            )
+
+
+def _unknown() -> Iterator[CheckMessage]:
+    """Report what nobody reads, since a slip of the pen would silently do nothing."""
+    known = [name for name in vars(Settings) if name.startswith(PREFIX)]
+    for name in dir(settings):
+        if name.startswith(PREFIX) and name not in known:
+            [nearest] = get_close_matches(name, known, n=1, cutoff=0)
+            yield Warning(
+                f"{name} isn't a setting of django_idempotency, so it does nothing.",
+                hint=f"{nearest} = {getattr(settings, name)!r}",
+                id="django_idempotency.W007",
             )
 
 

@@ -12,14 +12,14 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.transaction import Atomic
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from django_idempotency.placements import (
+from django_idempotency.http.placements import (
     class_of,
     inwards,
     outside,
     protected_functions,
 )
 from django_idempotency.policies import IdempotencyPolicy
-from django_idempotency.store import record_alias
+from django_idempotency.store.records import record_alias
 
 from .settings import SHORTEST_SAFE_RETENTION
 from .webhooks import check_endpoint
@@ -28,15 +28,15 @@ from .webhooks import check_endpoint
 def check_placements(
     app_configs: Collection[AppConfig] | None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Walk the URLconf for what could not be refused where it was written.
+    """Walk the URLconf for mistakes that could not be refused at import.
 
-    `method_decorator` decorates anew at each request, and what a view does inside is
-    not for a decorator to see.
+    `method_decorator` decorates anew at each request, and a decorator can't see what
+    the view does inside.
     """
     if not getattr(settings, "ROOT_URLCONF", None):
         return []
     found = [message for view in _views(get_resolver()) for message in _check(view)]
-    # One view is often reached by several patterns.
+    # Several patterns often lead to one view.
     return list({(message.id, message.msg): message for message in found}.values())
 
 
@@ -75,7 +75,7 @@ def _async_handler(function: FunctionType, name: str) -> Iterator[CheckMessage]:
     if any(iscoroutinefunction(each) for each in inwards(function)):
         yield Error(
             f"@idempotent can't protect the async handler {name}: it runs in a "
-            "transaction, and Django has no async ones.",
+            "transaction, and Django has no async transactions.",
             hint=f"    def {function.__name__}(self, request):  # without async",
             id="django_idempotency.E020",
         )
@@ -85,8 +85,8 @@ def _hidden_access_check(function: FunctionType, name: str) -> Iterator[CheckMes
     inner = list(inwards(function))[1:]
     if any(hasattr(each, "login_url") for each in inner):
         yield Error(
-            f"An access check stands below @idempotent in {name}: a stored answer "
-            "would be replayed to whoever may no longer see it.",
+            f"The access check of {name} must stand above @idempotent: a stored answer "
+            "would be replayed to users who may no longer see it.",
             hint=f"    @login_required\n    @idempotent\n    def {function.__name__}"
             "(request):",
             id="django_idempotency.E021",
@@ -99,8 +99,8 @@ def _durable_transaction(function: FunctionType, name: str) -> Iterator[CheckMes
         for each in inwards(function)
     ):
         yield Error(
-            f"{name} opens atomic(durable=True) inside @idempotent's transaction, "
-            "which Django refuses at each request.",
+            f"{name} must not open atomic(durable=True): it runs inside @idempotent's "
+            "transaction, so Django refuses that at each request.",
             hint=f"    @transaction.atomic  # not durable\n    def {function.__name__}"
             "(request):",
             id="django_idempotency.E022",
@@ -112,7 +112,7 @@ def _keep_errors(
 ) -> Iterator[CheckMessage]:
     if policy.keep_errors and not hasattr(view, "cls"):
         yield Error(
-            f"{name} is protected with keep_errors=True, which needs REST framework.",
+            f"{name} must not set keep_errors=True, which needs REST framework.",
             hint="Return the answer instead of raising:\n\n"
             "    return HttpResponse(status=404)",
             id="django_idempotency.E023",
@@ -122,9 +122,9 @@ def _keep_errors(
 def _short_retention(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMessage]:
     if policy.retention is not None and policy.retention < SHORTEST_SAFE_RETENTION:
         yield Warning(
-            f"The answers of {name} are kept for {policy.retention}, less than a day: "
-            "a retry that comes later runs again, although the payment provider may "
-            "still know its key.",
+            f"The answers of {name} should be kept for at least a day, not for "
+            f"{policy.retention}: a retry that comes after it runs again, although the "
+            "payment provider may still know the key.",
             hint="    retention=timedelta(hours=48)",
             id="django_idempotency.W024",
         )
@@ -135,9 +135,9 @@ def _joined_transaction(
 ) -> Iterator[CheckMessage]:
     if _has_atomic_requests(view):
         yield Warning(
-            f"ATOMIC_REQUESTS opens a transaction around {name} before @idempotent can: "
-            "copies wait with a transaction open, and under REPEATABLE READ they get "
-            "409 instead of the answer.",
+            f"ATOMIC_REQUESTS should not open a transaction around {name}, which is "
+            "protected by @idempotent: copies wait with that transaction open, and "
+            "under REPEATABLE READ they get 409 instead of the answer.",
             hint=_way_out(view, function, record_alias()),
             id="django_idempotency.W025",
         )
@@ -154,13 +154,13 @@ def _has_atomic_requests(view: Callable[..., Any]) -> bool:
 def _transaction_around_a_lease(
     view: Callable[..., Any], function: FunctionType, name: str
 ) -> Iterator[CheckMessage]:
-    """A claim that is committed at once can't wait for somebody else's commit."""
+    """The claim of a lease is committed at once; a transaction around it delays that."""
     is_decorated = any(isinstance(each, Atomic) for each in outside(view, function))
     if is_decorated or _has_atomic_requests(view):
         around = "@transaction.atomic" if is_decorated else "ATOMIC_REQUESTS"
         way_out = f"    @idempotent(lease=…)\n    def {function.__name__}(request):"
         yield Error(
-            f"{around} opens a transaction around {name}, whose lease has to be "
+            f"{around} must not open a transaction around {name}, whose lease has to be "
             "committed before the view runs: each request is refused.",
             hint=way_out if is_decorated else _way_out(view, function, record_alias()),
             id="django_idempotency.E027",
@@ -168,26 +168,26 @@ def _transaction_around_a_lease(
 
 
 def _way_out(view: Callable[..., Any], function: FunctionType, alias: str) -> str:
-    """Return the lines that take ATOMIC_REQUESTS from this view and no other."""
+    """Return the lines that switch ATOMIC_REQUESTS off for this view alone."""
     view_class = class_of(view)
     if view_class is None or view_class.__qualname__ == "WrappedAPIView":  # @api_view
         using = "" if alias == DEFAULT_DB_ALIAS else f"(using={alias!r})"
         return (
-            "Take it away from outside, above every other decorator; @idempotent "
-            "opens its own:\n\n"
+            "Switch it off above every other decorator; @idempotent opens a "
+            "transaction itself:\n\n"
             f"    @transaction.non_atomic_requests{using}\n"
             f"    def {function.__name__}(request):"
         )
     if hasattr(view, "cls"):
         bases = ", ".join(base.__name__ for base in view_class.__bases__)
         return (
-            "Let the mixin protect the view in place of @idempotent; "
+            "Let the mixin protect the view instead of @idempotent; "
             "get_idempotency_policy() chooses what is protected:\n\n"
             f"    class {view_class.__name__}(IdempotencyMixin, {bases}):"
         )
     return (
-        "Decorate dispatch() in place of the handler; access checks in it still come "
-        "first:\n\n"
+        "Decorate dispatch() instead of the handler; the access checks in it still "
+        "come first:\n\n"
         '    @method_decorator(idempotent, name="dispatch")\n'
         f"    class {view_class.__name__}(…):"
     )
@@ -196,12 +196,12 @@ def _way_out(view: Callable[..., Any], function: FunctionType, alias: str) -> st
 def _outer_transaction(
     view: Callable[..., Any], function: FunctionType, name: str
 ) -> Iterator[CheckMessage]:
-    """What is kept commits with the view's writes; here that is not ours to promise."""
+    """Here the outer transaction decides when the answer and the writes commit."""
     if any(isinstance(each, Atomic) for each in outside(view, function)):
         yield Warning(
-            f"@transaction.atomic stands above @idempotent in {name}: copies wait with "
-            "a transaction open, and nothing is kept before that one commits.",
-            hint="@idempotent opens a transaction itself; write\n\n"
+            f"@transaction.atomic should not stand above @idempotent in {name}: copies "
+            "wait with that transaction open, and nothing is kept before it commits.",
+            hint="@idempotent opens a transaction itself. Write\n\n"
             f"    @idempotent\n    def {function.__name__}(request):",
             id="django_idempotency.W026",
         )

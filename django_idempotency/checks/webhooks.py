@@ -15,23 +15,23 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
     line = f'webhook(providers.…, secrets=…, endpoint="{endpoint.name}"'
     if not profile.retries and not endpoint.inbox:
         yield Error(
-            f"The webhook {endpoint.name!r} handles events inline, but {profile.name} "
-            "never sends one again: whatever fails is lost.",
+            f"The webhook {endpoint.name!r} should store its events in the inbox: "
+            f"{profile.name} never sends one again, so one that fails inline is lost.",
             hint=f"    @{line}, inbox=True)",
             id="django_idempotency.E030",
         )
     if fault := _fault_of_secrets(endpoint):
         yield Error(
-            f"The webhook {endpoint.name!r} {fault}: every delivery is refused with "
-            "503.",
+            f"The webhook {endpoint.name!r} needs a secret but {fault}: every delivery "
+            "is refused with 503.",
             hint=f"    @{line})  # with a secret that is not empty",
             id="django_idempotency.E031",
         )
     if endpoint.url is None and getattr(profile.verifier, "signs_url", False):
         yield Warning(
-            f"{profile.name} signs the public address, and the webhook "
-            f"{endpoint.name!r} takes it from the request: behind a proxy that changes "
-            "host, scheme or path every delivery is refused.",
+            f"The webhook {endpoint.name!r} should set url: {profile.name} signs the "
+            "public address, and behind a proxy that changes host, scheme or path the "
+            "request has another one, so every delivery is refused.",
             hint=f'    @{line}, url="https://shop.example/webhooks/{endpoint.name}/")',
             id="django_idempotency.W033",
         )
@@ -39,9 +39,9 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
     if isinstance(retention, timedelta) and profile.retry_horizon >= retention:
         days = profile.retry_horizon.days + 5
         yield Warning(
-            f"Events are forgotten after {retention}, but "
-            f"{profile.name} sends them again for {profile.retry_horizon}: a late "
-            "delivery would be handled twice.",
+            "IDEMPOTENCY_EVENT_RETENTION should be longer than "
+            f"{profile.retry_horizon}, for which {profile.name} sends events again, "
+            f"not {retention}: a late delivery would be handled twice.",
             hint="from datetime import timedelta\n\n"
             f"IDEMPOTENCY_EVENT_RETENTION = timedelta(days={days})",
             id="django_idempotency.W032",
@@ -50,6 +50,6 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
 
 def _fault_of_secrets(endpoint: Endpoint) -> str:
     try:
-        return "" if endpoint.current_secrets() else "has no secret"
+        return "" if endpoint.current_secrets() else "has none"
     except Exception as error:
-        return f"can't get its secrets ({error!r})"
+        return f"can't get it ({error!r})"

@@ -19,18 +19,21 @@ from django.utils.html import escape
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.conf import conf
-from django_idempotency.http import Idempotency
-from django_idempotency.policies import IdempotencyPolicy
-from django_idempotency.problems import KEY_REUSED
-from django_idempotency.protection import (
-    HONOUR_KEY,
-    Answer,
+from django_idempotency.http.boundary import (
     NonAtomicRequests,
-    is_protected,
+    enter,
+)
+from django_idempotency.http.notes import notes_of
+from django_idempotency.http.outcomes import (
+    Answer,
+)
+from django_idempotency.http.problems import KEY_REUSED
+from django_idempotency.http.protection import (
     protect,
     rendered,
 )
-from django_idempotency.store import record_alias
+from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.store.records import record_alias
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -41,7 +44,7 @@ __all__ = ["IdempotentModelAdminMixin"]
 
 TEMPLATE = "django_idempotency/change_form.html"
 
-# What says that the form is to be saved, and no action of the change form to be run.
+# Posts of the change form with one of these names save; others run an action.
 SAVE_BUTTONS = frozenset({"_save", "_addanother", "_continue", "_saveasnew"})
 
 non_atomic = NonAtomicRequests(())
@@ -50,10 +53,11 @@ non_atomic = NonAtomicRequests(())
 class IdempotentModelAdminMixin(_ModelAdmin):
     """Saves a form of the admin once, however often it is sent.
 
-    Listed before the admin class. The forms to add and to change an object carry a key,
-    in a hidden field; the second of two equal posts gets the first's redirect, and says
-    so. A form that comes back with errors, or was sent before with other content, has
-    a new key. What comes without a key, such as from a script, is saved as ever.
+    List it before the admin class. The forms to add and to change an object carry a key
+    in a hidden field; the second of two equal posts gets the first one's redirect and a
+    message that says so. A form that comes back with errors, or was sent before with
+    other content, gets a new key. A post without a key, such as from a script, is saved
+    as usual.
 
     Raises:
         ImproperlyConfigured: where the class is defined, if it would do nothing; when
@@ -82,7 +86,7 @@ class IdempotentModelAdminMixin(_ModelAdmin):
         call = partial(super().change_view, request, object_id, form_url, extra_context)
         return self._save_once(request, object_id, call)
 
-    # The admin copies it to the function in the URLconf, where Django looks.
+    # The admin copies the attribute to the function in the URLconf, where Django looks.
     add_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
     change_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
 
@@ -100,17 +104,17 @@ class IdempotentModelAdminMixin(_ModelAdmin):
 
     def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         form = super().get_form(request, *args, **kwargs)
-        return _refusing(form) if _is_refused(request) else form
+        return _refusing(form) if notes_of(request).is_refused else form
 
     def _save_once(
         self, request: HttpRequest, object_id: str | None, call: Callable[[], Any]
     ) -> Any:
-        if is_protected(request):
-            return call()
-        request.idempotency = Idempotency()  # type: ignore[attr-defined]
-        if request.method not in HONOUR_KEY:
-            with non_atomic.as_django_would():
-                return call()
+        protected = partial(self._save_protected, request, object_id, call)
+        return enter(request, call, protected, non_atomic)
+
+    def _save_protected(
+        self, request: HttpRequest, object_id: str | None, call: Callable[[], Any]
+    ) -> Any:
         view = _Saving(self, request, object_id, call)
         response = protect(request, self.idempotency_policy, view)
         if view.has_run:
@@ -122,15 +126,15 @@ class IdempotentModelAdminMixin(_ModelAdmin):
         return response
 
     def _tell(self, request: HttpRequest, response: HttpResponseBase) -> None:
-        """The message of the first answer may have gone with it."""
-        if 300 <= response.status_code < 400:  # a popup closes without showing any
+        """The first answer's message may be lost together with that answer."""
+        if 300 <= response.status_code < 400:  # a popup closes without showing messages
             text = _("The form was sent more than once, and saved once.")
             self.message_user(request, text, messages.SUCCESS)
 
 
 @dataclass(slots=True)
 class _Saving:
-    """One post of a form, as `protect()` wants it."""
+    """One post of a form, as a `ProtectedView`."""
 
     admin: IdempotentModelAdminMixin
     request: HttpRequest
@@ -140,11 +144,12 @@ class _Saving:
 
     def run(self) -> Answer:
         self.has_run = True
-        response = rendered(self.call())
-        return Answer(response, _NotSaved() if _is_form(response) else None)
+        response = rendered(self.call(), self.call)
+        # Shown again with errors: nothing to replay, and no failure to note.
+        return Answer(response, asks_again=_is_form(response))
 
     def check_replay(self) -> None:
-        """Ask for the permission that the admin asked for, which does not run again."""
+        """Check the permission again that the admin checked for the first post."""
         request = self.request
         if self.object_id is None or "_saveasnew" in request.POST:
             allowed = self.admin.has_add_permission(request)
@@ -156,10 +161,6 @@ class _Saving:
             raise PermissionDenied
 
 
-class _NotSaved(Exception):
-    """The form has errors: nothing to keep, and no failure to note."""
-
-
 def _is_form(response: Any) -> bool:
     return "adminform" in (getattr(response, "context_data", None) or {})
 
@@ -167,22 +168,19 @@ def _is_form(response: Any) -> bool:
 def _form_again(request: HttpRequest, call: Callable[[], Any]) -> Any:
     """Return the form as it was filled in, with a new key, for a person to decide.
 
-    ``None`` if that was no wish to save, or if it is not what the admin would do.
+    ``None`` if the post was not meant to save, or if the admin doesn't answer it with
+    the form.
     """
     if SAVE_BUTTONS.isdisjoint(request.POST):
         return None
-    request._idempotency_is_refused = True  # type: ignore[attr-defined]
+    notes_of(request).is_refused = True
     with transaction.atomic(using=record_alias()):
-        response = rendered(call())
+        response = rendered(call(), call)
         if _is_form(response):
             return response
-        # The project's get_form() does without ours.
+        # A get_form() of the project's, without super(), left our error out.
         transaction.set_rollback(True, using=record_alias())
     return None
-
-
-def _is_refused(request: HttpRequest) -> bool:
-    return getattr(request, "_idempotency_is_refused", False)
 
 
 def _refusing(form: type[Any]) -> type[Any]:
@@ -193,7 +191,7 @@ def _refusing(form: type[Any]) -> type[Any]:
         self.add_error(
             None,
             _(
-                "This page was sent before, with other content. See what became of "
+                "This page was sent before with other content. Check what became of "
                 "that; to save this as well, save again."
             ),
         )
@@ -207,8 +205,8 @@ def _require_field(model_admin: Any, response: Any) -> None:
     name = f'name="{escape(conf.IDEMPOTENCY_FIELD)}"'
     if name.encode() not in response.content:
         raise ImproperlyConfigured(
-            f"The form of {type(model_admin).__name__} has no key: its template has no "
-            "block for it. Write, inside the form,\n\n"
+            f"The form of {type(model_admin).__name__} has no key, because its template "
+            "has no block for it. Write, inside the form,\n\n"
             "    {% block form_top %}{% endblock %}\n\nor\n\n"
             "    {% load idempotency %}{% idempotency_key %}"
         )
@@ -219,7 +217,7 @@ def _refuse_what_would_not_work(cls: type[IdempotentModelAdminMixin]) -> None:
     mixin = IdempotentModelAdminMixin
     if InlineModelAdmin in order:
         raise ImproperlyConfigured(
-            f"{cls.__name__} is an inline, which has no form of its own. Write\n\n"
+            f"{cls.__name__} is an inline, and inlines have no form of their own. Write\n\n"
             f"    class …Admin({mixin.__name__}, ModelAdmin):\n"
             f"        inlines = [{cls.__name__}]"
         )
@@ -232,6 +230,6 @@ def _refuse_what_would_not_work(cls: type[IdempotentModelAdminMixin]) -> None:
     policy = cls.idempotency_policy
     if policy.lease is not None or policy.keep_errors:
         raise ImproperlyConfigured(
-            f"{cls.__name__}: the admin saves in a transaction of its own, so that its "
-            "idempotency_policy can have neither lease nor keep_errors."
+            f"The idempotency_policy of {cls.__name__} can have neither lease nor "
+            "keep_errors: the admin saves in a transaction of its own."
         )

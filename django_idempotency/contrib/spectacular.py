@@ -1,7 +1,7 @@
 """drf-spectacular: protected views show their key and their problem documents.
 
 Imported by the app's configuration where drf-spectacular is installed; there is nothing
-to configure. A `OpenApiViewExtension` of the project for the same view goes first.
+to configure. An `OpenApiViewExtension` of the project for the same view wins.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent, get_class
 from rest_framework.views import APIView
 
-from django_idempotency import problems
 from django_idempotency.conf import conf
-from django_idempotency.placements import protected_functions
+from django_idempotency.http import problems
+from django_idempotency.http.boundary import (
+    METHODS_THAT_REQUIRE_KEYS,
+    METHODS_WITH_KEYS,
+)
+from django_idempotency.http.placements import protected_functions
+from django_idempotency.http.problems import Problem
 from django_idempotency.policies import IdempotencyPolicy
-from django_idempotency.problems import Problem
-from django_idempotency.protection import HONOUR_KEY, REQUIRE_KEY
 from django_idempotency.rest_framework import IdempotencyMixin
 
 __all__ = ["ProtectedViews"]
@@ -27,7 +30,7 @@ PROBLEM = "IdempotencyProblem"
 
 
 class ProtectedViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
-    """Gives every REST framework view a schema that asks how it is protected."""
+    """Adds the key and the problem documents to the schema of protected views."""
 
     target_class = "rest_framework.views.APIView"
     match_subclasses = True
@@ -42,7 +45,7 @@ class ProtectedViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
 
 class _KeySchema(AutoSchema):
     def __set__(self, instance: Any, other: Any) -> None:
-        """Keep our part when ``@extend_schema`` brings a schema of its own."""
+        """Keep our part when ``@extend_schema`` sets another schema."""
         super().__set__(instance, other and _with_key(other))
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
@@ -53,13 +56,13 @@ class _KeySchema(AutoSchema):
         return operation
 
     def _policy(self) -> IdempotencyPolicy | None:
-        if self.method not in HONOUR_KEY:
+        if self.method not in METHODS_WITH_KEYS:
             return None
         view = self.view
         if isinstance(view, IdempotencyMixin):
             return view.get_idempotency_policy()
         name = getattr(view, "action", None) or self.method.lower()
-        # Of the class: a bound method hides the function that is marked.
+        # Looked up on the class: a bound method hides the marked function.
         handler = getattr(type(view), name)
         for function in protected_functions(handler):
             policy: IdempotencyPolicy = function.idempotency_policy  # type: ignore[attr-defined]
@@ -67,7 +70,7 @@ class _KeySchema(AutoSchema):
         return None
 
     def _describe(self, operation: dict[str, Any], policy: IdempotencyPolicy) -> None:
-        required = policy.key_required and self.method in REQUIRE_KEY
+        required = policy.key_required and self.method in METHODS_THAT_REQUIRE_KEYS
         operation.setdefault("parameters", []).append(_key_parameter(required))
         for response in operation["responses"].values():
             response.setdefault("headers", {})[conf.IDEMPOTENCY_REPLAYED_HEADER] = {
@@ -97,7 +100,7 @@ class _KeySchema(AutoSchema):
 
 
 def _with_key(schema: Any) -> AutoSchema:
-    """Take a schema, its class, or the weak proxy that the generator makes of it."""
+    """Accept a schema, its class, or the weak proxy that the generator makes of it."""
     kind: type[AutoSchema] = get_class(schema)
     keyed: AutoSchema = type(kind.__name__, (_KeySchema, kind), {})()
     return keyed
@@ -109,8 +112,8 @@ def _key_parameter(required: bool) -> dict[str, Any]:
         "name": conf.IDEMPOTENCY_HEADER,
         "required": required,
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-        "description": "A random key for this attempt, made before the first try and "
-        "sent again with each retry.",
+        "description": "A random key for this operation, made before the first attempt "
+        "and sent again with each retry.",
     }
 
 
@@ -136,8 +139,8 @@ def _problem_component() -> ResolvedComponent:
                 "title": {"type": "string"},
                 "status": {"type": "integer"},
                 "detail": {"type": "string"},
-                # No enum: drf-spectacular would make it a component named CodeEnum,
-                # and rename that of a project with choices of its own in a "code".
+                # Not an enum: drf-spectacular would make it a component named CodeEnum
+                # and rename the component of a project that has one of that name.
                 "code": {"type": "string", "description": f"One of {codes}."},
             },
             "required": ["type", "title", "status", "detail", "code"],

@@ -12,22 +12,8 @@ from enum import StrEnum
 
 from .operations import Operation, StoredAnswer
 
-__all__ = [
-    "Decision",
-    "Held",
-    "InFlight",
-    "Mismatch",
-    "Renew",
-    "Replay",
-    "RowView",
-    "State",
-    "Unreadable",
-    "Verdict",
-    "decide",
-]
 
-
-class State(StrEnum):
+class RecordState(StrEnum):
     """The life of a record."""
 
     IN_FLIGHT = "in_flight"
@@ -53,9 +39,9 @@ class RowView:
     answer: StoredAnswer | None
     """``None``: nothing is stored, or it can't be read."""
     lease_left: timedelta | None = None
-    """By the database's clock; negative: it is over; ``None``: there is none."""
+    """By the database's clock; negative: it has expired; ``None``: there is no lease."""
     location: str | None = None
-    """Where the row is (PostgreSQL's ctid), until somebody writes to it."""
+    """Where the row is (PostgreSQL's ctid), until another write moves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +61,7 @@ class InFlight:
     """Somebody else is running it."""
 
     retry_after: timedelta | None = None
-    """When it will be over at the latest, if that is known."""
+    """How long it may still take at most, if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +71,7 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nobody knows whether it happened; a person decides."""
+    """It is unknown whether the operation happened; a person decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +80,7 @@ class Unreadable:
 
 
 Verdict = Replay | InFlight | Mismatch | Held | Unreadable
-"""What is answered instead of running."""
+"""What the request gets instead of running."""
 
 Decision = Verdict | Renew
 
@@ -104,23 +90,23 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
 
     `scope` is the operation's scope in the form in which it is stored.
     """
-    # Equal digests of different scopes or keys: nobody will see it happen, but if it
-    # did, the answer of one customer would go to another.
+    # Two scopes or keys with the same digest are as good as impossible, but without
+    # this check one customer would get another one's answer.
     if (row.scope, row.key) != (scope, operation.key):
         return Mismatch()
-    # The stored lease decides, whoever asks.
+    # The stored lease decides, also for a view that has none or another one.
     if row.lease_left is not None and row.lease_left > timedelta(0):
         return InFlight(retry_after=row.lease_left)
-    if row.state == State.HELD:
+    if row.state == RecordState.HELD:
         return Held()
     if row.expired:
         return Renew()
-    # A committed claim without a lease (made by hand, or by an older release) is still
-    # a claim: taking it over before it expires would be a second execution.
-    if row.state == State.IN_FLIGHT and row.lease_left is None:
+    # A committed claim without a lease (made by hand, or by an older release) still
+    # counts: taking it over before it expires would be a second execution.
+    if row.state == RecordState.IN_FLIGHT and row.lease_left is None:
         return InFlight()
     if not operation.fingerprint.matches(row.fingerprint):
         return Mismatch()
-    if row.state in (State.RELEASED, State.IN_FLIGHT):
+    if row.state in (RecordState.RELEASED, RecordState.IN_FLIGHT):
         return Renew()
     return Unreadable() if row.answer is None else Replay(row.answer)

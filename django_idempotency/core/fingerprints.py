@@ -16,10 +16,8 @@ from django.conf import settings
 from django.utils.crypto import constant_time_compare
 from django.utils.encoding import force_bytes
 
-__all__ = ["NO_PAYLOAD", "Fingerprint", "fingerprint_of"]
-
 VERSION = "1"
-"""Goes up when equal payloads would get another fingerprint; see `Fingerprint`."""
+"""To be raised when equal payloads get another fingerprint; see `Fingerprint`."""
 
 MAX_DEPTH = 64
 MAX_EXPONENT_DIGITS = 18
@@ -31,8 +29,8 @@ Pairs = Iterable[tuple[str, str]]
 class Fingerprint:
     """The digest of a query and payload, in memory; it is stored only as `sign()`ed.
 
-    The digest alone would let whoever reads the table try out short secrets (a PIN);
-    the key of the stored form is SECRET_KEY, which is not in the database.
+    With the digest alone, somebody who can read the table could guess short secrets (a
+    PIN). The stored form is keyed with SECRET_KEY, which is not in the database.
     """
 
     digest: bytes
@@ -44,9 +42,9 @@ class Fingerprint:
     def matches(self, stored: str) -> bool:
         """Whether `stored` was signed from an equal payload.
 
-        Keys in SECRET_KEY_FALLBACKS are tried before a mismatch is declared. Another
-        version's fingerprint matches anything: the record is a newer or older
-        release's, and refusing an honest retry would be the worse mistake.
+        Keys in SECRET_KEY_FALLBACKS are tried before it counts as a mismatch. A
+        fingerprint of another version matches anything: the record is from a newer or
+        older release, and refusing a legitimate retry would be the worse mistake.
         """
         if not stored.startswith(f"{VERSION}:"):
             return True
@@ -63,14 +61,14 @@ class Fingerprint:
 
 @lru_cache(maxsize=8)
 def _signing_key(secret: str | bytes) -> bytes:
-    """Return the key that Django's `salted_hmac` derives anew for each value."""
+    """Return the key that Django's `salted_hmac` would derive for each value."""
     return hashlib.sha256(
         b"django_idempotency.fingerprint" + force_bytes(secret)
     ).digest()
 
 
 class _NoPayload(Fingerprint):
-    """Of work that is named by its key alone; what it stores matches anything."""
+    """For work that is identified by its key alone; its stored form matches anything."""
 
     def sign(self) -> str:
         return "none"
@@ -85,7 +83,7 @@ def fingerprint_of(*parts: bytes) -> Fingerprint:
 
 
 def digest_of(parts: Iterable[bytes]) -> bytes:
-    """Digest parts, each preceded by its length, so that no two run together."""
+    """Digest parts, each preceded by its length, to keep their boundaries."""
     framed = [each for part in parts for each in (len(part).to_bytes(8, "big"), part)]
     return hashlib.sha256(b"".join(framed)).digest()
 
@@ -98,7 +96,7 @@ def canonical_query(query: bytes) -> bytes:
 def canonical_form(
     body: bytes, exclude: Collection[str] = (), max_fields: int | None = None
 ) -> bytes:
-    """Sort the fields of an urlencoded form; with too many of them, the raw body."""
+    """Sort the fields of an urlencoded form; with too many, return the raw body."""
     try:
         pairs = parse_qsl(
             body.decode("utf-8", "surrogateescape"),
@@ -125,9 +123,9 @@ def canonical_json(body: bytes, exclude: Collection[str] = ()) -> bytes:
 
     Members are sorted, white space and escapes disappear, lists keep their order and
     numbers are compared by exact decimal value: 1, 1.0 and 10e-1 are one number, and
-    no float rounds two amounts together. What parsers disagree about (duplicate
-    members, NaN, a byte order mark, great depth, absurd exponents) is left as bytes:
-    such a body matches only its own copy. `exclude` names members of the top level.
+    no float rounding makes two amounts equal. What parsers disagree about (duplicate
+    members, NaN, a byte order mark, great depth, huge exponents) is left as bytes: such
+    a body matches only its own copy. `exclude` names members of the top level.
     """
     try:
         text = body.decode("utf-8")
@@ -143,13 +141,13 @@ def canonical_json(body: bytes, exclude: Collection[str] = ()) -> bytes:
 
 
 def canonical_bytes(body: bytes) -> bytes:
-    """Return a body that only its own copy equals."""
+    """Return bytes that equal only those of the very same body."""
     return b"raw:" + body
 
 
 # Note [Canonical JSON without a serialiser of our own]
-# The decoder's hooks replace every object by {"{": [[name, value], …]}, sorted, and
-# every number by {"#": "digits e exponent"}. Nothing else can become a dict, so the
+# The decoder's hooks replace every object with {"{": [[name, value], …]}, sorted, and
+# every number with {"#": "digits e exponent"}. Nothing else can become a dict, so the
 # replacement is unambiguous, and the standard library's C encoder writes the result.
 _OBJECT = "{"
 _NUMBER = "#"
@@ -165,7 +163,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(literal: str) -> dict[str, str]:
     mantissa, _, exponent_text = literal.lower().partition("e")
     if len(exponent_text) > MAX_EXPONENT_DIGITS:
-        raise ValueError("absurd exponent")
+        raise ValueError("huge exponent")
     sign = "-" if mantissa.startswith("-") else ""
     whole, _, fraction = mantissa.lstrip("-").partition(".")
     digits = (whole + fraction).lstrip("0")
@@ -190,8 +188,8 @@ _DECODER = json.JSONDecoder(
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
-# A string that is never closed runs to the end: trying again at each of its escaped
-# quotes would take quadratic time.
+# A string that is never closed matches up to the end. Without that alternative the
+# search would start again at each of its escaped quotes, in quadratic time.
 _STRINGS_AND_BRACKETS = re.compile(
     r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL
 )

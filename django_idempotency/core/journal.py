@@ -1,6 +1,6 @@
-"""What an operation remembers of its steps, and when it must not go on.
+"""What an operation remembers of its steps, and when a step must be refused.
 
-Pure: the steps write it into the record, in the transactions that they need.
+Pure: the steps write the journal into the record, in the transactions they need.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from typing import Any, Literal, NoReturn
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from .exceptions import StepError
-
-__all__ = ["Memory", "Step", "as_json"]
+from django_idempotency.exceptions import StepError
 
 Kind = Literal["call", "write"]
 
 
 @dataclass(slots=True)
-class Step:
+class Entry:
     """One step that was begun."""
 
     name: str
@@ -28,17 +26,17 @@ class Step:
     result: Any = None
 
 
-class Memory:
+class Journal:
     """The steps of one operation in the order in which they were begun.
 
-    On the first try each step is new. After a crash the view asks for the same steps
-    again, in the same order, and finds what they came to.
+    On the first attempt each step is new. After a crash the view asks for the same steps
+    again, in the same order, and gets their results.
     """
 
     def __init__(self, effects: Any = None) -> None:
         stored = effects if isinstance(effects, dict) else {}
-        self.steps = [
-            Step(each["name"], each["kind"], each["done"], each.get("result"))
+        self.entries = [
+            Entry(each["name"], each["kind"], each["done"], each.get("result"))
             for each in stored.get("steps", [])
         ]
         self.settlements: list[Any] = stored.get("settlements", [])
@@ -47,42 +45,42 @@ class Memory:
 
     @property
     def effects(self) -> dict[str, Any]:
-        """The memory as JSON, as the record has it."""
+        """The journal as JSON, as the record has it."""
         effects: dict[str, Any] = {}
-        if self.steps:
+        if self.entries:
             effects["steps"] = [
                 {"name": each.name, "kind": each.kind, "done": each.is_done}
                 | ({"result": each.result} if each.is_done else {})
-                for each in self.steps
+                for each in self.entries
             ]
         if self.settlements:
             effects["settlements"] = self.settlements
         return effects
 
     @property
-    def unfinished(self) -> Step | None:
-        """The one call whose outcome is unknown; none can be begun after it."""
-        last = self.steps[-1] if self.steps else None
+    def unfinished(self) -> Entry | None:
+        """The one step that began and isn't done; no other can begin after it."""
+        last = self.entries[-1] if self.entries else None
         return None if last is None or last.is_done else last
 
-    def ask_for(self, name: str, kind: Kind) -> Step | None:
-        """Return the remembered step; ``None``: it is new, and may be begun.
+    def ask_for(self, name: str, kind: Kind) -> Entry | None:
+        """Return the remembered step; ``None``: the step is new and may begin.
 
         Raises:
-            StepError: if the steps can't be those of the first try.
+            StepError: if the steps can't be those of the first attempt.
         """
         if name in self._names:
             raise StepError(
                 f"Two steps of one operation are named {name!r}: the second would be "
-                "given the first one's result. Name them apart."
+                "given the first one's result. Give them different names."
             )
         self._names.add(name)
-        if self._asked_for < len(self.steps):
-            step = self.steps[self._asked_for]
-            if (step.name, step.kind) != (name, kind):
-                self._refuse(step, f"asks for {kind} {name!r}")
+        if self._asked_for < len(self.entries):
+            entry = self.entries[self._asked_for]
+            if (entry.name, entry.kind) != (name, kind):
+                self._refuse(entry, f"asks for {kind} {name!r}")
             self._asked_for += 1
-            return step
+            return entry
         if (unknown := self.unfinished) is not None:
             raise StepError(
                 f"The {unknown.kind} {unknown.name!r} has begun and its outcome is not "
@@ -92,43 +90,43 @@ class Memory:
             )
         return None
 
-    def begin(self, name: str, kind: Kind) -> Step:
+    def begin(self, name: str, kind: Kind) -> Entry:
         """Note that the step has begun."""
-        step = Step(name, kind)
-        self.steps.append(step)
+        entry = Entry(name, kind)
+        self.entries.append(entry)
         self._asked_for += 1
-        return step
+        return entry
 
-    def forget(self, step: Step) -> None:
+    def forget(self, entry: Entry) -> None:
         """The step was rolled back."""
-        self.steps.remove(step)
-        self._names.discard(step.name)
+        self.entries.remove(entry)
+        self._names.discard(entry.name)
         self._asked_for -= 1
 
     def settle(self, *, applied: bool, result: Any, note: dict[str, Any]) -> None:
         """A person has found out what became of the unfinished call."""
-        step = self.unfinished
-        if step is not None and applied:
-            step.result, step.is_done = as_json(result, step.name), True
-        elif step is not None:
-            self.steps.remove(step)
+        entry = self.unfinished
+        if entry is not None and applied:
+            entry.result, entry.is_done = as_json(result, entry.name), True
+        elif entry is not None:
+            self.entries.remove(entry)
         self.settlements = [*self.settlements, {**note, "applied": applied}]
 
     def require_all_asked_for(self) -> None:
-        """Refuse an answer that leaves remembered steps aside.
+        """Refuse an answer that skips remembered steps.
 
         Raises:
             StepError: if a remembered step was not asked for.
         """
-        if self._asked_for < len(self.steps):
-            self._refuse(self.steps[self._asked_for], "answers without it")
+        if self._asked_for < len(self.entries):
+            self._refuse(self.entries[self._asked_for], "answers without it")
 
-    def _refuse(self, step: Step, what: str) -> NoReturn:
+    def _refuse(self, entry: Entry, what: str) -> NoReturn:
         raise StepError(
-            f"An earlier try of this operation went through the {step.kind} "
-            f"{step.name!r}, and now the view {what}: it was changed meanwhile, or "
-            "decides by something that is not in the request. Let it ask for the same "
-            "steps in the same order until such operations are done."
+            f"An earlier attempt at this operation went through the {entry.kind} "
+            f"{entry.name!r}, and now the view {what}: the view was changed meanwhile, "
+            "or depends on something that is not in the request. It has to ask for the "
+            "same steps in the same order until such operations are done."
         )
 
 
@@ -146,9 +144,11 @@ def as_json(result: Any, step_name: str) -> Any:
     except (RecursionError, TypeError, ValueError) as error:
         raise TypeError(
             f"The result of the step {step_name!r} can't be remembered: {error}. "
-            "Return what JSON can hold, such as an id."
+            "Return something that JSON can represent, such as an id."
         ) from error
     # An escaped NUL, which a database's JSON can't hold, and not an escaped backslash.
     if "\\u0000" in text.replace("\\\\", ""):
-        raise TypeError(f"The result of the step {step_name!r} holds a NUL character.")
+        raise TypeError(
+            f"The result of the step {step_name!r} contains a NUL character."
+        )
     return json.loads(text)

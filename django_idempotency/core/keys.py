@@ -1,4 +1,4 @@
-"""The client's key: how it is read, which guests may use, what is derived from it."""
+"""The client's key: reading it, which ones guests may use, keys derived from it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import re
 import uuid
 
 from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from .exceptions import InvalidKey
+from django_idempotency.exceptions import InvalidKey
 
-__all__ = ["derive_key", "parse_key", "require_unguessable"]
+from .fingerprints import digest_of
 
 MAX_LENGTH = 255
+_TOO_LONG = gettext_lazy("The key is longer than %(count)s characters.")
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 # An sf-string (RFC 8941 and RFC 9651, 3.3.3): only the quote and the backslash may be
 # escaped, and only by a backslash.
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+
+# What a browser makes by itself: a quoted 64-bit number, new for each submission.
+# Firefox sends it with every POST where network.http.idempotencyKey.enabled is set.
+_BROWSERS_OWN = re.compile(r'[ \t]*"[0-9]{1,20}"[ \t]*')
 
 _UUID = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.I
@@ -31,45 +38,52 @@ _RANDOM_TOKEN = re.compile(r"[A-Za-z0-9_-]{21,}")
 def parse_key(raw: str) -> str:
     """Return the key in a header or form field; ``abc`` and ``"abc"`` are one key.
 
-    The draft asks for a quoted string, most clients send the bare text
+    The draft asks for a quoted string, but most clients send the bare text
     (draft-ietf-httpapi-idempotency-key-header, 2.1; RFC 9651, 3.3.3).
 
     Raises:
         InvalidKey: if it is empty, too long, not visible ASCII or badly quoted, or if
-            it is bare and holds a comma, which is how a header sent twice arrives.
+            it has no quotes and contains a comma, as a header that was sent twice.
     """
-    # Before anything looks at every character of it.
+    # First of all, so that nothing below scans a key of any length.
     if len(raw) > 4 * MAX_LENGTH:
-        raise InvalidKey(f"The key is longer than {MAX_LENGTH} characters.")
+        raise InvalidKey(_TOO_LONG % {"count": MAX_LENGTH})
     text = raw.strip(" \t")
     key = _unquoted(text) if text.startswith('"') else _bare(text)
     if not key.strip():
-        raise InvalidKey("The key is empty.")
+        raise InvalidKey(_("The key is empty."))
     if len(key) > MAX_LENGTH:
-        raise InvalidKey(f"The key is longer than {MAX_LENGTH} characters.")
+        raise InvalidKey(_TOO_LONG % {"count": MAX_LENGTH})
     if not _VISIBLE_ASCII.fullmatch(key):
-        raise InvalidKey("The key holds characters other than visible ASCII.")
+        raise InvalidKey(_("The key contains characters other than visible ASCII."))
     return key
+
+
+def is_browsers_own(raw: str) -> bool:
+    """Whether nobody has chosen this key: the browser numbers its submissions."""
+    return _BROWSERS_OWN.fullmatch(raw) is not None
 
 
 def _unquoted(text: str) -> str:
     match = _QUOTED.fullmatch(text)
     if match is None:
-        raise InvalidKey("The key is a quoted string with broken quoting.")
+        raise InvalidKey(_("The key is a quoted string with broken quoting."))
     return re.sub(r"\\(.)", r"\1", match[1])
 
 
 def _bare(text: str) -> str:
     if any(character in text for character in ',"\\'):
         raise InvalidKey(
-            "A key without quotes can't hold a comma, a double quote or a backslash; "
-            "was the header sent twice?"
+            _(
+                "A key without quotes can't contain a comma, a double quote or a "
+                "backslash; was the header sent twice?"
+            )
         )
     return text
 
 
 def require_unguessable(key: str) -> None:
-    """Refuse a key that another guest could send by accident or by guessing.
+    """Refuse a key that another guest could send by accident or guess.
 
     All guests share one principal, so a guest's key is a bearer secret: a random UUID
     (version 4 or 7), a ULID, or at least 21 characters of ``A-Za-z0-9_-``.
@@ -83,32 +97,35 @@ def require_unguessable(key: str) -> None:
     elif _ULID.fullmatch(key) or _RANDOM_TOKEN.fullmatch(key):
         return
     raise InvalidKey(
-        "Without signing in, the key must be unguessable: a random UUID (version 4 or "
-        "7), a ULID, or at least 21 random characters of A-Z, a-z, 0-9, '_' and '-'."
+        _(
+            "Without signing in, the key must be unguessable: a random UUID (version 4 "
+            "or 7), a ULID, or at least 21 random characters of A-Z, a-z, 0-9, '_' and "
+            "'-'."
+        )
     )
 
 
 def derive_key(record_id: uuid.UUID, label: str) -> str:
-    """Return the key to hand to another party for one step of an operation.
+    """Return the key to pass to another party in one step of an operation.
 
-    A UUID as text: it depends on the record's id and the label and on nothing else, so
-    that every attempt sends the same one, in any process, version and after a rotation
-    of SECRET_KEY. The payload is left out on purpose: if it changed under one key and
-    our record is gone, the *other* side must refuse it too.
+    A UUID as text. It depends only on the record's id and the label, so that every
+    attempt sends the same one, in any process, release and after a rotation of
+    SECRET_KEY. It deliberately doesn't depend on the payload: if the payload changed
+    under one key and our record is gone, the *other* side can still refuse it.
     """
     digest = hashlib.sha256(record_id.bytes + label.encode("utf-8", "surrogatepass"))
     return str(uuid8(digest.digest()))
 
 
 def fresh_key() -> str:
-    """Return a key that nobody has used."""
+    """Return a random key."""
     return str(uuid.uuid4())
 
 
 def derive_form_key(*parts: str) -> str:
     """Return the key of a form that is rendered more than once, 43 characters.
 
-    Keyed with SECRET_KEY: who knows a customer's cart must not know the key.
+    Keyed with SECRET_KEY, so that knowing a customer's cart isn't enough to make it.
     """
     joined = "".join(f"{len(part)}:{part}" for part in parts)
     mac = salted_hmac("django_idempotency.form", joined, algorithm="sha256")
@@ -121,3 +138,8 @@ def uuid8(digest: bytes) -> uuid.UUID:
     number = number & ~(0xF << 76) | 0x8 << 76
     number = number & ~(0b11 << 62) | 0b10 << 62
     return uuid.UUID(int=number)
+
+
+def digest_id(*parts: str) -> uuid.UUID:
+    """Return the primary key of the row that exactly these strings identify."""
+    return uuid8(digest_of(part.encode("utf-8", "surrogatepass") for part in parts))

@@ -7,24 +7,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
-from .fingerprints import Fingerprint, digest_of
-from .keys import uuid8
-
-__all__ = ["TASK", "Operation", "Scope", "StoredAnswer", "record_id_of"]
-
+from .fingerprints import Fingerprint
+from .keys import digest_id
 
 TASK = "TASK"
-"""The method in the scope of work that no request asks for."""
+"""Stands for the method in the scope of work outside of requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Whose key, and where: two equal keys meet only in equal scopes."""
+    """Whose key it is, and where: two equal keys meet only in equal scopes."""
 
     principal: str
     method: str
     path: str
-    """Decoded, as the client repeats it; names of URL patterns may be refactored."""
+    """Decoded. The client repeats the path, whereas names of URL patterns may change."""
 
     def __str__(self) -> str:
         return f"{self.principal}|{self.method}|{self.path}"
@@ -32,16 +29,18 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One attempt of a client to have something done."""
+    """What somebody wants done once, as one request or call asks for it."""
 
     scope: Scope
     key: str
     fingerprint: Fingerprint
     wait: timedelta
-    """How long this request may wait in all; zero means not to wait."""
+    """How long this attempt may wait in total; zero means not to wait."""
     retention: timedelta
+    using: str
+    """The alias of the database that its record is in."""
     lease: timedelta | None = None
-    """How long a claim that is committed on its own lives; ``None``: atomic shape."""
+    """How long a claim that is committed on its own is valid; ``None``: atomic shape."""
 
     @cached_property
     def record_id(self) -> uuid.UUID:
@@ -51,31 +50,7 @@ class Operation:
 
 def record_id_of(scope: Scope, key: str) -> uuid.UUID:
     """Return the primary key of a record, from scope and key alone."""
-    return _digest_id(scope.principal, scope.method, scope.path, key)
-
-
-def _digest_id(*parts: str) -> uuid.UUID:
-    return uuid8(digest_of(part.encode("utf-8", "surrogatepass") for part in parts))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventIdentity:
-    """What makes two deliveries the same event.
-
-    The endpoint is part of it because some providers send one id to several
-    subscriptions, the account because ids are unique per account and mode.
-    """
-
-    endpoint: str
-    source: str
-    account: str
-    event_id: str
-    """The provider's, or what the endpoint's own identity function returned."""
-
-    @cached_property
-    def row_id(self) -> uuid.UUID:
-        """The primary key of its row."""
-        return _digest_id(self.endpoint, self.source, self.account, self.event_id)
+    return digest_id(scope.principal, scope.method, scope.path, key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,4 +60,4 @@ class StoredAnswer:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
-    """``None``: it could not or must not be kept."""
+    """``None``: the body could not or must not be kept."""

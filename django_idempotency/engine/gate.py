@@ -1,7 +1,7 @@
-"""Where copies of one key wait inside a process, before they touch the database.
+"""Where copies of one key wait inside a process, before they use the database.
 
-It spares connections and is good for nothing else: copies in other processes meet in the
-database, which alone decides who runs.
+Its only purpose is to save connections. The database alone decides which copy runs, also
+among copies in different processes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-__all__ = ["Gate"]
-
 
 @dataclass(slots=True)
 class _Passage:
@@ -24,7 +22,7 @@ class _Passage:
 
 
 class Gate:
-    """Lets one thread at a time through for each id."""
+    """Lets one thread at a time pass for each id."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -34,7 +32,7 @@ class Gate:
     def passed(
         self, record_id: uuid.UUID, wait: timedelta, before_waiting: Callable[[], None]
     ) -> Iterator[bool]:
-        """Pass within the wait, or yield that somebody else is still inside."""
+        """Yield whether this thread could pass within the wait."""
         with self._mutex:
             passage = self._passages.setdefault(record_id, _Passage())
             passage.users += 1

@@ -1,7 +1,7 @@
 """One operation in the leased shape: claim and commit, run, keep or release.
 
-The view runs outside of any transaction of ours. Others see the claim, and wait for its
-end by looking; nothing is held meanwhile.
+The view runs outside of any transaction of ours. Copies see the committed claim and
+poll until it ends; no connection or lock is held meanwhile.
 """
 
 from __future__ import annotations
@@ -9,30 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar, cast
 
 from django.db import Error
 
-from . import store
-from .decisions import Held, InFlight, Renew, Verdict
-from .engine import (
-    Outcome,
-    Ran,
-    RecordClaiming,
-    Result,
-    answered,
-    report,
-    report_verdict,
-)
-from .exceptions import ClaimFailed, LeaseLost, OutcomeUnknown
-from .operations import Operation
-from .steps import LeasedSteps, Steps, in_thread
-from .store import Claim, Lease
+from django_idempotency.core.decisions import Held, InFlight, Renew, Verdict
+from django_idempotency.core.operations import Operation
+from django_idempotency.exceptions import ClaimFailed, LeaseLost, OutcomeUnknown
+from django_idempotency.store import rows
+from django_idempotency.store.records import Lease
+from django_idempotency.store.rows import Claim
 
-__all__ = ["arun", "run"]
+from . import record_row
+from .claiming import Claiming
+from .owner import Owner
+from .record_row import RecordRow
+from .reporting import report, report_verdict
+from .steps import LeasedSteps, Steps
+from .threads import in_thread
+from .work import Outcome, Ran, Result
 
 logger = logging.getLogger("django_idempotency")
 
@@ -46,8 +44,6 @@ CANCELLED = "asyncio.exceptions.CancelledError"
 def run(
     operation: Operation,
     work: Callable[[Steps], Outcome[T]],
-    *,
-    using: str,
     failure_of: Callable[[BaseException], str | None],
 ) -> Result[T]:
     """Run `work` if the operation has not been done, outside of any transaction.
@@ -55,18 +51,18 @@ def run(
     `failure_of` says what to note on the released record when `work` raises.
 
     Raises:
-        StoreUnavailable: the claim could not be tried; nothing has run.
-        StepError: the steps are not those of an earlier try.
-        RuntimeError: a transaction is open, which the claim would wait in.
+        StoreUnavailable: the claim could not be attempted; nothing has run.
+        StepError: the steps are not those of an earlier attempt.
+        RuntimeError: a transaction is open, so the claim could not be committed.
         BaseException: whatever `work` raised; the key is released.
     """
-    leasing = _Leasing(operation, using)
-    started = leasing.start()
-    for pause in leasing.pauses():
+    attempt = _Attempt(operation)
+    started = attempt.start()
+    for pause in attempt.pauses():
         if not isinstance(started, InFlight):
             break
         time.sleep(pause)
-        started = leasing.start_again()
+        started = attempt.start_again()
     if not isinstance(started, LeasedSteps):
         return _answered(operation, started)
     try:
@@ -80,18 +76,16 @@ def run(
 async def arun(
     operation: Operation,
     work: Callable[[Steps], Awaitable[Outcome[T]]],
-    *,
-    using: str,
     failure_of: Callable[[BaseException], str | None],
 ) -> Result[T]:
-    """`run` for asynchronous work; whenever it is cancelled, the key is released."""
-    leasing = _Leasing(operation, using)
-    started = await _astart(leasing.start)
-    for pause in leasing.pauses():
+    """`run` for asynchronous work. If it is cancelled, the key is released."""
+    attempt = _Attempt(operation)
+    started = await _astart(attempt.start)
+    for pause in attempt.pauses():
         if not isinstance(started, InFlight):
             break
         await asyncio.sleep(pause)
-        started = await _astart(leasing.start_again)
+        started = await _astart(attempt.start_again)
     if not isinstance(started, LeasedSteps):
         return await in_thread(_answered, operation, started)
     try:
@@ -104,57 +98,49 @@ async def arun(
         return verdict
 
 
-class _Leasing(RecordClaiming[LeasedSteps]):
-    """One caller's way to a lease."""
+class _Attempt:
+    """One attempt at an operation that claims it with a lease."""
 
-    durable = True
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        length = cast(timedelta, operation.lease)
+        self.lease = Lease(operation.record_id, operation.using, length)
+        self.row = RecordRow(operation, self.lease)
+        self.claiming = Claiming(self.row, operation.wait)
 
-    def __init__(self, operation: Operation, using: str) -> None:
-        super().__init__(operation, using)
-        self.lease = Lease(operation.record_id, cast(timedelta, operation.lease))
+    def pauses(self) -> Iterator[float]:
+        return self.claiming.wait.pauses()
 
-    def claim(self, wait: timedelta) -> Claim:
-        return store.claim_leased(
-            self.operation, self.lease, using=self.using, wait=wait
-        )
-
-    def take_over(self) -> Claim:
-        return store.take_over(
-            self.operation, self.lease, self.location, using=self.using
-        )
-
-    def run(self, claim: Claim) -> LeasedSteps:
-        return LeasedSteps(self.operation, self.lease, self.memory, self.using)
-
-    def start(self) -> Started:
-        """Claim and commit, or return what stands in the way."""
-        started = self.result()
-        if isinstance(started, InFlight):
-            store.give_connection_back(self.using)
-        return started
+    def start(self, known: Renew | None = None) -> Started:
+        """Claim and commit, or return the decision that prevents it."""
+        claimed = self.claiming.commit(known)
+        if isinstance(claimed, Claim):
+            return LeasedSteps(self.operation, Owner(self.lease, self.row.journal))
+        if isinstance(claimed, InFlight):
+            rows.give_connection_back(self.operation.using)
+        return claimed
 
     def start_again(self) -> Started:
-        """Look first, since looking costs others nothing; claim if the row is free."""
+        """Look first, which disturbs nobody else; claim if the row is free."""
         try:
-            with store.claim_errors(self.using):
-                decision = self.look()
+            with rows.claim_errors(self.operation.using):
+                decision = self.row.look()
         except ClaimFailed:
-            return self.start()  # which knows what to do about it
-        if isinstance(decision, InFlight):
-            store.give_connection_back(self.using)
-            return decision
+            return self.start()  # handles the same error again
         if decision is None or isinstance(decision, Renew):
-            return self.start()
+            return self.start(decision)
+        if isinstance(decision, InFlight):
+            rows.give_connection_back(self.operation.using)
         return decision
 
 
 async def _astart(start: Callable[[], Started]) -> Started:
-    """Start in the thread of the connection; a claim is not left behind."""
+    """Start in the connection's thread; release the claim if cancelled meanwhile."""
     starting = asyncio.ensure_future(in_thread(start))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        with suppress(Exception):  # it is cancelled, whatever the claim came to
+        with suppress(Exception):  # cancelled, even if the claim succeeded
             started = await starting
             if isinstance(started, LeasedSteps):
                 await in_thread(_release, started, CANCELLED)
@@ -167,14 +153,14 @@ def _answered(operation: Operation, verdict: Verdict) -> Verdict:
 
 
 def _settle(steps: LeasedSteps, outcome: Outcome[T]) -> Result[T]:
-    """Keep the answer, or release the key with the memory of its steps."""
+    """Keep the answer, or release the key; the journal stays."""
     operation = steps.operation
-    if outcome.answer is None or steps.is_held:
+    if outcome.answer is None or steps.owner.is_held:
         _release(steps, outcome.failure)
     else:
-        steps.memory.require_all_asked_for()
-        steps.keep(outcome.answer)
-        answered.add(operation.record_id)
+        steps.journal.require_all_asked_for()
+        steps.owner.keep(outcome.answer)
+        record_row.answered.add(operation.record_id)
         report("claimed", operation)
         report("kept", operation)
     return Ran(outcome.value)
@@ -185,7 +171,7 @@ def _interrupted(
     error: BaseException,
     failure_of: Callable[[BaseException], str | None],
 ) -> Verdict | None:
-    """Release, and answer what is our own affair; ``None``: the error goes on."""
+    """Release the key; return the verdict for an error of ours, else ``None``."""
     operation = steps.operation
     match error:
         case LeaseLost():
@@ -201,12 +187,13 @@ def _interrupted(
 
 def _release(steps: LeasedSteps, failure: str | None) -> None:
     """Free the key at once; if that fails, the lease ends by itself."""
-    if steps.is_over:  # cancelled, or interrupted, after the end
+    owner = steps.owner
+    if owner.is_over:  # cancelled, or interrupted, after the end
         return
     operation = steps.operation
     try:
-        steps.release(failure)
-        is_free = not steps.is_held
+        owner.release(failure)
+        is_free = not owner.is_held
     except LeaseLost:
         logger.warning("idempotency lease lost before it was released")
         return

@@ -1,8 +1,8 @@
-"""Finds outside calls that nobody could tell apart from their repeats.
+"""Finds outside calls without a key, whose repeats nobody could recognise.
 
-For development and tests, by IDEMPOTENCY_OUTSIDE_CALLS: inside an atomic operation an
-outside HTTP call is repeated whenever the transaction is, so it must be made by
-`call()`, or with a key of `key_for()`.
+For development and tests, by IDEMPOTENCY_OUTSIDE_CALLS. When an atomic operation runs
+again, so do its outside HTTP calls; they must be made by `call()`, or with a key from
+`key_for()`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from .conf import conf
-from .exceptions import UnkeyedOutsideCall
-from .steps import running_steps
+from django_idempotency.conf import conf
+from django_idempotency.exceptions import UnkeyedOutsideCall
 
-__all__ = ["install"]
+from .steps import running_steps
 
 logger = logging.getLogger("django_idempotency")
 
-# Where each library's calls come through; requests sends by urllib3, and so does what
-# is built on it, such as the client of a payment provider.
+# The functions through which all calls of a library go. requests uses urllib3, as do
+# libraries built on it, such as payment providers' clients.
 SENDERS = {
     "httpx": [("Client", "send"), ("AsyncClient", "send")],
     "urllib3": [("connectionpool.HTTPConnectionPool", "urlopen")],
@@ -36,7 +35,7 @@ LIBRARIES = frozenset(
 
 
 def install() -> None:
-    """Watch the libraries that are installed; once is enough."""
+    """Watch the installed libraries; calling it again does nothing."""
     for library, senders in SENDERS.items():
         if find_spec(library) is None:
             continue
@@ -50,7 +49,7 @@ def install() -> None:
 
 
 def _guarded(send: Callable[..., Any]) -> Callable[..., Any]:
-    # An async sender is entered when it is called, and only awaited later.
+    # The check runs when an async sender is called; only sending is awaited.
     @wraps(send)
     def guarded(sender: Any, *args: Any, **kwargs: Any) -> Any:
         steps = running_steps.get(None)
@@ -75,7 +74,7 @@ def _complain(sender: Any, args: tuple[Any, ...]) -> None:
         f"{_line()} calls {_host(sender, args)} inside the transaction of an idempotent "
         "operation, without a key: a retry after a crash would do it again. Write\n\n"
         '    request.idempotency.call("charge", lambda key: …)\n\n'
-        'or hand request.idempotency.key_for("charge") to the other side.'
+        'or pass request.idempotency.key_for("charge") to the other side.'
     )
     if wish == "raise":
         raise UnkeyedOutsideCall(sentence)
@@ -83,7 +82,7 @@ def _complain(sender: Any, args: tuple[Any, ...]) -> None:
 
 
 def _host(sender: Any, args: tuple[Any, ...]) -> str:
-    """Name the other side, and nothing of the path, which may hold a secret."""
+    """Return the host only: the path may contain a secret."""
     url = getattr(args[0], "url", None) if args else None
     if url is not None:
         return urlsplit(str(url)).netloc

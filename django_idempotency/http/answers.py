@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.conf import settings
-from django.http import HttpResponse
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.core.exceptions import DisallowedRedirect
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponsePermanentRedirect,
+    HttpResponseRedirect,
+)
 from django.http.response import HttpResponseBase
 from django.middleware.locale import LocaleMiddleware
 from django.shortcuts import resolve_url
@@ -14,16 +22,19 @@ from django.urls import NoReverseMatch
 from django.utils import translation
 from django.utils.module_loading import import_string
 
-from .conf import conf
-from .operations import StoredAnswer
-from .policies import IdempotencyPolicy
-
-__all__ = ["is_login_redirect", "replay_of", "snapshot"]
+from django_idempotency.conf import conf
+from django_idempotency.core.operations import StoredAnswer
+from django_idempotency.policies import IdempotencyPolicy
 
 OMITTED_HEADER = "Idempotency-Replay"
-"""Says ``omitted`` on a replay whose body was not kept."""
+"""This header is ``omitted`` on a replay whose body was not kept."""
 
-# It would promise a coding of bytes that are not there.
+REDIRECTS = {
+    **dict.fromkeys((301, 308), HttpResponsePermanentRedirect),
+    **dict.fromkeys((302, 303, 307), HttpResponseRedirect),
+}
+
+# It would describe the coding of a body that is not there.
 ABOUT_THE_BODY = frozenset({"content-encoding"})
 
 
@@ -37,7 +48,7 @@ def snapshot(response: HttpResponseBase, policy: IdempotencyPolicy) -> StoredAns
         )
     )
     headers = [
-        # A database's JSON can't hold NUL, and no header may (RFC 9110, 5.5).
+        # JSON in a database can't contain NUL, and headers must not (RFC 9110, 5.5).
         (name.replace("\0", ""), value.replace("\0", ""))
         for name, value in response.headers.items()
         if name.lower() not in denied
@@ -58,7 +69,7 @@ def _in_lower_case(names: tuple[str, ...]) -> frozenset[str]:
 
 def replay_of(answer: StoredAnswer) -> HttpResponse:
     """Return the stored answer as a response, marked as a replay."""
-    response = HttpResponse(answer.body or b"", status=answer.status)
+    response = _response_of(answer)
     del response.headers["Content-Type"]  # Django's guess, unless it was stored
     for name, value in answer.headers:
         if answer.body is not None or name.lower() not in ABOUT_THE_BODY:
@@ -69,20 +80,36 @@ def replay_of(answer: StoredAnswer) -> HttpResponse:
     return response
 
 
-def is_login_redirect(response: HttpResponseBase) -> bool:
-    """Whether an access check inside the view sends the caller away to sign in.
+def _response_of(answer: StoredAnswer) -> HttpResponse:
+    """Return a redirect as one, for middleware and tests that ask for its `url`."""
+    body, status = answer.body or b"", answer.status
+    locations = [value for name, value in answer.headers if name == "Location"]
+    if locations and status in REDIRECTS:
+        with suppress(DisallowedRedirect):  # a scheme that the view has allowed itself
+            return REDIRECTS[status](locations[-1], content=body, status=status)
+    return HttpResponse(body, status=status)
 
-    Kept, it would answer the same key after signing in, too.
+
+def is_sent_to_sign_in(response: HttpResponseBase, request: HttpRequest) -> bool:
+    """Whether an access check inside the view has asked the caller to sign in first.
+
+    Its evidence is a redirect to exactly LOGIN_URL whose query leads back to this path;
+    if it were replayed, the caller would be asked again after having signed in. Any other
+    redirect there, as after "change password and log out", is an answer like others.
     """
     location = response.headers.get("Location")
     if location is None or not 300 <= response.status_code < 400:
         return False
+    target = urlsplit(location)
+    back = parse_qs(target.query).get(REDIRECT_FIELD_NAME, [""])[-1]
+    if unquote(urlsplit(back).path) != request.path:
+        return False
     try:
-        login = urlsplit(resolve_url(settings.LOGIN_URL))
+        login = urlsplit(resolve_url(settings.LOGIN_URL or ""))
     except NoReverseMatch:
         return False
-    target = urlsplit(location)
-    return login.path == target.path and login.netloc in ("", target.netloc)
+    host = login.netloc or (request.get_host() if target.netloc else "")
+    return target.path == login.path and target.netloc in ("", host)
 
 
 def _body(response: HttpResponseBase, policy: IdempotencyPolicy) -> bytes | None:
@@ -93,9 +120,9 @@ def _body(response: HttpResponseBase, policy: IdempotencyPolicy) -> bytes | None
 
 
 def _language_is_announced() -> bool:
-    """Whether LocaleMiddleware will add the active language to the first answer.
+    """Whether LocaleMiddleware will add the active language to this answer.
 
-    It would add *its* request's language to a replay, whose bytes are in the first's.
+    To a replay it would add the language of the repeat, not that of the stored body.
     """
     return _has_locale_middleware(tuple(settings.MIDDLEWARE))
 

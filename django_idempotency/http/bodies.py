@@ -1,4 +1,4 @@
-"""Reading a request's payload for its fingerprint, and leaving it for the view."""
+"""Reads a request's payload for the fingerprint, and leaves it for the view."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import load_handler
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.http.request import RawPostDataException
 
-from .conf import conf
-from .fingerprints import (
+from django_idempotency.conf import conf
+from django_idempotency.core.fingerprints import (
     canonical_bytes,
     canonical_form,
     canonical_json,
     canonical_pairs,
 )
 
-__all__ = ["canonical_payload", "hold_body"]
+from .notes import notes_of
 
 CHUNK = 64 * 1024
 FORM = "application/x-www-form-urlencoded"
@@ -34,14 +34,17 @@ MULTIPART = "multipart/form-data"
 
 
 def hold_body(request: HttpRequest) -> None:
-    """Make the body readable for us *and* for whoever reads it after us.
+    """Make the body readable for us *and* for whatever reads it after us.
 
-    Up to DATA_UPLOAD_MAX_MEMORY_SIZE Django's own ``request.body`` does that. Beyond,
-    ``request.body`` is refused, but the stream is not: a view or parser that streams
-    must go on working. A large upload is left to Django's own parser.
+    Up to DATA_UPLOAD_MAX_MEMORY_SIZE Django's own ``request.body`` does that. Above it,
+    Django refuses ``request.body``, but not the stream: a view or parser that streams
+    must still work. A large upload is left to Django's own parser.
     """
     state = vars(request)
-    if "_body" in state or "_idempotency_copy" in state or state["_read_started"]:
+    # A bare HttpRequest(), as unit tests make it, has no stream, and so no body.
+    if "_read_started" not in state:
+        state.setdefault("_body", b"")
+    if "_body" in state or state["_read_started"] or _copy_of(request) is not None:
         return
     limit = cast("int | None", settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     if limit is None or _content_length(request) <= limit:
@@ -49,14 +52,14 @@ def hold_body(request: HttpRequest) -> None:
     elif request.content_type != MULTIPART or request.method != "POST":
         copy = _CopyingStream(request._stream, limit)
         request._stream = io.BufferedReader(copy)
-        request._idempotency_copy = copy  # type: ignore[attr-defined]
+        notes_of(request).body_copy = copy
 
 
 def raw_body(request: HttpRequest, limit: int) -> bytes | None:
     """Return the body as it came, ``None`` if it is longer than `limit` bytes.
 
     Raises:
-        RawPostDataException: something has read the stream and kept nothing.
+        RawPostDataException: something has read the stream without keeping it.
     """
     if _content_length(request) > limit:
         return None
@@ -66,13 +69,34 @@ def raw_body(request: HttpRequest, limit: int) -> bytes | None:
     return body if len(body) <= limit else None
 
 
+def form_field(request: HttpRequest, name: str) -> str | None:
+    """Return a field of the form that was sent, with any method.
+
+    Django itself parses forms for POST only; but scripts and frameworks send them with
+    PUT, PATCH and DELETE as well.
+    """
+    hold_body(request)  # the view may read the form's bytes as well
+    if request.method == "POST" or "_post" in vars(request):
+        return request.POST.get(name)
+    try:
+        if request.content_type == MULTIPART:
+            fields, _no_files = _parsed_multipart(request, upload_handlers=[])
+        elif _copy_of(request) is None:
+            fields = QueryDict(request.body, encoding=request.encoding)
+        else:
+            return None
+    except (MultiPartParserError, SuspiciousOperation, RawPostDataException):
+        return None  # a view that doesn't parse it must not be refused for it
+    return cast("str | None", fields.get(name))
+
+
 def canonical_payload(
     request: HttpRequest, exclude: Collection[str], parsed: Any = None
 ) -> bytes:
     """Return bytes that are equal for payloads that mean the same.
 
-    `parsed` is what a framework's parser made of the body. Of an upload it is what
-    counts; else it serves where the parser ran before us and left no bytes.
+    `parsed` is what a framework's parser made of the body. It is compared for uploads,
+    and otherwise only if the parser ran before us and left no bytes.
     """
     if request.content_type == MULTIPART:
         return _canonical_multipart(request, exclude, was_parsed=parsed is not None)
@@ -93,7 +117,7 @@ def canonical_payload(
 
 
 def media_type(request: HttpRequest) -> bytes:
-    """The type without what says nothing about the payload's meaning."""
+    """The type without parameters that don't change the payload's meaning."""
     parameters = sorted(
         (name, value)
         for name, value in (request.content_params or {}).items()
@@ -108,7 +132,8 @@ def _canonical_type(content_type: str, *parameters: tuple[str, str]) -> bytes:
 
 
 def _copy_of(request: HttpRequest) -> _CopyingStream | None:
-    return getattr(request, "_idempotency_copy", None)
+    copy: _CopyingStream | None = notes_of(request).body_copy
+    return copy
 
 
 def _is_json(content_type: str | None) -> bool:
@@ -118,7 +143,7 @@ def _is_json(content_type: str | None) -> bool:
 
 
 def _content_length(request: HttpRequest) -> int:
-    """Return what Django reads as the length: nonsense is 0."""
+    """Return the length as Django reads it: an invalid one is 0."""
     try:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
@@ -126,7 +151,7 @@ def _content_length(request: HttpRequest) -> int:
 
 
 def _with_form_fields(exclude: Collection[str]) -> Collection[str]:
-    """Add the fields that are made anew with each rendering of a form."""
+    """Add the fields whose values change with each rendering of a form."""
     return {*exclude, "csrfmiddlewaretoken", conf.IDEMPOTENCY_FIELD}
 
 
@@ -139,7 +164,7 @@ def _canonical_multipart(
     except (MultiPartParserError, SuspiciousOperation):
         if request.method == "POST":
             raise
-        # Django doesn't parse it for such a view, so that nobody but us would refuse.
+        # Django wouldn't parse it for this view, so we must not refuse it either.
         copy = _copy_of(request)
         return canonical_bytes(request.body if copy is None else copy.digest())
     exclude = _with_form_fields(exclude)
@@ -153,20 +178,27 @@ def _canonical_multipart(
 
 
 def _parts(request: HttpRequest, *, was_parsed: bool) -> tuple[Any, Any]:
-    """Return fields and files; Django itself parses them for POST only."""
+    """Return fields and files, for any method; Django parses them only for POST."""
     if request.method == "POST" or was_parsed:
         return request.POST, request.FILES
+    handlers = [load_handler(path, request) for path in settings.FILE_UPLOAD_HANDLERS]
+    return _parsed_multipart(request, handlers)
+
+
+def _parsed_multipart(
+    request: HttpRequest, upload_handlers: list[Any]
+) -> tuple[Any, Any]:
+    """Return fields, and the files that the handlers have stored; none store none."""
     copy = _copy_of(request)
     body: Any = io.BytesIO(request.body) if copy is None else copy.whole()
-    handlers = [load_handler(path, request) for path in settings.FILE_UPLOAD_HANDLERS]
     encoding = request.encoding or settings.DEFAULT_CHARSET
-    return MultiPartParser(request.META, body, handlers, encoding).parse()
+    return MultiPartParser(request.META, body, upload_handlers, encoding).parse()
 
 
 def _described(file: Any) -> list[Any]:
-    """Return what an uploaded file is told by; it is left at its start."""
+    """Return what identifies an uploaded file; leave it at its start."""
     if not isinstance(file, UploadedFile):
-        raise TypeError(f"{type(file).__name__} is no uploaded file")
+        raise TypeError(f"{type(file).__name__} isn't an uploaded file")
     digest = hashlib.sha256()
     for chunk in file.chunks():
         digest.update(chunk)
@@ -179,17 +211,17 @@ def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> bytes:
         return canonical_json(json.dumps(parsed, default=_described).encode(), exclude)
     except TypeError:
         raise RawPostDataException(
-            "The body was read before the idempotency check, and what the parser made "
-            "of it can't be compared. Let the check come first, or give the policy a "
+            "The body was read before the idempotency check, and the parser's result "
+            "can't be compared. Let the check come first, or give the policy a "
             "fingerprint function."
         ) from None
 
 
 class _CopyingStream(io.RawIOBase):
-    """A large body that can be digested without being taken from its reader.
+    """A large body that can be digested and still be read by the view.
 
-    What is read from the source goes to a temporary file; the reader has a position of
-    its own in it.
+    What is read from the source is copied to a temporary file, in which the view's
+    reader has a position of its own.
     """
 
     def __init__(self, source: IO[bytes], memory: int) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 from django.db.transaction import Atomic
 
-from .policies import IdempotencyPolicy
-from .protection import HONOUR_KEY
+from django_idempotency.policies import IdempotencyPolicy
 
-__all__ = ["class_of", "inwards", "outside", "protected_functions"]
+from .boundary import METHODS_WITH_KEYS
 
 
 def class_of(view: Callable[..., Any]) -> Any:
@@ -22,8 +21,8 @@ def class_of(view: Callable[..., Any]) -> Any:
 def protected_functions(view: Callable[..., Any]) -> list[FunctionType]:
     """Return what @idempotent has wrapped, wherever it stands in this view.
 
-    Decorators that use `functools.wraps` copy our mark outwards: what counts is the
-    function that is furthest in.
+    Decorators that use `functools.wraps` copy our mark to the outside; the innermost
+    function that has it is the protected one.
     """
     marked = []
     for entrance in (*_always_entered(view), *_handlers(view)):
@@ -34,7 +33,7 @@ def protected_functions(view: Callable[..., Any]) -> list[FunctionType]:
 
 
 def outside(view: Callable[..., Any], function: FunctionType) -> list[Any]:
-    """Return what runs around one of the view's protected functions."""
+    """Return the functions around one of the view's protected functions."""
     inside = {id(each) for each in inwards(function)}
     chains = [list(inwards(entrance)) for entrance in _always_entered(view)]
     chains += [
@@ -52,7 +51,7 @@ def _always_entered(view: Callable[..., Any]) -> list[Any]:
 
 def _handlers(view: Callable[..., Any]) -> list[Any]:
     actions: dict[str, str] = getattr(view, "actions", None) or {}
-    names = {*(method.lower() for method in HONOUR_KEY), *actions.values()}
+    names = {*(method.lower() for method in METHODS_WITH_KEYS), *actions.values()}
     return [getattr(class_of(view), name, None) for name in sorted(names)]
 
 

@@ -1,44 +1,40 @@
-"""What a client reads when it gets no answer of the view (RFC 9457)."""
+"""Problem documents: what a client gets in place of the view's answer (RFC 9457)."""
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error
-from django.http import HttpRequest, HttpResponse
-from django.template import TemplateDoesNotExist
-from django.template.loader import render_to_string
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template import Context, Engine, Template, TemplateDoesNotExist
+from django.template.loader import select_template
+from django.utils.translation import gettext_lazy as _
+
+from django_idempotency.conf import conf
 
 from .bodies import FORM, MULTIPART
-from .conf import conf
 
-__all__ = [
-    "ANSWER_UNAVAILABLE",
-    "IN_FLIGHT",
-    "KEY_INVALID",
-    "KEY_MISSING",
-    "KEY_REUSED",
-    "OUTCOME_UNKNOWN",
-    "PROBLEMS",
-    "STORE_UNAVAILABLE",
-    "Problem",
-    "problem_response",
-]
+logger = logging.getLogger("django_idempotency")
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise as StrPromise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One way in which a request is refused; never holds anything of the request."""
+    """One way to refuse a request; contains nothing of the request itself."""
 
     code: str
-    """Stable; programs go by it."""
+    """Stable and never translated: programs rely on it."""
     status: int
-    title: str
-    detail: str
+    title: str | StrPromise
+    detail: str | StrPromise
     """What to do, for the person who reads it."""
     retry_after_seconds: int | None = None
 
@@ -46,50 +42,60 @@ class Problem:
 KEY_MISSING = Problem(
     code="key-missing",
     status=400,
-    title="An idempotency key is required",
-    detail="Make a random key before the first try, send it in the {header} header, "
-    "and send the same key again with each retry of this request.",
+    title=_("An idempotency key is required"),
+    detail=_(
+        "Make a random key before the first attempt, send it in the {header} header, "
+        "and send the same key again with each retry of this request."
+    ),
 )
 KEY_INVALID = Problem(
     code="key-invalid",
     status=400,
-    title="The idempotency key can't be used",
+    title=_("The idempotency key can't be used"),
     detail="{reason}",
 )
 KEY_REUSED = Problem(
     code="key-reused",
     status=422,
-    title="The idempotency key was used for another request",
-    detail="The first request with this key had another payload, and its outcome "
-    "stands. If you mean a new request, make a new key.",
+    title=_("The idempotency key was used for another request"),
+    detail=_(
+        "The first request with this key had another payload, and its outcome stands. "
+        "If you mean a new request, make a new key."
+    ),
 )
 IN_FLIGHT = Problem(
     code="in-flight",
     status=409,
-    title="The first request with this key is still running",
-    detail="Wait as long as the Retry-After header says, then send the same request "
-    "with the same key again.",
+    title=_("The first request with this key is still running"),
+    detail=_(
+        "Wait as long as the Retry-After header says, then send the same request with "
+        "the same key again."
+    ),
     retry_after_seconds=1,
 )
 OUTCOME_UNKNOWN = Problem(
     code="outcome-unknown",
     status=409,
-    title="The outcome of this request is being looked into",
-    detail="It may or may not have happened, and a person has to find out. Don't send "
-    "it under a new key.",
+    title=_("The outcome of this request is being looked into"),
+    detail=_(
+        "It may or may not have happened, and a person has to find out. Don't send it "
+        "under a new key."
+    ),
 )
 ANSWER_UNAVAILABLE = Problem(
     code="answer-unavailable",
     status=409,
-    title="The request was carried out, but its answer can't be shown again",
-    detail="Look the outcome up another way. Don't send it under a new key.",
+    title=_("The request was carried out, but its answer can't be shown again"),
+    detail=_("Look the outcome up another way. Don't send it under a new key."),
 )
 STORE_UNAVAILABLE = Problem(
     code="store-unavailable",
     status=503,
-    title="The request could not be accepted just now",
-    detail="Nothing was done. Wait as long as the Retry-After header says, then send "
-    "the same request with the same key again.",
+    title=_("The request could not be accepted just now"),
+    detail=_(
+        "Nothing was done. Wait as long as the Retry-After header says, then send the "
+        "same request with the same key again."
+    ),
     retry_after_seconds=1,
 )
 
@@ -103,7 +109,7 @@ PROBLEMS = (
     ANSWER_UNAVAILABLE,
     STORE_UNAVAILABLE,
 )
-"""All there are."""
+"""All of them, in the order of the reference."""
 
 
 def problem_response(
@@ -115,17 +121,17 @@ def problem_response(
 ) -> HttpResponse:
     """Return the problem as JSON, or as a page to a browser that sent a form.
 
-    `reason` is the detail of KEY_INVALID; `retry_after`, where it is known, goes before
-    the problem's own. The page is ``django_idempotency/<code>.html``
-    where the project has one, else ``django_idempotency/problem.html``.
+    `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
+    own. The page is ``django_idempotency/<code>.html`` if the project has that
+    template, else ``django_idempotency/problem.html``.
     """
     detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
     page = _page(problem, detail, request) if _is_from_a_form(request) else None
     if page is not None:
         response = HttpResponse(page, status=problem.status)
     else:
-        response = HttpResponse(
-            json.dumps(_document(problem, detail)),
+        response = JsonResponse(
+            _document(problem, detail),
             status=problem.status,
             content_type="application/problem+json",
         )
@@ -140,7 +146,7 @@ def problem_response(
 def _document(problem: Problem, detail: str) -> dict[str, str | int]:
     return {
         "type": f"{conf.IDEMPOTENCY_PROBLEM_BASE_URL}{problem.code}",
-        "title": problem.title,
+        "title": str(problem.title),
         "status": problem.status,
         "detail": detail,
         "code": problem.code,
@@ -166,8 +172,28 @@ def _page(problem: Problem, detail: str, request: HttpRequest) -> str | None:
         "can_be_repeated": problem.retry_after_seconds is not None,
     }
     try:
-        return render_to_string(names, context, request)
-    except (ImproperlyConfigured, TemplateDoesNotExist):
-        return None  # a project without templates
-    except Error:
-        return None  # the project's page asks the database that can't be reached
+        try:
+            template = select_template(names)
+        except (ImproperlyConfigured, TemplateDoesNotExist):
+            return None  # the project has no templates
+        page: str = template.render(context, request)
+        return page
+    except Exception:
+        # Such as a query to the database that can't be reached. The refusal must not
+        # become a 500, after which a client would try again.
+        logger.exception(
+            "The project's page for the problem %s can't be rendered; the package's own "
+            "was sent.",
+            problem.code,
+        )
+        return _own_page().render(Context(context))
+
+
+@cache
+def _own_page() -> Template:
+    """The package's page, whatever the project has put in its place."""
+    templates = Path(__file__).parents[1] / "templates"
+    return Engine(
+        dirs=[str(templates)],
+        libraries={"i18n": "django.templatetags.i18n"},
+    ).get_template("django_idempotency/problem.html")

@@ -1,4 +1,4 @@
-"""The two kinds of view that can be protected, as `protect()` wants them."""
+"""The two kinds of view that can be protected, as a `ProtectedView` each."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.datastructures import MultiValueDict
 
-from .bodies import hold_body
-from .exceptions import LeaseLost, OutcomeUnknown
-from .protection import Answer, is_protected, rendered
-from .store import record_alias
+from django_idempotency.exceptions import LeaseLost, OutcomeUnknown
+from django_idempotency.store.records import record_alias
 
-__all__ = ["PlainView", "RestView", "check_object", "handle_confined", "prepare"]
+from .bodies import hold_body
+from .boundary import is_protected
+from .outcomes import Answer
+from .protection import rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,18 @@ class PlainView:
     call: Callable[[], HttpResponseBase]
 
     def run(self) -> Answer:
-        return Answer(rendered(self.call()))
+        return Answer(rendered(self.call(), self.call))
 
     def check_replay(self) -> None:
-        """Access checks stand outside and have spoken."""
+        """Do nothing: the access checks are further out and have passed."""
 
 
 class RestView:
     """A handler of a REST framework view; the framework itself is not imported.
 
     The view's own `finalize_response` and `handle_exception` are called here, inside the
-    transaction: what is kept are the bytes that the client gets. Once the response is
-    final, they are shadowed on the instance, since `dispatch` will call them again.
+    transaction, so the bytes that the client gets are kept. Once the response is final,
+    both are replaced on the instance, since `dispatch` will call them again.
     """
 
     def __init__(self, view: Any, request: Any, call: Callable[[], Any]) -> None:
@@ -52,17 +53,17 @@ class RestView:
         try:
             response = self.call()
         except (LeaseLost, OutcomeUnknown):
-            raise  # ours to answer, whatever the project's exception handler does
+            raise  # we answer these, whatever the project's exception handler does
         except Exception as error:
             raised = error
             response = self._handled(error)
         response = self.view.finalize_response(
             self.request, response, *self.view.args, **self.view.kwargs
         )
-        return Answer(rendered(response), raised)
+        return Answer(rendered(response, self.call), raised)
 
     def check_replay(self) -> None:
-        """Ask the view, in a transaction such as the handler has."""
+        """Call the view's check, in a transaction such as the handler has."""
         check = getattr(self.view, "check_replay", partial(check_object, self.view))
         with transaction.atomic(using=record_alias()):
             check(self.request)
@@ -83,24 +84,24 @@ class RestView:
 def prepare(request: Any) -> HttpRequest:
     """Let the framework authenticate and parse, and return Django's request.
 
-    What it refuses is refused here, as without us, for first calls and replays. Lazy
-    authentication would leave everybody anonymous, with one scope between them.
+    Its refusals happen here, as without us, for first calls and replays. If the request
+    were authenticated only later, all users would be anonymous and share one scope.
     """
     django_request: HttpRequest = request._request
     hold_body(django_request)
     request.user  # noqa: B018 - told to Django's request as well
     request.data  # noqa: B018 - parsed once
     if not getattr(django_request, "_files", None):
-        # Closed with the request, even if the view never looks at them.
+        # Closed with the request, even if the view never uses them.
         files = MultiValueDict({name: [file] for name, file in request.FILES.items()})
         django_request._files = files  # type: ignore[attr-defined]
     return django_request
 
 
 def check_object(view: Any, request: Any) -> None:
-    """On a detail route, fetch the object, so that object permissions are asked.
+    """On a detail route, fetch the object, so that object permissions are checked.
 
-    An object that is gone is what a repeated DELETE expects to find.
+    For a repeated DELETE the object may be gone.
     """
     lookup = getattr(view, "lookup_url_kwarg", None) or getattr(
         view, "lookup_field", None
@@ -117,11 +118,11 @@ def check_object(view: Any, request: Any) -> None:
 def handle_confined(
     request: HttpRequest, handle: Callable[[Exception], Any], error: Exception
 ) -> Any:
-    """Let the framework answer an error that comes before or after the protected part.
+    """Let the framework answer an error from outside of the protected part.
 
-    Its `set_rollback` marks whatever is open on an ATOMIC_REQUESTS database, meaning
-    the transaction that Django would have opened. Django has not, so that what is open
-    can only be a caller's, such as a test case's: a savepoint takes the mark.
+    The framework's `set_rollback` marks whatever transaction is open on a database with
+    ATOMIC_REQUESTS, assuming that Django opened it. Here Django didn't, so it can only
+    be a caller's, such as a test case's; a savepoint confines the mark.
     """
     using = record_alias()
     if is_protected(request) or not connections[using].in_atomic_block:

@@ -11,8 +11,8 @@ from typing import Any
 class Interruption:
     """Lets signals stop a command between two steps instead of within one.
 
-    A KeyboardInterrupt in the middle of a commit comes out as some other error of the
-    driver. The second signal does what it always does. Outside the main thread, where
+    A KeyboardInterrupt in the middle of a commit would surface as some other error of
+    the driver. A second signal has its usual effect. Outside the main thread, where
     Python delivers no signals, nothing changes.
     """
 
@@ -20,8 +20,8 @@ class Interruption:
         self.is_wanted = False
         self._signals = signals
         self._previous: dict[signal.Signals, Any] = {}
-        # To wake the sleeper from a signal handler: unlike those of an Event, the locks
-        # of this queue may be taken by a handler that interrupts their owner.
+        # Wakes the sleeper from a signal handler. An Event would deadlock there: the
+        # handler may interrupt the thread that holds its lock. This queue is reentrant.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __enter__(self) -> Interruption:
@@ -39,7 +39,7 @@ class Interruption:
         self._restore()
 
     def wait(self, seconds: float) -> None:
-        """Sleep, unless and until it is time to stop."""
+        """Sleep this long, or until it is time to stop."""
         if not self.is_wanted:
             with contextlib.suppress(queue.Empty):
                 self._wake.get(timeout=seconds)

@@ -17,13 +17,13 @@ class Output(Protocol):
 
 
 class Progress:
-    """Shows how far a long command is: a bar on a terminal, else a line now and then.
+    """Shows how far a long command has got: a bar on a terminal, else occasional lines.
 
-    What cron mails should be short, so that without a terminal nothing is written
-    before SECONDS_BETWEEN_LINES have passed.
+    Cron mails whatever is written, so without a terminal nothing is written before
+    SECONDS_BETWEEN_LINES have passed.
 
-    `count_left` says how much is still to be done. It is asked once, and not before the
-    answer is shown: counting can take as long as a part of the work.
+    `count_left` returns how much is left to do. It is called once, when its answer is
+    first shown: counting can take as long as a good part of the work.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Progress:
 
     def show(self, done: int) -> None:
         if self._is_terminal:
-            # More can be found than was counted; the bar never runs over.
+            # Rows can expire after they were counted; the bar stops at its end.
             total = self._total_after(done)
             share = min(1.0, done / total) if total else 1.0
             bar = ("#" * int(share * WIDTH)).ljust(WIDTH, ".")

@@ -10,10 +10,10 @@ from django_idempotency.fields import DigestField
 def leave_room_for_updates(
     apps: StateApps, schema_editor: BaseDatabaseSchemaEditor
 ) -> None:
-    """Let the updates of a row stay on its page: see Note [Which columns are indexed].
+    """Leave room for a row's updates on its page: see Note [Which columns are indexed].
 
-    Every record is updated at least once, to keep its answer; a full page would send
-    the new version elsewhere and the index after it.
+    Every record is updated at least once, to keep its answer. On a full page the new
+    version would go to another page and need new index entries.
     """
     if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(
@@ -44,8 +44,8 @@ class Migration(migrations.Migration):
                     "id",
                     DigestField(
                         editable=False,
-                        help_text="Digest of scope and key: finds the record and "
-                        "refuses a second.",
+                        help_text="Digest of scope and key; identifies the record "
+                        "and prevents a second one.",
                         primary_key=True,
                         serialize=False,
                     ),

@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 (
                     "endpoint",
                     models.CharField(
-                        help_text="The name that the code gives this receiver.",
+                        help_text="The receiver's name in the code.",
                         max_length=255,
                     ),
                 ),
@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
                 (
                     "event_id",
                     models.CharField(
-                        help_text="The provider's id; if too long, its digest.",
+                        help_text="The provider's id, or its digest if the id is too long.",
                         max_length=255,
                     ),
                 ),
@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="What the event is about; such events can be kept in order.",
+                        help_text="What the event is about; events of one object can be kept in order.",
                         max_length=255,
                     ),
                 ),
@@ -93,7 +93,7 @@ class Migration(migrations.Migration):
                     "headers",
                     models.JSONField(
                         default=dict,
-                        help_text="Those that say what the event is; no signatures.",
+                        help_text="The headers that the profile reads, without signatures.",
                     ),
                 ),
                 ("attempts", models.PositiveIntegerField(default=0)),

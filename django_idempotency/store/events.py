@@ -1,4 +1,4 @@
-"""Everything that is asked of the database about webhook events.
+"""All queries about webhook events.
 
 The verbs run in whatever transaction is open on the alias. Times are compared and
 written by the database's clock.
@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import connections, router
 from django.utils import timezone
 
-from .conf import conf
+from django_idempotency.conf import conf
+from django_idempotency.core.events import EventFacts, EventState
+from django_idempotency.fields import UtcNow
+from django_idempotency.models import ProcessedEvent
+
 from .dialects import dialect_of
-from .fields import UtcNow
-from .models import ProcessedEvent
-from .operations import EventIdentity
-from .statements import EventStatements, event_statements
-from .store import (
+from .rows import (
     Claim,
+    Parameters,
+    at_claim,
     binary,
     brief_transaction,
     claim_errors,
@@ -33,13 +35,10 @@ from .store import (
     read_row,
     storable,
 )
-
-__all__ = ["EventRow", "NewEvent", "StoredEvent", "event_alias"]
-
-STATE = ProcessedEvent.State
+from .statements import EventStatements, event_statements
 
 A_MOMENT = timedelta(seconds=1)
-"""How long a worker waits for a row that should be its own."""
+"""How long a worker waits for the row of an event whose attempt it has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,37 +46,33 @@ class NewEvent:
     """What one delivery says about one event."""
 
     row_id: uuid.UUID
-    identity: EventIdentity
-    """The provider's, for people; the row may have another one."""
-    event_type: str
-    object_key: str
+    endpoint: str
+    facts: EventFacts
+    is_ordered: bool
+    """Whether events of one object are kept in order; only then the row names it."""
     body_digest: str
-    headers: dict[str, str]
-    occurred_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventRow:
+class EventView:
     """A committed event as one delivery sees it."""
 
     state: str
     attempts: int
     expired: bool
-    """Never one that was given up: it waits for a person."""
+    """Never true of an event that was given up: that waits for a person."""
     is_due: bool
     """Whether it waits in the inbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An event with its payload, locked by who took it."""
+    """An event with its payload, locked by whoever took it."""
 
     row_id: uuid.UUID
-    identity: EventIdentity
-    """The provider's, for people; the row may have another one."""
-    event_type: str
-    object_key: str
-    headers: dict[str, str]
+    endpoint: str
+    facts: EventFacts
+    """Without the time, which is in the payload."""
     payload: bytes
     attempts: int
 
@@ -113,24 +108,24 @@ def take_over(row_id: uuid.UUID, *, using: str) -> Claim:
     """Claim the locked row of an event whose last attempt failed.
 
     Raises:
-        ClaimConflict: it waits in the inbox.
+        ClaimConflict: the event waits in the inbox.
     """
-    parameters = [_retention(), db_id(row_id, using)]
+    parameters = {"retention": _retention(), "id": db_id(row_id, using)}
     return claimed_by(_statements(using).take_over, parameters, row_id, using)
 
 
 def forget(row_id: uuid.UUID, *, using: str) -> None:
-    """Delete the locked row of an event that begins a new life."""
+    """Delete the locked, expired row of an event, so that it can be claimed anew."""
     ProcessedEvent._base_manager.using(using).filter(pk=row_id).delete()
 
 
-def read(row_id: uuid.UUID, *, using: str) -> EventRow | None:
+def read(row_id: uuid.UUID, *, using: str) -> EventView | None:
     """Return the committed row (or this transaction's own), if there is one."""
     row = read_row(_statements(using), row_id, using=using)
     if row is None:
         return None
     state, attempts, expired, is_due = row
-    return EventRow(
+    return EventView(
         state=state,
         attempts=attempts,
         expired=bool(expired),
@@ -138,43 +133,41 @@ def read(row_id: uuid.UUID, *, using: str) -> EventRow | None:
     )
 
 
-def settle(claim: Claim, state: str, *, payload: bytes | None, using: str) -> None:
-    """Mark the claimed event; it is so when the transaction commits."""
-    connection = connections[using]
-    parameters: list[Any] = [state, binary(payload, connection)]
-    if dialect_of(connection).rows_are_located:
-        parameters.append(claim.location)
-    parameters.append(db_id(claim.record_id, using))
-    _execute_on_one(_statements(using).settle, parameters, using)
+def settle(claim: Claim, state: EventState, *, payload: bytes | None) -> None:
+    """Mark the claimed event; takes effect when the transaction commits."""
+    stored = binary(payload, connections[claim.using])
+    parameters = {"state": state.value, "payload": stored, **at_claim(claim)}
+    _execute_on_one(_statements(claim.using).settle, parameters, claim.using)
 
 
 def note_failure(
     event: NewEvent,
-    state: str,
+    state: EventState,
     error_name: str,
     *,
     payload: bytes | None,
     using: str,
 ) -> bool:
-    """Leave a failed or dead row where the row is absent or failed already.
+    """Write a failed or dead row if the row is absent or has failed before.
 
     In a small transaction of its own that doesn't wait. Returns whether it was written:
     if not, another delivery has done the event meanwhile.
     """
     statements = _statements(using)
-    stored = binary(payload, connections[using])
+    fresh = _fresh(event, using, attempts=1, payload=payload, last_error=error_name)
     return insert_or_update(
-        statements.insert_dead if state == STATE.DEAD else statements.insert_failed,
-        _fresh(event, using, attempts=1, payload=payload, last_error=error_name),
+        statements.insert_dead
+        if state == EventState.DEAD
+        else statements.insert_failed,
         statements.note_failure,
-        [state, stored, error_name[:255], db_id(event.row_id, using)],
+        {**fresh, "state": state.value},
         row_id=event.row_id,
         using=using,
     )
 
 
 def begin_next(*, using: str, free_after: timedelta) -> uuid.UUID | None:
-    """Raise the attempts of the next due event and return its id; ``None``: none is due.
+    """Count an attempt at the next due event and return its id; ``None``: none is due.
 
     To be committed before the handler runs: an event that kills its worker must not
     start from zero each time. Until `free_after` no other worker takes it.
@@ -185,22 +178,24 @@ def begin_next(*, using: str, free_after: timedelta) -> uuid.UUID | None:
         row = cursor.fetchone()
         if row is None:
             return None
-        cursor.execute(statements.begin, [free_after.total_seconds(), row[0]])
+        cursor.execute(
+            statements.begin, {"after": free_after.total_seconds(), "id": row[0]}
+        )
         return row[0] if isinstance(row[0], uuid.UUID) else uuid.UUID(row[0])
 
 
 def take(row_id: uuid.UUID, *, using: str) -> StoredEvent | None:
-    """Lock and return an event whose attempt has begun; ``None``: it is done meanwhile.
+    """Lock and return an event whose attempt has begun; ``None``: it is done by now.
 
-    It waits for a moment, since its row may be locked by a worker that looks for work:
-    one that finds a row due, and begun by us once it has the lock, goes on to the next
-    but keeps the lock until its commit.
+    It waits for a moment, since the row may be locked by a worker that looks for work:
+    when that worker gets the lock and sees that the attempt has begun here, it goes on
+    to the next row, but keeps the lock until its commit.
 
     Raises:
         ClaimTimedOut: another worker has it.
     """
     statements = _statements(using)
-    parameters = [db_id(row_id, using)]
+    parameters = {"id": db_id(row_id, using)}
     with connections[using].cursor() as cursor:
         cursor.execute(statements.take_at_once, parameters)
         row = cursor.fetchone()
@@ -210,16 +205,17 @@ def take(row_id: uuid.UUID, *, using: str) -> StoredEvent | None:
 
 
 def take_finished(row_id: uuid.UUID, *, using: str) -> StoredEvent | None:
-    """Lock and return an event that is not to be tried any more but has its payload.
+    """Lock and return an event that is given up or ignored and still has its payload.
 
     Raises:
-        ClaimTimedOut: another one is running it.
+        ClaimTimedOut: another session is running it.
     """
-    row = _waited_for(_statements(using).take_finished, [db_id(row_id, using)], using)
+    parameters = {"id": db_id(row_id, using)}
+    row = _waited_for(_statements(using).take_finished, parameters, using)
     return None if row is None else _stored_event(row_id, row)
 
 
-def _waited_for(statement: str, parameters: list[Any], using: str) -> Any:
+def _waited_for(statement: str, parameters: Parameters, using: str) -> Any:
     connection = connections[using]
     with (
         claim_errors(using),
@@ -235,12 +231,16 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
     headers, payload, attempts = rest
     return StoredEvent(
         row_id=row_id,
-        identity=EventIdentity(
-            endpoint=endpoint, source=source, account=account, event_id=event_id
+        endpoint=endpoint,
+        facts=EventFacts(
+            id=event_id,
+            type=event_type,
+            source=source,
+            account=account,
+            object_key=object_key,
+            occurred_at=None,
+            headers=json.loads(headers),
         ),
-        event_type=event_type,
-        object_key=object_key,
-        headers=json.loads(headers),
         payload=bytes(payload),
         attempts=attempts,
     )
@@ -249,12 +249,12 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
 def reopen(row_id: uuid.UUID, *, reason: str, by: str, using: str) -> bool:
     """Record why a finished event is to run again; say whether its payload is there.
 
-    With a payload this counts as the attempt's beginning. Without, the event becomes a
-    failed one, so that the next delivery takes it over.
+    With a payload, this is the beginning of an attempt. Without one, the event becomes
+    failed, so that the next delivery takes it over.
 
     Raises:
         ProcessedEvent.DoesNotExist: there is no such event.
-        ValueError: the event is still to be tried anyway.
+        ValueError: the event waits in the inbox and will be tried anyway.
     """
     rows = ProcessedEvent._base_manager.using(using)
     row = rows.select_for_update().defer("occurred_at").get(pk=row_id)
@@ -262,20 +262,26 @@ def reopen(row_id: uuid.UUID, *, reason: str, by: str, using: str) -> bool:
         raise ValueError("The event waits in the inbox and will be tried anyway.")
     has_payload = row.payload is not None
     row.attempts = row.attempts + 1 if has_payload else 0
-    row.state = row.state if has_payload else STATE.FAILED
+    row.state = row.state if has_payload else EventState.FAILED
     row.reruns = [
         *row.reruns,
         {"at": timezone.now().isoformat(), "by": by, "reason": reason},
     ]
-    # Afterwards it is a duplicate again, and for as long as a new one.
+    # Its retention begins anew, so afterwards it is a duplicate again for that long.
     row.expires_at = UtcNow() + conf.IDEMPOTENCY_EVENT_RETENTION
     row.save(using=using, update_fields=["attempts", "state", "reruns", "expires_at"])
     return has_payload
 
 
-def finish(row_id: uuid.UUID, state: str, *, payload: bytes | None, using: str) -> None:
+def finish(
+    row_id: uuid.UUID, state: EventState, *, payload: bytes | None, using: str
+) -> None:
     """Mark the locked event as done, with the handler's writes."""
-    parameters = [state, binary(payload, connections[using]), db_id(row_id, using)]
+    parameters = {
+        "state": state.value,
+        "payload": binary(payload, connections[using]),
+        "id": db_id(row_id, using),
+    }
     _execute_on_one(_statements(using).finish, parameters, using)
 
 
@@ -291,25 +297,25 @@ def retry_later(
 
     In a small transaction of its own that doesn't wait, as `bury`.
     """
-    parameters = [
-        STATE.FAILED.value,
-        error_name[:255],
-        after.total_seconds(),
-        db_id(row_id, using),
-        attempts,
-    ]
+    parameters = {
+        "state": EventState.FAILED.value,
+        "last_error": error_name[:255],
+        "after": after.total_seconds(),
+        "id": db_id(row_id, using),
+        "attempts": attempts,
+    }
     with brief_transaction(using), connections[using].cursor() as cursor:
         cursor.execute(_statements(using).retry, parameters)
 
 
 def bury(row_id: uuid.UUID, attempts: int, error_name: str, *, using: str) -> bool:
     """Give the event up; its payload stays. Returns whether this call did it."""
-    parameters = [
-        STATE.DEAD.value,
-        error_name[:255],
-        db_id(row_id, using),
-        attempts,
-    ]
+    parameters = {
+        "state": EventState.DEAD.value,
+        "last_error": error_name[:255],
+        "id": db_id(row_id, using),
+        "attempts": attempts,
+    }
     with brief_transaction(using), connections[using].cursor() as cursor:
         cursor.execute(_statements(using).bury, parameters)
         written: bool = cursor.rowcount == 1
@@ -331,28 +337,29 @@ def _fresh(
     attempts: int,
     payload: bytes | None = None,
     last_error: str = "",
-) -> list[Any]:
+) -> Parameters:
     connection = connections[using]
-    identity = event.identity
-    return [
-        db_id(event.row_id, using),
-        identity.endpoint,
-        identity.source,
-        storable(identity.account),
-        storable(identity.event_id),
-        storable(event.event_type)[:255],
-        storable(event.object_key)[:255],
-        event.body_digest,
-        json.dumps(event.headers),
-        connection.ops.adapt_datetimefield_value(event.occurred_at),
-        binary(payload, connection),
-        attempts,
-        last_error[:255],
-        _retention(),
-    ]
+    facts = event.facts
+    object_key = facts.object_key if event.is_ordered else ""
+    return {
+        "id": db_id(event.row_id, using),
+        "endpoint": event.endpoint,
+        "source": facts.source,
+        "account": storable(facts.account),
+        "event_id": storable(facts.id),
+        "event_type": storable(facts.type)[:255],
+        "object_key": storable(object_key)[:255],
+        "body_digest": event.body_digest,
+        "headers": json.dumps(dict(facts.headers)),
+        "occurred_at": connection.ops.adapt_datetimefield_value(facts.occurred_at),
+        "payload": binary(payload, connection),
+        "attempts": attempts,
+        "last_error": last_error[:255],
+        "retention": _retention(),
+    }
 
 
-def _execute_on_one(statement: str, parameters: list[Any], using: str) -> None:
+def _execute_on_one(statement: str, parameters: Parameters, using: str) -> None:
     with connections[using].cursor() as cursor:
         cursor.execute(statement, parameters)
         if cursor.rowcount != 1:

@@ -1,4 +1,4 @@
-"""Deleting what has expired, in batches that nobody has to wait for."""
+"""Deletes expired rows, in batches so small that nobody has to wait for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from django.db import Error, connections, transaction
 
-from .dialects import Trouble, dialect_of
+from .dialects import dialect_of
+from .dialects.base import Trouble
 from .statements import (
     EventStatements,
     RecordStatements,
@@ -16,21 +17,19 @@ from .statements import (
     record_statements,
 )
 
-__all__ = ["Purge"]
-
 
 @dataclass(frozen=True, slots=True)
 class Purge:
     """The rows that had expired for `cutoff` or longer when the purge began.
 
-    What is claimed or renewed meanwhile expires later and is left alone, as are held
-    records, live leases, events that wait in the inbox or were given up, and rows that
-    somebody has locked.
+    Rows that are claimed or renewed meanwhile expire later and are left alone, as are
+    held records, live leases, events that wait in the inbox or were given up, and
+    locked rows.
     """
 
     using: str
     statements: RecordStatements | EventStatements
-    """Those of the table to purge."""
+    """The statements of the table to purge."""
     cutoff: str
     """An instant in the database's own spelling."""
 
@@ -74,7 +73,7 @@ class Purge:
                     transaction.atomic(using=self.using),
                     connection.cursor() as cursor,
                 ):
-                    # Under SERIALIZABLE what it reads would make live requests fail.
+                    # Under SERIALIZABLE its reads could make live requests fail.
                     if is_ours and dialect.read_committed:
                         cursor.execute(dialect.read_committed)
                     cursor.execute(self.statements.purge, batch)
@@ -92,6 +91,6 @@ def _cutoff(using: str, for_at_least: timedelta) -> str:
     connection = connections[using]
     with connection.cursor() as cursor:
         seconds = -for_at_least.total_seconds()
-        cursor.execute(dialect_of(connection).instant_as_text(), [seconds])
+        cursor.execute(dialect_of(connection).instant_as_text(), {"seconds": seconds})
         instant: str = cursor.fetchone()[0]
         return instant

@@ -1,18 +1,18 @@
-"""The SQL of the two tables, put together once for each kind of database.
+"""The SQL of the two tables, built once for each kind of database.
 
-Every statement on a hot path touches one row by its id. The parameters of each are given
-by the verbs of the store that has it, in the order of the placeholders.
+Every statement on a hot path touches one row by its id. A parameter has the name of the
+column that it is written to or compared with, or else says what it is.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
-from .decisions import State
-from .dialects import Dialect
-from .models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.core.decisions import RecordState
+from django_idempotency.core.events import EventState
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 
-__all__ = ["EventStatements", "RecordStatements"]
+from .dialects.base import Dialect
 
 
 class RecordStatements:
@@ -20,35 +20,45 @@ class RecordStatements:
 
     def __init__(self, dialect: Dialect) -> None:
         table = IdempotencyRecord._meta.db_table
-        now, later, json = dialect.now, dialect.later, dialect.json
+        now = dialect.now
+        retained, leased_for = dialect.later("retention"), dialect.later("lease")
         in_flight, kept, released, held = (
             f"'{state.value}'"
-            for state in (State.IN_FLIGHT, State.KEPT, State.RELEASED, State.HELD)
+            for state in (
+                RecordState.IN_FLIGHT,
+                RecordState.KEPT,
+                RecordState.RELEASED,
+                RecordState.HELD,
+            )
         )
         fresh = {
-            "id": "%s",
-            "scope": "%s",
-            "key": "%s",
-            "method": "%s",
-            "path": "%s",
-            "fingerprint": "%s",
+            "id": "%(id)s",
+            "scope": "%(scope)s",
+            "key": "%(key)s",
+            "method": "%(method)s",
+            "path": "%(path)s",
+            "fingerprint": "%(fingerprint)s",
             "effects": "'{}'",
             "attempts": "1",
-            "last_error": "%s",
+            "last_error": "%(last_error)s",
             "replays": "0",
             "created_at": now,
-            "expires_at": later,
+            "expires_at": retained,
         }
-        leased = {**fresh, "lease_token": "%s", "lease_expires_at": later}
-        self.claim = dialect.insert_first(table, fresh, State.IN_FLIGHT)
-        self.claim_leased = dialect.insert_first(table, leased, State.IN_FLIGHT)
+        leased = {
+            **fresh,
+            "lease_token": "%(lease_token)s",
+            "lease_expires_at": leased_for,
+        }
+        self.claim = dialect.insert_first(table, fresh, RecordState.IN_FLIGHT)
+        self.claim_leased = dialect.insert_first(table, leased, RecordState.IN_FLIGHT)
         read = (
             f"SELECT scope, {dialect.quoted('key')}, fingerprint, state,"
             f" response_status, response_headers, response_body, expires_at <= {now},"
             f" {dialect.seconds_until('lease_expires_at')}, {dialect.location}"
             f" FROM {table} WHERE"
         )
-        self.read = f"{read} id = %s"
+        self.read = f"{read} id = %(id)s"
         self.read_newest = f"{self.read}{dialect.newest}"
         self.read_locked = f"{read} {dialect.at_row}{dialect.newest}"
         self.read_effects = f"SELECT effects FROM {table} WHERE {dialect.at_row}"
@@ -59,11 +69,12 @@ class RecordStatements:
                 f" ELSE {table}.{value} END"
             )
 
-        nothing, no_steps = "''", json.replace("%s", "'{}'")
+        nothing, no_steps = "''", dialect.json("'{}'")
 
         def renewal(token: str, lease_end: str) -> str:
             return (
-                f"UPDATE {table} SET state = {in_flight}, fingerprint = %s,"
+                f"UPDATE {table} SET state = {in_flight},"
+                " fingerprint = %(fingerprint)s,"
                 f" attempts = {unless_expired('attempts + 1', '1')},"
                 f" effects = {unless_expired('effects', no_steps)},"
                 f" last_error = {unless_expired('last_error', nothing)},"
@@ -71,33 +82,45 @@ class RecordStatements:
                 f" created_at = {unless_expired('created_at', now)},"
                 " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
                 f" response_headers = NULL, response_body = NULL, lease_token = {token},"
-                f" lease_expires_at = {lease_end}, expires_at = {later}"
+                f" lease_expires_at = {lease_end}, expires_at = {retained}"
                 f" WHERE {dialect.at_row}{dialect.renew_returns}"
             )
 
         self.renew = renewal("NULL", "NULL")
-        self.take_over = renewal("%s", later)
+        self.take_over = renewal("%(lease_token)s", leased_for)
+        answer = (
+            "response_status = %(response_status)s,"
+            f" response_headers = {dialect.json('%(response_headers)s')},"
+            " response_body = %(response_body)s"
+        )
         self.keep = (
-            f"UPDATE {table} SET state = {kept}, response_status = %s,"
-            f" response_headers = {json}, response_body = %s, completed_at = {now}"
+            f"UPDATE {table} SET state = {kept}, {answer}, completed_at = {now}"
             f" WHERE {dialect.at_row} AND state = {in_flight}"
         )
-        self.insert_failure = dialect.insert_first(table, fresh, State.RELEASED)
+        self.release = (
+            f"UPDATE {table} SET state = {released}, last_error = %(last_error)s"
+            f" WHERE {dialect.at_row} AND state = {in_flight}"
+        )
+        self.forget = (
+            f"DELETE FROM {table} WHERE {dialect.at_row} AND state = {in_flight}"
+            " AND attempts = 1 AND effects = '{}'"
+        )
+        self.insert_failure = dialect.insert_first(table, fresh, RecordState.RELEASED)
         # As in the renewal, `expires_at` comes last: MariaDB assigns from left to right
         # and reads what it has just written.
         self.note_failure = (
             f"UPDATE {table} SET attempts = {unless_expired('attempts + 1', '1')},"
             f" effects = {unless_expired('effects', no_steps)},"
             f" created_at = {unless_expired('created_at', now)},"
-            f" last_error = %s, fingerprint = %s, expires_at = {later}"
-            f" WHERE id = %s AND state = {released}"
+            " last_error = %(last_error)s, fingerprint = %(fingerprint)s,"
+            f" expires_at = {retained} WHERE id = %(id)s AND state = {released}"
         )
         self.count_replay = (
             f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now}"
-            f" WHERE id = (SELECT id FROM {table} WHERE id = %s{dialect.skip_locked})"
+            f" WHERE id = (SELECT id FROM {table} WHERE id = %(id)s{dialect.skip_locked})"
         )
         self.count_replay_alone = self.count_replay + dialect.and_unflushed
-        self._write_leased(dialect, table)
+        self._write_leased(dialect, table, answer)
         expired = (
             f"expires_at <= {dialect.cutoff} AND state <> {held}"
             f" AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
@@ -105,26 +128,34 @@ class RecordStatements:
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
         self.purge = dialect.delete_batch(table, expired)
 
-    def _write_leased(self, dialect: Dialect, table: str) -> None:
+    def _write_leased(self, dialect: Dialect, table: str, answer: str) -> None:
         """Every write of an owner depends on the token: a late one changes nothing."""
-        now, later, json = dialect.now, dialect.later, dialect.json
         in_flight, kept, released, held = (
             f"'{state.value}'"
-            for state in (State.IN_FLIGHT, State.KEPT, State.RELEASED, State.HELD)
+            for state in (
+                RecordState.IN_FLIGHT,
+                RecordState.KEPT,
+                RecordState.RELEASED,
+                RecordState.HELD,
+            )
         )
-        owned = "WHERE id = %s AND lease_token = %s"
+        owned = "WHERE id = %(id)s AND lease_token = %(lease_token)s"
         no_lease = "lease_token = NULL, lease_expires_at = NULL"
-        self.remember = f"UPDATE {table} SET effects = {json}, state = %s {owned}"
-        self.extend = f"UPDATE {table} SET lease_expires_at = {later} {owned}"
-        self.keep_leased = (
-            f"UPDATE {table} SET state = {kept}, response_status = %s,"
-            f" response_headers = {json}, response_body = %s, completed_at = {now},"
-            f" {no_lease} {owned} AND state = {in_flight}"
+        self.remember = (
+            f"UPDATE {table} SET effects = {dialect.json('%(effects)s')},"
+            f" state = %(state)s {owned}"
         )
-        # What is held stays so: somebody has to find out.
+        self.extend = (
+            f"UPDATE {table} SET lease_expires_at = {dialect.later('lease')} {owned}"
+        )
+        self.keep_leased = (
+            f"UPDATE {table} SET state = {kept}, {answer},"
+            f" completed_at = {dialect.now}, {no_lease} {owned} AND state = {in_flight}"
+        )
+        # A held record stays held: a person has to find out.
         self.release_leased = (
             f"UPDATE {table} SET state = CASE WHEN state = {held} THEN {held}"
-            f" ELSE {released} END, last_error = %s, {no_lease} {owned}"
+            f" ELSE {released} END, last_error = %(last_error)s, {no_lease} {owned}"
         )
         self.forget_leased = (
             f"DELETE FROM {table} {owned} AND attempts = 1 AND effects = '{{}}'"
@@ -136,65 +167,73 @@ class EventStatements:
 
     def __init__(self, dialect: Dialect) -> None:
         table = ProcessedEvent._meta.db_table
-        now, later = dialect.now, dialect.later
+        now, retained = dialect.now, dialect.later("retention")
+        received, failed, dead = (
+            f"'{state.value}'"
+            for state in (EventState.RECEIVED, EventState.FAILED, EventState.DEAD)
+        )
         fresh = {
-            "id": "%s",
-            "endpoint": "%s",
-            "source": "%s",
-            "account": "%s",
-            "event_id": "%s",
-            "event_type": "%s",
-            "object_key": "%s",
-            "body_digest": "%s",
-            "headers": dialect.json,
-            "occurred_at": "%s",
-            "payload": "%s",
-            "attempts": "%s",
-            "last_error": "%s",
+            "id": "%(id)s",
+            "endpoint": "%(endpoint)s",
+            "source": "%(source)s",
+            "account": "%(account)s",
+            "event_id": "%(event_id)s",
+            "event_type": "%(event_type)s",
+            "object_key": "%(object_key)s",
+            "body_digest": "%(body_digest)s",
+            "headers": dialect.json("%(headers)s"),
+            "occurred_at": "%(occurred_at)s",
+            "payload": "%(payload)s",
+            "attempts": "%(attempts)s",
+            "last_error": "%(last_error)s",
             "reruns": "'[]'",
             "received_at": now,
-            "expires_at": later,
+            "expires_at": retained,
         }
-        self.claim = dialect.insert_first(table, fresh, "received")
+        self.claim = dialect.insert_first(table, fresh, EventState.RECEIVED)
         self.store = dialect.insert_first(
-            table, {**fresh, "next_attempt_at": now}, "received"
+            table, {**fresh, "next_attempt_at": now}, EventState.RECEIVED
         )
         self.read = (
-            f"SELECT state, attempts, state <> 'dead' AND expires_at <= {now},"
-            f" next_attempt_at IS NOT NULL FROM {table} WHERE id = %s"
+            f"SELECT state, attempts, state <> {dead} AND expires_at <= {now},"
+            f" next_attempt_at IS NOT NULL FROM {table} WHERE id = %(id)s"
         )
         self.read_newest = f"{self.read}{dialect.newest}"
         self.take_over = (
-            f"UPDATE {table} SET state = 'received', attempts = attempts + 1,"
-            f" payload = NULL, expires_at = {later} WHERE id = %s"
+            f"UPDATE {table} SET state = {received}, attempts = attempts + 1,"
+            f" payload = NULL, expires_at = {retained} WHERE id = %(id)s"
             " AND next_attempt_at IS NULL"
             f"{dialect.renew_returns}"
         )
+        done = (
+            "state = %(state)s, payload = %(payload)s, next_attempt_at = NULL,"
+            f" processed_at = {now}"
+        )
         self.settle = (
-            f"UPDATE {table} SET state = %s, payload = %s, next_attempt_at = NULL,"
-            f" processed_at = {now} WHERE {dialect.at_row} AND state = 'received'"
+            f"UPDATE {table} SET {done} WHERE {dialect.at_row} AND state = {received}"
         )
-        self.insert_failed = dialect.insert_first(table, fresh, "failed")
-        self.insert_dead = dialect.insert_first(table, fresh, "dead")
+        self.insert_failed = dialect.insert_first(table, fresh, EventState.FAILED)
+        self.insert_dead = dialect.insert_first(table, fresh, EventState.DEAD)
         self.note_failure = (
-            f"UPDATE {table} SET state = %s, payload = %s, last_error = %s,"
-            " attempts = attempts + 1 WHERE id = %s AND state = 'failed'"
+            f"UPDATE {table} SET state = %(state)s, payload = %(payload)s,"
+            " last_error = %(last_error)s, attempts = attempts + 1"
+            f" WHERE id = %(id)s AND state = {failed}"
         )
-        self._write_inbox(dialect, table)
+        self._write_inbox(dialect, table, done)
         expired = (
             f"expires_at <= {dialect.cutoff} AND next_attempt_at IS NULL"
-            " AND state <> 'dead'"
+            f" AND state <> {dead}"
         )
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
         self.purge = dialect.delete_batch(table, expired)
 
-    def _write_inbox(self, dialect: Dialect, table: str) -> None:
-        now, later = dialect.now, dialect.later
+    def _write_inbox(self, dialect: Dialect, table: str, done: str) -> None:
+        after = dialect.later("after")
         due = (
             f"SELECT id FROM {table} AS due"
             f" WHERE next_attempt_at <= {dialect.statement_began}"
         )
-        # Of one object, no event before an earlier one that is not done.
+        # No event is due while an earlier one of the same object is not done.
         in_order = (
             " AND (object_key = '' OR NOT EXISTS (SELECT 1"
             f" FROM {table} AS earlier WHERE earlier.endpoint = due.endpoint"
@@ -206,12 +245,12 @@ class EventStatements:
             f"{due}{in_order} ORDER BY next_attempt_at LIMIT 1{dialect.skip_locked}"
         )
         self.begin = (
-            f"UPDATE {table} SET attempts = attempts + 1, next_attempt_at = {later}"
-            " WHERE id = %s"
+            f"UPDATE {table} SET attempts = attempts + 1, next_attempt_at = {after}"
+            " WHERE id = %(id)s"
         )
         stored = (
             "SELECT endpoint, source, account, event_id, event_type, object_key,"
-            f" headers, payload, attempts FROM {table} WHERE id = %s AND"
+            f" headers, payload, attempts FROM {table} WHERE id = %(id)s AND"
         )
         waiting, finished = (
             f"{stored} {condition} AND payload IS NOT NULL"
@@ -221,16 +260,16 @@ class EventStatements:
         self.take_at_once = f"{waiting}{dialect.skip_locked}"
         self.take = f"{waiting}{lock}"
         self.take_finished = f"{finished}{lock}"
-        # By its number an attempt knows whether another one has begun meanwhile; what
-        # is done has no payload any more.
-        failed = f"UPDATE {table} SET state = %s, last_error = %s, next_attempt_at ="
-        mine = "WHERE id = %s AND attempts = %s AND payload IS NOT NULL"
-        self.retry = f"{failed} {later} {mine} AND next_attempt_at IS NOT NULL"
-        self.bury = f"{failed} NULL {mine}"
-        self.finish = (
-            f"UPDATE {table} SET state = %s, payload = %s, next_attempt_at = NULL,"
-            f" processed_at = {now} WHERE id = %s"
+        # Matches only while this attempt is the latest, by its number, and the event
+        # isn't done: a processed event has no payload.
+        failed = (
+            f"UPDATE {table} SET state = %(state)s, last_error = %(last_error)s,"
+            " next_attempt_at ="
         )
+        mine = "WHERE id = %(id)s AND attempts = %(attempts)s AND payload IS NOT NULL"
+        self.retry = f"{failed} {after} {mine} AND next_attempt_at IS NOT NULL"
+        self.bury = f"{failed} NULL {mine}"
+        self.finish = f"UPDATE {table} SET {done} WHERE id = %(id)s"
 
 
 @cache

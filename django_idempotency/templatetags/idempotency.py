@@ -13,8 +13,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from django_idempotency.conf import conf
-from django_idempotency.http import ANONYMOUS, principal_for
-from django_idempotency.keys import derive_form_key, fresh_key
+from django_idempotency.core.keys import derive_form_key, fresh_key
+from django_idempotency.http.requests import caller_of
 
 __all__ = ["idempotency_key"]
 
@@ -29,13 +29,14 @@ def idempotency_key(context: Context, *parts: object) -> SafeString:
     back with errors is corrected under another one.
 
     ``{% idempotency_key cart.pk cart.version %}`` derives the key from its arguments
-    and the principal, equal on every rendering: for a confirm page with nothing to
-    correct, where a customer who lost the answer reloads the page and presses Pay
-    again. What changes the meaning of pressing Pay must be among the arguments.
+    and the principal, so it is equal on every rendering: for a confirmation page with
+    nothing to correct, where a customer who lost the answer reloads the page and
+    presses Pay again. Whatever changes the meaning of pressing Pay must be among the
+    arguments.
     """
     request = _request(context)
-    # A page that holds a key must not be shared by a cache: having asked for the token,
-    # Django's CSRF middleware says that the page varies by cookie.
+    # A cache must not share a page that contains a key. Asking for the token makes
+    # Django's CSRF middleware mark the page as varying by cookie.
     get_token(request)
     key = _derived_key(request, parts) if parts else fresh_key()
     return format_html(
@@ -49,11 +50,11 @@ def _derived_key(request: HttpRequest, parts: tuple[object, ...]) -> str:
             "An argument of {% idempotency_key %} is empty, probably a misspelt "
             "variable: every form would get the same key."
         )
-    principal = principal_for(request)
-    # All guests are one principal; what two browsers of them have of their own is the
-    # secret of the CSRF token.
-    browser = request.META["CSRF_COOKIE"] if principal == ANONYMOUS else ""
-    return derive_form_key(principal, browser, *(str(part) for part in parts))
+    caller = caller_of(request)
+    # All guests are one principal; the secret of the CSRF token tells their browsers
+    # apart.
+    browser = request.META["CSRF_COOKIE"] if caller.is_guest else ""
+    return derive_form_key(caller.principal, browser, *(str(part) for part in parts))
 
 
 def _request(context: Context) -> HttpRequest:

@@ -1,4 +1,4 @@
-"""For your own test suite: find out whether an endpoint is really safe to repeat.
+"""Find out whether an endpoint is really safe to repeat.
 
 Framework-free: plain assertions, for pytest, unittest and REST framework's test client
 alike.
@@ -20,8 +20,8 @@ from django.db import connections
 from django.http.response import HttpResponseBase
 from django.test import Client
 
-from .conf import conf
-from .http import header_in_meta
+from django_idempotency.conf import conf
+from django_idempotency.http.requests import header_in_meta
 
 __all__ = ["Call", "assert_idempotent"]
 
@@ -31,15 +31,15 @@ JSON = "application/json"
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request, without its key."""
+    """One request without its key."""
 
     path: str
     data: Any = None
-    """The body, as the client's ``post()`` takes it; what is sent as JSON may be a dict
-    or a list for REST framework's client, too."""
+    """The body as the client's ``post()`` takes it. With REST framework's client, too,
+    JSON may be given as a dict or a list."""
     method: str = "post"
     content_type: str | None = JSON
-    """``None``: what the client itself chooses, or is told by ``format`` in `extra`."""
+    """``None``: the client's default, or what ``format`` in `extra` says."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further keyword arguments for the client, such as ``headers``."""
 
@@ -67,11 +67,11 @@ def assert_idempotent(
     """Assert that the call does its work once per key and answers each repeat alike.
 
     The call must succeed. It is made under a new key and repeated; sent with
-    `other_data` under the same key; sent by `other_client`, somebody else's, under the
-    same key; and under another new key `copies` times at once. Each time the effects
-    and the answers are compared.
+    `other_data` under the same key; sent by `other_client`, signed in as another user,
+    under the same key; and sent `copies` times at once under another new key. Each time
+    the effects and the answers are compared.
 
-    `effects` returns whatever the call changes, as a value that can be compared:
+    `effects` returns what the call changes, as a value that can be compared:
     ``Order.objects.count``, or a function that also asks your fake payment provider.
 
     The copies run in threads and need real commits: ``TransactionTestCase``, or
@@ -79,7 +79,7 @@ def assert_idempotent(
     ``copies=0``, and know that you have not tested the race.
 
     Raises:
-        AssertionError: with a sentence that says what a customer would suffer.
+        AssertionError: with a message that says what would happen to a customer.
     """
     if copies and any(each.in_atomic_block for each in connections.all()):
         raise AssertionError(
@@ -98,19 +98,19 @@ def assert_idempotent(
 def _assert_done_once(
     client: Client, call: Call, key: str, effects: Callable[[], object]
 ) -> object:
-    """Return by how much the effects grew, if they are numbers."""
+    """Make the call twice; return by how much the effects grew, if they are numbers."""
     before = effects()
     first = call.send(client, key)
     after = effects()
     _require(
         first.status_code < 400,
-        f"The call must succeed to be repeated; it answered {first.status_code}: "
+        f"The call must succeed, but it was answered with {first.status_code}: "
         f"{_beginning(first)}",
     )
     _require(
         before != after,
-        "The first call changed nothing that effects() returns, so that doing it twice "
-        "would not be noticed. Count what the view really writes.",
+        "The first call changed nothing that effects() returns, so doing it twice would "
+        "go unnoticed. Count what the view really writes.",
     )
     again = call.send(client, key)
     _require(
@@ -158,8 +158,8 @@ def _assert_no_answer_crosses(client: Client, call: Call, key: str) -> None:
     response = call.send(client, key)
     _require(
         not _is_replay(response),
-        "Another caller with the same key was sent the first caller's answer. What "
-        "does IDEMPOTENCY_PRINCIPAL return?",
+        "Another caller with the same key got the first caller's answer. What does "
+        "IDEMPOTENCY_PRINCIPAL return?",
     )
 
 
@@ -178,28 +178,28 @@ def _assert_copies_are_one(
     done = [each for each in responses if each.status_code < 400]
     _require(
         bool(done) and before != after,
-        f"Of {copies} copies none was carried out: {_statuses(responses)}",
+        f"None of {copies} copies was carried out: {_statuses(responses)}",
     )
     _require(
         all(each.status_code in (409, done[0].status_code) for each in responses),
         f"Copies in the same instant got {_statuses(responses)}; each must get the "
-        "first answer, or 409 while it waits.",
+        "first answer, or 409 while that isn't there yet.",
     )
     fresh = [each for each in done if not _is_replay(each)]
     _require(
         len(fresh) == 1 and all(_answer(each) == _answer(fresh[0]) for each in done),
-        f"{len(fresh)} of {copies} copies in the same instant were carried out; one "
-        "must be, and the others must get its answer.",
+        f"{len(fresh)} of {copies} copies in the same instant were carried out; exactly "
+        "one must be, and the others must get its answer.",
     )
     _require(
         _difference(before, after) == change,
         f"{copies} copies in the same instant moved effects() from {before!r} to "
-        f"{after!r}; one call moves it by {change!r}.",
+        f"{after!r}, but one call moves it by {change!r}.",
     )
     again = call.send(client, key)
     _require(
         effects() == after and _is_replay(again),
-        "After copies in the same instant a repeat ran once more.",
+        "After copies in the same instant, a repeat ran the view once more.",
     )
 
 
@@ -213,10 +213,10 @@ def _storm(client: Client, call: Call, key: str, copies: int) -> list[HttpRespon
         finally:
             connections.close_all()
 
-    # A client is no more thread-safe than a browser; its cookies are what it is.
+    # A test client isn't thread-safe; a new one with its cookies is the same user.
     clients = [copy.copy(client) for _ in range(copies)]
     for each in clients:
-        each.raise_request_exception = False  # a crash is the answer of one copy
+        each.raise_request_exception = False  # a crash counts as one copy's answer
     with ThreadPoolExecutor(copies) as pool:
         return list(pool.map(send, clients, timeout=SECONDS_FOR_COPIES))
 
@@ -256,6 +256,6 @@ def _statuses(responses: Iterable[HttpResponseBase]) -> list[int]:
 
 
 def _require(condition: bool, sentence: str) -> None:
-    # Not the assert statement: Python leaves it out under -O.
+    # Not an assert statement, which Python removes under -O.
     if not condition:
         raise AssertionError(sentence)

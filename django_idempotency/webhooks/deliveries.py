@@ -1,4 +1,4 @@
-"""One delivery and what was found out about it, as plain values."""
+"""One delivery and the verdict on its signature, as plain values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Delivery", "Rejected", "Verified", "Verifier"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What a provider sent, before anybody believes it."""
+    """What a provider sent, before it is verified."""
 
     body: bytes
     headers: Mapping[str, str]
     """Case-insensitive; a header sent twice is joined by a comma."""
     url: str
-    """The public address, as the provider has it."""
+    """The public URL, as the provider has it."""
     received_at: float
     """Seconds since the epoch."""
 
@@ -32,19 +32,19 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The signature is not right; the reason is for the log, not for the sender."""
+    """The signature is wrong; the reason is for the log, not for the sender."""
 
     reason: str
 
 
 class Verifier(Protocol):
-    """A signature scheme. Total: whatever happens inside means "not verified"."""
+    """A signature scheme. Whatever goes wrong inside means "not verified"."""
 
     def verify(
         self, delivery: Delivery, secrets: tuple[str, ...]
     ) -> Verified | Rejected:
-        """Say whether one of the secrets, of which the first is the newest, signed it.
+        """Say whether one of the secrets, newest first, has signed the delivery.
 
-        It raises nothing, asks no network, and compares in constant time.
+        It never raises, makes no network calls, and compares in constant time.
         """
         ...

@@ -1,21 +1,16 @@
-"""A receiver as the code declares it, and the register by which the inbox finds it."""
+"""A receiver as declared in the code, and the registry where the inbox finds it."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from django_idempotency.operations import EventIdentity
-
 from .events import Event
 from .profiles import Found, Profile
-
-__all__ = ["Endpoint", "endpoint_named", "make_event", "register"]
 
 Secrets = str | Sequence[str] | Callable[[], str | Sequence[str]]
 
@@ -32,13 +27,13 @@ class Endpoint:
     """Whether there is a handler for the event's type."""
     inbox: bool = False
     url: str | None = None
-    """The public address, where it is signed and a proxy hides it."""
+    """The public URL; needed if it is signed and a proxy changes it."""
     max_attempts: int | None = None
-    """``None`` inline: the provider's horizon is the limit."""
+    """``None`` inline: the provider decides how often it sends."""
     identity: Callable[[Event], str] | None = None
-    """Another identity than the provider's id."""
+    """Returns what identifies an event instead of the provider's id."""
     ordered: bool = False
-    """In the inbox: no event of an object before an earlier one that is not done."""
+    """In the inbox, no event runs before an unfinished earlier one of its object."""
 
     def __post_init__(self) -> None:
         if self.inbox and self.max_attempts is None:
@@ -46,7 +41,9 @@ class Endpoint:
         if self.max_attempts is not None and self.max_attempts < 1:
             raise ImproperlyConfigured("max_attempts must be 1 or more.")
         if self.name == "" or len(self.name) > 255:
-            raise ImproperlyConfigured("An endpoint's name has 1 to 255 characters.")
+            raise ImproperlyConfigured(
+                "An endpoint's name must have 1 to 255 characters."
+            )
 
     def current_secrets(self) -> tuple[str, ...]:
         """Return the secrets, newest first; none means that nothing can be verified."""
@@ -56,7 +53,7 @@ class Endpoint:
 
     @property
     def wait(self) -> timedelta:
-        """How long a delivery waits in all for events that another one is handling."""
+        """How long a delivery waits in total for events that others are handling."""
         return self.profile.acknowledge_within / 2
 
 
@@ -69,14 +66,14 @@ def register(endpoint: Endpoint) -> None:
     """Let the inbox and an operator find the handler of a stored event.
 
     Raises:
-        ImproperlyConfigured: if two receivers have one name. To both of them an event
-            would be one, and only one of their handlers would see it.
+        ImproperlyConfigured: if two receivers have the same name. An event sent to both
+            would count as one, and only one of the handlers would run.
     """
     other = _endpoints.get(endpoint.name)
     if other is not None and not _same(other, endpoint):
         raise ImproperlyConfigured(
             f"Two webhook endpoints are named {endpoint.name!r}: an event that comes to "
-            "both would be handled by one of them. Name them apart: "
+            "both would be handled by only one of them. Give them different names: "
             'webhook(…, endpoint="another name").'
         )
     _endpoints[endpoint.name] = endpoint
@@ -99,42 +96,25 @@ def make_event(endpoint: Endpoint, found: Found, *, raw: bytes, attempt: int) ->
     """Return the event of one item.
 
     Raises:
-        ImproperlyConfigured: if the endpoint's own identity names nothing.
+        ImproperlyConfigured: if the endpoint's identity function returns no name.
     """
 
-    def under(event_id: str) -> Event:
-        return Event(
-            id=found.id,
-            type=found.type,
-            source=endpoint.profile.name,
-            account=found.account,
-            endpoint=endpoint.name,
-            object_key=found.object_key,
-            occurred_at=found.occurred_at,
-            data=found.data,
-            raw=raw,
-            headers=found.headers,
-            attempt=attempt,
-            row_id=_row_id(endpoint, found, event_id),
-        )
-
-    event = under(found.id)
+    identity = found.identity_at(endpoint.name)
+    event = Event(
+        **found.by_name(),
+        endpoint=endpoint.name,
+        data=found.data,
+        raw=raw,
+        attempt=attempt,
+        row_id=identity.row_id,
+    )
     if endpoint.identity is None:
         return event
     name: object = endpoint.identity(event)
     if not isinstance(name, str) or not name:
         raise ImproperlyConfigured(
             f"The identity function of webhook {endpoint.name!r} returned "
-            f"{type(name).__name__} where it must return a non-empty str: all such "
-            "events would be one."
+            f"{type(name).__name__}; it must return a non-empty str, or all such events "
+            "would count as one."
         )
-    return under(f"identity:{name}")
-
-
-def _row_id(endpoint: Endpoint, found: Found, event_id: str) -> uuid.UUID:
-    return EventIdentity(
-        endpoint=endpoint.name,
-        source=endpoint.profile.name,
-        account=found.account,
-        event_id=event_id,
-    ).row_id
+    return replace(event, row_id=replace(identity, event_id=f"identity:{name}").row_id)

@@ -1,56 +1,43 @@
-"""What a handler gets, and what it may say."""
+"""What a handler gets, and the exceptions that it may raise."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from django_idempotency.keys import derive_key
+from django_idempotency.core.events import EventFacts
+from django_idempotency.core.keys import derive_key
 
 __all__ = ["Event", "NotReady", "PermanentError"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(EventFacts):
     """One verified webhook event."""
 
-    id: str
-    """The provider's id."""
-    type: str
-    """Such as ``invoice.paid``; empty where the provider names none."""
-    source: str
-    """The name of the provider's profile."""
-    account: str
-    """Whose event it is, and of which mode; empty where there is only one."""
     endpoint: str
-    object_key: str
-    """What the event is about, such as the id of a payment; may be empty."""
-    occurred_at: datetime | None
-    """When it happened, as the provider says; ``None`` if it doesn't."""
+    """The name of the receiver."""
     data: Any
     """The parsed body, or the batch's item: what `id` and `type` were read from."""
     raw: bytes
     """The body of the delivery, byte for byte."""
-    headers: Mapping[str, str]
-    """Those that the profile reads, without signatures."""
     attempt: int
-    """1 on the first try."""
+    """The number of this attempt; 1 for the first."""
     row_id: uuid.UUID
 
     def key_for(self, label: str) -> str:
         """Return the key for an outgoing call in the step `label`, 36 characters.
 
-        Equal on each attempt at this event, also after a crash: the other side can
-        tell that it is the same call.
+        Equal on each attempt at this event, also after a crash, so that the other side
+        can recognise the call.
         """
         return derive_key(self.row_id, label)
 
 
 class NotReady(Exception):
-    """Raised by a handler whose time has not come, such as before its order exists.
+    """Raised by a handler that can't handle the event yet, as without its order.
 
     What it wrote is rolled back. Inline the provider is answered 503 with
     ``Retry-After``; in the inbox the event is tried again after `after`.
@@ -64,8 +51,8 @@ class NotReady(Exception):
 
 
 class PermanentError(Exception):
-    """Raised by a handler that will never manage this event.
+    """Raised by a handler that will never be able to handle this event.
 
     What it wrote is rolled back, the event is kept as dead with its payload, and the
-    provider is told that all is well: sending it again would not help.
+    provider gets 2xx, since sending it again would not help.
     """

@@ -1,4 +1,4 @@
-"""A provider as data: where in a delivery what stands, and how the provider retries."""
+"""A provider as data: what its deliveries look like, and how it sends again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from urllib.parse import parse_qsl
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.dateparse import parse_datetime
 
+from django_idempotency.core.events import EventFacts
+
 from .deliveries import Delivery, Verifier
 
-__all__ = ["Found", "Profile", "Reply", "UnusableDelivery"]
-
 LONGEST = 255
-"""What is longer is folded: never cut, or two could become one."""
+"""A longer id is replaced by its digest; cut off, two could become the same."""
 LONGEST_NAME = 64
 YEARS = range(1970, 9999)
 
 
 class UnusableDelivery(Exception):
-    """Rightly signed, but no event can be told from it; sending it again won't help."""
+    """The signature is right, but no event can be read; sending again won't help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +38,11 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One event as a delivery names it."""
+class Found(EventFacts):
+    """One event in a delivery."""
 
-    id: str
-    type: str
-    account: str
-    object_key: str
-    occurred_at: datetime | None
     data: Any
-    headers: dict[str, str]
+    """The parsed body, or the batch's item."""
 
 
 Place = str | tuple[str, ...]
@@ -59,16 +54,16 @@ class Profile:
     """How one provider signs, names and repeats its events.
 
     Times and limits are from the provider's own pages; see the reference of profiles.
-    To change one of a profile that is there, use `dataclasses.replace`.
+    To change a field of an existing profile, use `dataclasses.replace`.
 
     Raises:
-        ImproperlyConfigured: where it is written, if events could get lost by it.
+        ImproperlyConfigured: where the profile is written, if it could lose events.
     """
 
     name: str
     verifier: Verifier
     id: Place
-    """What makes an event the same again. Every part must be there, and be a string."""
+    """What identifies an event. Every part must be present and a string."""
     type: Place = ()
     account: Place = ()
     object_key: Place = ()
@@ -76,53 +71,53 @@ class Profile:
     occurred_at: Place = ()
     """Seconds since the epoch, or a date and time of ISO 8601."""
     items: str = ""
-    """Where a body is a batch: the path of its list."""
+    """If the body is a batch, the path of its list."""
     item: str = ""
-    """Where each element of the list wraps the item: the path within."""
+    """If each element of the list wraps the item, the path within the element."""
     is_form: bool = False
-    """The body is a form, not JSON."""
+    """Whether the body is a form instead of JSON."""
     id_is_signed: bool = True
     retries: bool = True
-    """``False``: a delivery that fails is lost, unless the inbox has it."""
+    """``False``: a delivery that fails is lost, unless it is stored in the inbox."""
     acknowledge_within: timedelta = timedelta(seconds=10)
     """How long the provider waits for an answer."""
     retry_horizon: timedelta = timedelta(days=3)
     """How long after the first delivery the last one may come."""
     max_body: int = 1024 * 1024
-    """In bytes; more is refused before anything is computed."""
+    """In bytes; a larger body is refused before anything is computed."""
     success: Reply = Reply()
     rejected_status: int = 401
     busy_status: int = 503
     """For a copy of an event that is not finished; never 2xx."""
     challenge: Callable[[Any], Reply | None] | None = None
-    """Answers a signed delivery that is no event but the provider's own test."""
+    """Answers a signed delivery that isn't an event but the provider's own test."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.name) <= LONGEST_NAME:
-            raise ImproperlyConfigured("A profile's name has 1 to 64 characters.")
+            raise ImproperlyConfigured("A profile's name must have 1 to 64 characters.")
         if not self.id or not all(self.id):
             raise ImproperlyConfigured(
-                f"The profile {self.name!r} says not where the event's id is: all of "
-                "its events would be one."
+                f"The profile {self.name!r} doesn't say where the event's id is: all its "
+                "events would count as one."
             )
         if self.acknowledge_within <= timedelta(0) or self.retry_horizon < timedelta(0):
             raise ImproperlyConfigured(
-                f"acknowledge_within and retry_horizon of the profile {self.name!r} "
-                "are the provider's limits, so not negative, and the first not zero."
+                f"In the profile {self.name!r}, acknowledge_within must be positive, and "
+                "retry_horizon must not be negative."
             )
         if _is_success(self.rejected_status) or _is_success(self.busy_status):
             raise ImproperlyConfigured(
-                f"The profile {self.name!r} acknowledges with 2xx what was not done: "
-                "the provider would not send it again."
+                f"In the profile {self.name!r}, busy_status and rejected_status must not "
+                "be 2xx: the provider would not send the event again."
             )
         if not _is_success(self.success.status):
             raise ImproperlyConfigured(
-                f"The profile {self.name!r} would never acknowledge an event: its "
-                f"success is {self.success.status}, not 2xx."
+                f"The success of the profile {self.name!r} must be 2xx, not "
+                f"{self.success.status}: no event would be acknowledged."
             )
 
     def parse(self, delivery: Delivery) -> Any:
-        """Return the body's content; id and handler see this one result.
+        """Return the body's content, for the id and the handler alike.
 
         Raises:
             UnusableDelivery: the body is not what the provider sends.
@@ -135,7 +130,7 @@ class Profile:
         except (ValueError, RecursionError) as error:
             raise UnusableDelivery("the body can't be read") from error
         if not isinstance(content, dict):
-            raise UnusableDelivery("the body is no object")
+            raise UnusableDelivery("the body isn't a JSON object")
         return content
 
     def events(self, delivery: Delivery, content: Any) -> list[Found]:
@@ -159,6 +154,7 @@ class Profile:
         return Found(
             id=_joined(_id_parts(delivery, item, self.id)),
             type=label(self.type),
+            source=self.name,
             account=_joined(_values(delivery, item, self.account)),
             object_key=label(self.object_key),
             occurred_at=_instant(_first(_values(delivery, item, self.occurred_at))),
@@ -167,7 +163,7 @@ class Profile:
         )
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
-        """Keep what the profile reads, and nothing that proves or authorises."""
+        """Keep what the profile reads, without signatures and credentials."""
         places = (self.id, self.type, self.account, self.object_key, self.occurred_at)
         names = {
             part.removeprefix("header:")
@@ -194,7 +190,7 @@ def _at(item: Any, path: str) -> Any:
 
 
 def _values(delivery: Delivery, item: Any, place: Place) -> list[Any]:
-    """Return what is at each part of a place; ``None`` where nothing is."""
+    """Return what is at each part of a place; ``None`` for a missing part."""
     parts = (place,) if isinstance(place, str) else place
     return [
         delivery.headers.get(part.removeprefix("header:"))
@@ -223,7 +219,7 @@ def _joined(values: list[Any]) -> str:
 
 
 def _label(values: list[Any]) -> str:
-    """Return what no identity hangs on, so that nothing gets lost for want of it."""
+    """Return a name outside of the identity; without it, nothing is lost."""
     try:
         return _joined(values)
     except UnusableDelivery:
@@ -235,7 +231,7 @@ def _as_text(value: Any) -> str:
         return value
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    raise UnusableDelivery("an object is where a name should be")
+    raise UnusableDelivery("there is an object in the place of a name")
 
 
 def _usable(text: str) -> str:
@@ -247,15 +243,15 @@ def _usable(text: str) -> str:
 
 
 def _is_storable(text: str) -> bool:
-    """No database takes half a surrogate pair, and not every one a NUL."""
+    """No database accepts half a surrogate pair, and some don't accept NUL."""
     return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _instant(value: Any) -> datetime | None:
-    """Read a time of the provider; one that can't be read is none."""
+    """Read a time of the provider; ``None`` if it can't be read."""
     try:
         instant = _read_instant(value)
-        # No database has to tell what it makes of the year 1.
+        # Databases differ in the years that they can store.
         return instant if instant is not None and instant.year in YEARS else None
     except (ValueError, OverflowError, OSError):
         return None

@@ -16,15 +16,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.http.request import RawPostDataException
 
-from django_idempotency.bodies import raw_body
+from django_idempotency.http.bodies import raw_body
 
 from .deliveries import Delivery, Rejected, Verified
 from .endpoints import Endpoint, make_event
 from .events import Event
-from .handling import ACKNOWLEDGED, Outcome, Result, receive_event
 from .profiles import Reply, UnusableDelivery
-
-__all__ = ["receive"]
+from .reception import Acknowledged, Failed, Later, Reception, receive_event
 
 logger = logging.getLogger("django_idempotency")
 
@@ -35,10 +33,10 @@ def receive(endpoint: Endpoint, request: HttpRequest) -> HttpResponse:
     """Answer one request to a webhook endpoint.
 
     Raises:
-        ImproperlyConfigured: if something has consumed the raw body before.
+        ImproperlyConfigured: if something has read the raw body before.
     """
     if request.method in ("GET", "HEAD"):
-        return HttpResponse()  # a provider's probe
+        return HttpResponse()  # a provider checks whether the URL exists
     if request.method != "POST":
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD, POST"})
     profile = endpoint.profile
@@ -66,13 +64,13 @@ def _body(endpoint: Endpoint, request: HttpRequest) -> bytes | None:
         return raw_body(request, endpoint.profile.max_body)
     except RawPostDataException as error:
         raise ImproperlyConfigured(
-            f"Something read the body before the webhook {endpoint.name!r} could: its "
-            "signature is over the raw bytes. Let no middleware or parser go first."
+            f"Something read the body before the webhook {endpoint.name!r} could: the "
+            "signature covers the raw bytes. No middleware or parser may read it first."
         ) from error
 
 
 def _secrets(endpoint: Endpoint) -> tuple[str, ...]:
-    """Return the secrets; none if they can't be had, so that nothing is verified."""
+    """Return the secrets; none if they can't be fetched, so nothing is verified."""
     try:
         secrets = endpoint.current_secrets()
         problem = None
@@ -90,7 +88,7 @@ def _secrets(endpoint: Endpoint) -> tuple[str, ...]:
 def _verdict(
     endpoint: Endpoint, delivery: Delivery, secrets: tuple[str, ...]
 ) -> Verified | Rejected:
-    """Ask the verifier; a project's own that raises has not verified anything."""
+    """Ask the verifier; if a project's own one raises, nothing is verified."""
     try:
         return endpoint.profile.verifier.verify(delivery, secrets)
     except Exception as error:
@@ -98,7 +96,7 @@ def _verdict(
 
 
 def _public_url(endpoint: Endpoint, request: HttpRequest) -> str:
-    """Return the address as the provider has it, with the query that it was called by."""
+    """Return the URL as the provider has it, with the request's query."""
     if endpoint.url is None:
         return request.build_absolute_uri()
     query = request.META.get("QUERY_STRING", "")
@@ -120,21 +118,21 @@ def _receive_verified(endpoint: Endpoint, delivery: Delivery) -> HttpResponse:
     except UnusableDelivery as error:
         _warn(endpoint, "unusable", error)
         return HttpResponse("The delivery can't be used.", status=400)
-    results = [
+    receptions = [
         receive_event(endpoint, event, wait=wait)
         for event, wait in zip(
             _once_each(endpoint, events), _waits(endpoint.wait), strict=False
         )
     ]
-    return _answer(endpoint, results)
+    return _answer(endpoint, receptions)
 
 
 def _once_each(endpoint: Endpoint, events: list[Event]) -> list[Event]:
     """Return the events in the order in which they are claimed.
 
-    It is the same for everybody: inside a transaction that somebody else opened, two
-    batches with common events would deadlock. Only what is to be kept in order keeps
-    the provider's.
+    It is the same in every delivery: inside an outer transaction, two batches with
+    common events would otherwise deadlock. Only an ordered inbox keeps the provider's
+    order.
     """
     once: dict[object, Event] = {}
     for event in events:
@@ -145,23 +143,22 @@ def _once_each(endpoint: Endpoint, events: list[Event]) -> list[Event]:
 
 
 def _waits(limit: timedelta) -> Iterator[timedelta]:
-    """Yield what is left of the delivery's one wait, however many events it has."""
+    """Yield the rest of the delivery's single wait before each of its events."""
     end = time.monotonic() + limit.total_seconds()
     while True:
         yield timedelta(seconds=max(0.0, end - time.monotonic()))
 
 
-def _answer(endpoint: Endpoint, results: list[Result]) -> HttpResponse:
+def _answer(endpoint: Endpoint, receptions: list[Reception]) -> HttpResponse:
     """Acknowledge only if every event of the delivery may be forgotten."""
-    open_ = [each for each in results if each.outcome not in ACKNOWLEDGED]
-    if not open_:
+    if all(isinstance(each, Acknowledged) for each in receptions):
         return _reply(endpoint.profile.success)
-    if any(each.outcome is Outcome.FAILED for each in open_):
+    if any(isinstance(each, Failed) for each in receptions):
         return HttpResponse("The event was not handled.", status=500)
-    after = max(each.retry_after for each in open_)
-    if all(each.outcome is Outcome.BUSY for each in open_):
-        return _later(endpoint.profile.busy_status, after)
-    return _later(503, after)
+    later = [each for each in receptions if isinstance(each, Later)]
+    is_busy = all(each.is_busy for each in later)
+    status = endpoint.profile.busy_status if is_busy else 503
+    return _later(status, max(each.after for each in later))
 
 
 def _reply(reply: Reply) -> HttpResponse:

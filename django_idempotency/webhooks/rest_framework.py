@@ -1,4 +1,4 @@
-"""A receiver among REST framework's views, for projects that route everything so."""
+"""A receiver as a REST framework view, for projects that route everything there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from django_idempotency.bodies import hold_body
+from django_idempotency.http.bodies import hold_body
 
 from .endpoints import Endpoint
 from .receiver import receive
@@ -22,8 +22,8 @@ __all__ = ["WebhookAPIView"]
 class WebhookAPIView(WebhookView, APIView):
     """`WebhookView` as a REST framework view.
 
-    The signature is the access check, so that nothing of the framework's is asked:
-    neither authentication nor permissions, throttles, versions or negotiation.
+    The signature is the access check, so the framework's authentication, permissions,
+    throttles, versioning and negotiation don't run.
     """
 
     authentication_classes: Sequence[Any] = ()
@@ -43,7 +43,7 @@ class WebhookAPIView(WebhookView, APIView):
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
-        # Before anything of the framework's can read the stream.
+        # Before any part of the framework can read the stream.
         hold_body(request)
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         return response

@@ -1,4 +1,4 @@
-"""What goes into a URLconf."""
+"""The views that go into a URLconf."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ View = Callable[..., HttpResponse]
 
 
 class EveryDatabase:
-    """For Django: open no ATOMIC_REQUESTS transaction; the receiver owns its own.
+    """Tells Django to open no ATOMIC_REQUESTS transaction around a receiver.
 
-    It commits what failed, too, which a transaction around it would undo.
+    A receiver commits its notes on failures, too, which such a transaction would undo.
     """
 
     def __contains__(self, alias: object) -> bool:
         return True
 
     def add(self, alias: str) -> None:
-        """Called by ``@transaction.non_atomic_requests``: nothing is missing."""
+        """Called by ``@transaction.non_atomic_requests``; has nothing to add."""
 
 
 def webhook(
@@ -42,24 +42,26 @@ def webhook(
     secrets: Secrets,
     endpoint: str | None = None,
     inbox: bool = False,
-    **options: Any,
+    url: str | None = None,
+    max_attempts: int | None = None,
+    identity: Callable[[Event], str] | None = None,
+    ordered: bool = False,
 ) -> Callable[[Handler], View]:
-    """Make a view of a handler: each event runs once, and none is lost.
+    """Turn a handler into a view that runs it once per event and loses none.
 
     The handler takes an `Event`; what it writes commits together with the event's row,
     in one transaction. It may raise `NotReady` or `PermanentError`; any other exception
     asks the provider for another delivery.
 
     `secrets` is one secret, several (the newest first), or a function that returns them
-    at each delivery. `endpoint` names the receiver; by default as the profile. With
+    at each delivery. `endpoint` names the receiver, by default like the profile. With
     ``inbox=True`` deliveries are stored and answered at once, and ``manage.py
-    process_events`` runs the handler. Further `options` are `url`, the public address
-    where it is signed; `max_attempts`, after which an event is given up; `identity`, a
-    function of the event to identify it by; and `ordered`, to keep the inbox's events
-    of one object in order.
+    process_events`` runs the handler. `url` is the public address, where it is signed;
+    after `max_attempts` an event is given up; `identity` is a function of the event to
+    identify it by; and ``ordered=True`` keeps the inbox's events of one object in order.
 
     Raises:
-        ImproperlyConfigured: where it could not keep its promise.
+        ImproperlyConfigured: if it could not keep this promise.
     """
 
     def decorate(handler: Handler) -> View:
@@ -71,7 +73,10 @@ def webhook(
             handler=handler,
             handles=lambda event: True,
             inbox=inbox,
-            **options,
+            url=url,
+            max_attempts=max_attempts,
+            identity=identity,
+            ordered=ordered,
         )
         return wraps(handler)(webhook_view(declared))
 
@@ -82,7 +87,7 @@ def on(*types: str) -> Callable[[H], H]:
     """Mark a method of a `WebhookView` as the handler of these event types.
 
     Raises:
-        ImproperlyConfigured: where it would handle nothing.
+        ImproperlyConfigured: if it names no type.
     """
     if not types or not all(isinstance(each, str) for each in types):
         raise ImproperlyConfigured(
@@ -98,7 +103,7 @@ def on(*types: str) -> Callable[[H], H]:
 
 
 class WebhookView:
-    """A receiver with a method for each type of event.
+    """A receiver with methods for types of events.
 
     ::
 
@@ -130,7 +135,7 @@ class WebhookView:
 
     @classmethod
     def as_endpoint(cls) -> Endpoint:
-        """Return what the class declares."""
+        """Return the endpoint that the class declares."""
         methods = cls._methods()
 
         def handler(event: Event) -> Any:
@@ -157,7 +162,7 @@ class WebhookView:
 
     @classmethod
     def _methods(cls) -> dict[str, str]:
-        """Return the method's name by event type; a subclass's goes before its base's."""
+        """Return the method's name by event type; a subclass overrides its bases."""
         methods: dict[str, str] = {}
         for ancestor in reversed(cls.__mro__):
             own: dict[str, str] = {}
@@ -199,6 +204,7 @@ def registered(view: Any, endpoint: Endpoint) -> Any:
 def _refuse_async(handler: Callable[..., Any]) -> None:
     if iscoroutinefunction(handler):
         raise ImproperlyConfigured(
-            f"The webhook handler {handler.__name__} is async: it runs in a transaction,"
-            f" and Django has no async ones. Write\n\n    def {handler.__name__}(event):"
+            f"The webhook handler {handler.__name__} is async, but it runs in a "
+            "transaction, and Django has no async transactions. Write\n\n"
+            f"    def {handler.__name__}(event):"
         )

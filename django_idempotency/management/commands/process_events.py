@@ -23,7 +23,7 @@ SECONDS_BETWEEN_REPORTS = 10
 class Command(BaseCommand):
     help = (
         "Handle the webhook events that wait in the inbox. Any number of workers may run "
-        "at once. Stops cleanly, after the event at hand, on SIGTERM and SIGINT."
+        "at once. On SIGTERM and SIGINT it finishes the current event and stops."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,13 +38,13 @@ class Command(BaseCommand):
             type=_seconds,
             default=1.0,
             metavar="N",
-            help="How long to wait when nothing is due, or the database is away "
+            help="Seconds to wait when nothing is due or the database can't be reached "
             "(default: %(default)s).",
         )
         parser.add_argument(
             "--progress",
             action="store_true",
-            help="Report what was done, every few seconds (default: %(default)s).",
+            help="Report what was done every few seconds (default: %(default)s).",
         )
         parser.add_argument(
             "--rerun",
@@ -86,7 +86,7 @@ class Command(BaseCommand):
                 elif options["until_empty"]:
                     break
                 else:
-                    # Nothing is held while there is nothing to do.
+                    # An idle worker doesn't hold a database connection.
                     connections.close_all()
                     interruption.wait(options["poll_seconds"])
                 now = time.monotonic()
@@ -96,17 +96,17 @@ class Command(BaseCommand):
         return counts
 
     def _step(self, *, retry: bool) -> Step | None:
-        """Take one step; ``None``: the database is away, and may be back soon.
+        """Take one step; ``None``: the database can't be reached for the moment.
 
-        A worker that died of each restart of the database would have to be watched
-        more closely than its events.
+        The worker survives a restart of the database and tries again, so that nobody
+        has to start it again.
         """
         try:
             return process_next()
         except (OperationalError, InterfaceError, StoreUnavailable) as error:
             if not retry:
                 raise
-            self.stderr.write(f"The database can't be asked: {error!r}")
+            self.stderr.write(f"The database can't be reached: {error!r}")
             return None
 
 
@@ -116,7 +116,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1
     if not 0 <= seconds < threading.TIMEOUT_MAX:
-        raise ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+        raise ArgumentTypeError(f"{text!r} isn't a number of seconds, 0 or more")
     return seconds
 
 

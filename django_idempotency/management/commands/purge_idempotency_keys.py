@@ -9,19 +9,19 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from django_idempotency.event_store import event_alias
 from django_idempotency.management.durations import duration
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.management.progress import Progress
-from django_idempotency.purging import Purge
-from django_idempotency.store import record_alias
+from django_idempotency.store.events import event_alias
+from django_idempotency.store.purging import Purge
+from django_idempotency.store.records import record_alias
 
 
 class Command(BaseCommand):
     help = (
         "Delete idempotency records and webhook events that have expired. Run it from "
-        "cron: expired rows are harmless, they only take room. Safe to interrupt, and "
-        "to run twice at once."
+        "cron; expired rows are harmless and only take up space. It may be interrupted, "
+        "and may run twice at once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -30,8 +30,8 @@ class Command(BaseCommand):
             type=duration,
             default=timedelta(0),
             metavar="DURATION",
-            help="Only what expired at least so long ago, such as 7d or 36h: "
-            "this keeps rows longer, never shorter, than their retention "
+            help="Delete only rows that expired at least this long ago, such as 7d or "
+            "36h: it keeps rows longer than their retention, never shorter "
             "(default: 0s).",
         )
         parser.add_argument(
@@ -45,13 +45,13 @@ class Command(BaseCommand):
             "--max-seconds",
             type=_positive,
             metavar="N",
-            help="Stop after the batch in which so many seconds have passed "
+            help="Stop after the batch in which this many seconds are over "
             "(default: %(default)s).",
         )
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="Count what would be deleted, and delete nothing "
+            help="Count what would be deleted and delete nothing "
             "(default: %(default)s).",
         )
         parser.add_argument(
@@ -119,5 +119,5 @@ def _positive(text: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise ArgumentTypeError(f"{text!r} isn't a whole number above 0")
     return number

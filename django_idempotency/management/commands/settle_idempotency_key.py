@@ -8,13 +8,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.store import record_alias
+from django_idempotency.store.records import record_alias
 
 
 class Command(BaseCommand):
     help = (
-        "Settle a held operation, once you know whether the call whose outcome was "
-        "unknown has happened. The client's retry then goes on, or calls again."
+        "Settle a held operation, once you know whether the call with the unknown "
+        "outcome has happened. The client's retry then goes on, or calls again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reason",
             required=True,
-            help="How it was found out; recorded with the operation.",
+            help="How you found out; recorded with the operation.",
         )
 
     def handle(self, **options: Any) -> None:
@@ -59,4 +59,4 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is no JSON: {error}") from error
+        raise ArgumentTypeError(f"{text!r} isn't valid JSON: {error}") from error

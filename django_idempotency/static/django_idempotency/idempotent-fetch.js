@@ -1,9 +1,10 @@
 // @ts-check
 /**
- * Sends what must not be done twice. An attempt of a customer has one key, on every try
- * and over reloads of the page, until an answer ends the attempt.
+ * Sends what must not be done twice. An operation is what a customer wants done once. It
+ * keeps one key through all attempts and page reloads, until an answer ends it.
  *
- * Which answer does, and why, is on the documentation's page "Send a key from a browser".
+ * Which answers do, and why, is explained in the documentation, "Send a key from a
+ * browser".
  */
 
 const PREFIX = "django-idempotency:";
@@ -11,57 +12,61 @@ const DOUBLE_CLICK_MS = 2000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 8000;
 
-// They come from what stands before the view, or are no outcome: of an earlier try, whose
-// answer was lost, they say nothing.
-const SAYS_NOTHING = new Set([401, 403, 405, 406, 408, 413, 415, 425, 429]);
+// These answers come from a check before the view, or don't state an outcome. They say
+// nothing about an earlier attempt whose answer was lost.
+const SAYS_NOTHING = new Set([401, 403, 405, 406, 408, 413, 415, 421, 423, 424, 425, 429]);
 
-// It is being done, may have been done, or was done: a new key would do it once more.
+// The operation is being done, may have been done, or was done: sent under a new key, it
+// would be done once more.
 const KEEPS_KEY = new Set(["in-flight", "outcome-unknown", "answer-unavailable"]);
 
-/** @type {Map<string, string>} Where the browser has no storage for us. */
+/** @type {Map<string, string>} Used where `sessionStorage` is blocked or full. */
 const memory = new Map();
 
-/** @type {Map<string, {key: string, content: unknown}>} */
+/** @type {Map<string, {key: string, content: unknown}>} By the operation's name. */
 const justEnded = new Map();
 
 /**
  * @typedef {object} IdempotentOptions
- * @property {string} attempt What the customer is about to do, as in `pay cart 7`. Calls
- *   of one name are one attempt.
+ * @property {string} operation Names what the customer is about to do, as in `pay cart 7`.
+ *   Calls with the same name are the same operation.
  * @property {string} [header] The setting IDEMPOTENCY_HEADER; by default `Idempotency-Key`.
- * @property {number} [tries] How many may fail, by the network or with 5xx; 6.
- * @property {number} [tryMs] How long one try may take, its answer included; 30,000.
- * @property {number} [deadlineMs] How long all of it may take; 90,000.
+ * @property {number} [tries] How many attempts may fail, by the network or with 5xx; by
+ *   default 6.
+ * @property {number} [tryMs] How long one attempt may take, including its whole answer; by
+ *   default 30,000.
+ * @property {number} [deadlineMs] How long all attempts together may take; by default
+ *   90,000.
  */
 
 /**
- * Like `fetch`, POST by default, with one key for each attempt: tries again after lost
- * answers, 5xx and 409 `in-flight`, and after nothing else.
+ * Like `fetch`, but POST by default and with one key for each operation. Tries again after
+ * a lost answer, 5xx and 409 `in-flight`, and after nothing else.
  *
- * Returns the last answer, or throws what the last `fetch` has thrown. Unless an answer
- * has ended the attempt, the next call of its name sends the same key.
+ * Returns the last answer, or throws what the last `fetch` threw. Until an answer ends the
+ * operation, the next call with its name sends the same key.
  *
  * @param {string | URL} url
- * @param {RequestInit} init Its `signal` stops the tries, and leaves the attempt open.
+ * @param {RequestInit} init Its `signal` stops the attempts and leaves the operation open.
  * @param {IdempotentOptions} options
  * @returns {Promise<Response>}
  */
 export async function idempotentFetch(url, init, options) {
-  const { attempt, header = "Idempotency-Key" } = options;
+  const { operation, header = "Idempotency-Key" } = options;
   const { tries = 6, tryMs = 30_000, deadlineMs = 90_000 } = options;
   const sendable = typeof url === "string" || url instanceof URL;
   if (!sendable || init.body instanceof ReadableStream) {
-    throw new TypeError("Give an address and a body that can be sent again, no stream and no Request.");
+    throw new TypeError("Give a URL and a body that can be sent again: not a Request and not a stream.");
   }
-  if (!attempt) throw new TypeError("Name the attempt, as in { attempt: `pay cart ${cart.id}` }.");
+  if (!operation) throw new TypeError("Name the operation, as in { operation: `pay cart ${cart.id}` }.");
   const headers = new Headers(init.headers);
   const request = { method: "POST", ...init, headers };
-  new Request(url, request); // A mistake in it is no lost answer.
+  new Request(url, request); // throws now if something in it is wrong
   init.signal?.throwIfAborted();
 
-  let { key, isOpen } = begin(attempt, init.body); // in the same moment as the click
+  let { key, isOpen } = begin(operation, init.body); // in the same moment as the click
   headers.set(header, key);
-  // Where a page is preferred, refusals still have to come with their code.
+  // Whoever prefers HTML still needs refusals as problem documents, with their code.
   if (headers.has("Accept")) headers.append("Accept", "application/problem+json");
   const deadline = performance.now() + deadlineMs;
   for (let failures = 0; ; ) {
@@ -74,7 +79,7 @@ export async function idempotentFetch(url, init, options) {
     }
     if (answer && answer.status < 500 && code !== "in-flight") {
       const isFinal = !KEEPS_KEY.has(code ?? "") && !(isOpen && saysNothing(answer, url));
-      if (isFinal) end(attempt, key, init.body);
+      if (isFinal) end(operation, key, init.body);
       return answer;
     }
     isOpen = true;
@@ -89,44 +94,44 @@ export async function idempotentFetch(url, init, options) {
 }
 
 /**
- * Whether it isn't known what became of this attempt: its answer was lost, or the page
- * was left before it came.
+ * Whether the outcome of this operation is unknown: its answer was lost, or the page was
+ * left before it came.
  *
- * @param {string} attempt
+ * @param {string} operation
  */
-export function hasOpenAttempt(attempt) {
-  return storage().getItem(PREFIX + attempt) !== null;
+export function hasOpenOperation(operation) {
+  return storage().getItem(PREFIX + operation) !== null;
 }
 
 /**
- * Let the next call be a new attempt, when it was found out in another way what became of
- * this one.
+ * Makes the next call with this name a new operation. Call it when you learn the outcome
+ * of this one in another way.
  *
- * @param {string} attempt
+ * @param {string} operation
  */
-export function forgetAttempt(attempt) {
-  justEnded.delete(attempt);
-  storage().removeItem(PREFIX + attempt);
+export function forgetOperation(operation) {
+  justEnded.delete(operation);
+  storage().removeItem(PREFIX + operation);
 }
 
-/** @param {string} attempt @param {unknown} body */
-function begin(attempt, body) {
-  const open = storage().getItem(PREFIX + attempt);
+/** @param {string} operation @param {unknown} body */
+function begin(operation, body) {
+  const open = storage().getItem(PREFIX + operation);
   if (open !== null) return { key: open, isOpen: true };
   // The second click of a double click may come after the answer to the first.
-  const ended = justEnded.get(attempt);
+  const ended = justEnded.get(operation);
   if (ended && ended.content === contentOf(body)) return { key: ended.key, isOpen: false };
   const key = newKey();
-  storage().setItem(PREFIX + attempt, key);
+  storage().setItem(PREFIX + operation, key);
   return { key, isOpen: false };
 }
 
-/** @param {string} attempt @param {string} key @param {unknown} body */
-function end(attempt, key, body) {
+/** @param {string} operation @param {string} key @param {unknown} body */
+function end(operation, key, body) {
   const ended = { key, content: contentOf(body) };
-  justEnded.set(attempt, ended);
-  setTimeout(() => justEnded.get(attempt) === ended && justEnded.delete(attempt), DOUBLE_CLICK_MS);
-  if (storage().getItem(PREFIX + attempt) === key) storage().removeItem(PREFIX + attempt);
+  justEnded.set(operation, ended);
+  setTimeout(() => justEnded.get(operation) === ended && justEnded.delete(operation), DOUBLE_CLICK_MS);
+  if (storage().getItem(PREFIX + operation) === key) storage().removeItem(PREFIX + operation);
 }
 
 /** @param {string | URL} url @param {RequestInit} request @param {number} ms */
@@ -137,7 +142,7 @@ async function tryOnce(url, request, ms) {
   const signals = request.signal ? [request.signal, alarm.signal] : [alarm.signal];
   try {
     const answer = await fetch(url, { ...request, signal: AbortSignal.any(signals) });
-    const text = await answer.clone().text(); // Half an answer is a lost one.
+    const text = await answer.clone().text(); // an answer that breaks off counts as lost
     return { answer, code: codeIn(answer, text) };
   } finally {
     clearTimeout(timer);
@@ -156,7 +161,7 @@ function codeIn(answer, text) {
 
 /** @param {Response} answer @param {string | URL} url */
 function saysNothing(answer, url) {
-  // Django leads whoever has to sign in to a page that is told where to come back to.
+  // Django sends whoever has to sign in to a page with `next`, the path to return to.
   const next = answer.redirected && new URL(answer.url).searchParams.get("next");
   const { pathname } = new URL(url, globalThis.location?.href);
   return SAYS_NOTHING.has(answer.status) || (next && next.split("?")[0].endsWith(pathname));
@@ -169,7 +174,7 @@ function retryAfterMs(answer) {
   return Math.max(0, ms || 0);
 }
 
-/** @param {number} failures Full jitter: clients that failed together come back apart. */
+/** @param {number} failures Full jitter keeps clients that failed together apart. */
 function backoffMs(failures) {
   return Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - 1));
 }
@@ -183,7 +188,7 @@ function pause(ms, signal) {
   });
 }
 
-/** @param {unknown} body What tells one from another, while this page is open. */
+/** @param {unknown} body Returns what tells bodies apart, while this page is open. */
 function contentOf(body) {
   if (body instanceof URLSearchParams) return String(body);
   if (!(body instanceof FormData)) return body;
@@ -193,7 +198,7 @@ function contentOf(body) {
   return JSON.stringify(fields);
 }
 
-/** Only secure pages have `randomUUID`. */
+/** A random UUID, also on plain http, where `crypto.randomUUID` is missing. */
 function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -203,7 +208,7 @@ function newKey() {
   return digits.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-/** The tab's, or the page's where that is blocked or full. */
+/** The tab's storage; where that is blocked or full, one that lasts as long as the page. */
 function storage() {
   try {
     sessionStorage.setItem(PREFIX, "");

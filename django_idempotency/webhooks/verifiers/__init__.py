@@ -1,7 +1,8 @@
 """Signature schemes, on raw bytes.
 
-None of them raises on what a stranger sends: whatever goes wrong inside means "not
-verified". Signatures are compared as bytes, in constant time, and never decoded.
+None of them raises, whatever a stranger sends: if something goes wrong inside, the
+delivery isn't verified. Signatures are compared as bytes, in constant time, and never
+decoded.
 """
 
 from __future__ import annotations

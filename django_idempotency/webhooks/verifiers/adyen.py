@@ -18,8 +18,8 @@ __all__ = ["AdyenVerifier"]
 class AdyenVerifier:
     """Adyen's standard notifications: a signature in each item of the batch.
 
-    Every item must be signed; the official library looks at the first one only. What
-    is signed are eight fields, and not the rest of the item.
+    Every item must be signed; the official library checks only the first one. The
+    signature covers eight fields, not the rest of the item.
     """
 
     @total
@@ -55,11 +55,11 @@ class AdyenVerifier:
 
 
 def _message(item: dict[str, Any]) -> bytes | None:
-    """Return what is signed; ``None`` if it could be of another item as well.
+    """Return what is signed; ``None`` if another item could have the same bytes.
 
-    The fields are joined by colons that nothing escapes, so that "A:B" and "C" look
-    like "A" and "B:C". Only the merchant's own reference may have a colon: then there
-    is one way to read them.
+    The fields are joined by colons without escaping, so "A:B" and "C" look like "A" and
+    "B:C". Only the merchant's own reference may contain a colon: then there is still
+    just one way to read them.
     """
     value = item["amount"]["value"]
     before = [
@@ -73,7 +73,7 @@ def _message(item: dict[str, Any]) -> bytes | None:
         item.get("eventCode", ""),
         item.get("success", ""),
     ]
-    # A number may be written as text and be signed alike, and be another to a handler.
+    # A number and its text have the same signature, but a handler may tell them apart.
     if type(value) is not int or not isinstance(reference, str):
         return None
     if not all(isinstance(text, str) and ":" not in text for text in before + after):

@@ -1,4 +1,4 @@
-"""The declarative scheme: most providers are a few fields of it."""
+"""The declarative scheme, which covers most providers with a few fields."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class HMACVerifier:
     separator: str = ","
     """What stands between several signatures, or between the fields of the header."""
     timestamp_field: str | None = None
-    """Where the header is a list of fields: the one with the seconds."""
+    """If the header is a list of fields, the one with the seconds."""
     signature_field: str | None = None
-    """Where the header is a list of fields: the ones with the signatures."""
+    """If the header is a list of fields, the ones with the signatures."""
     timestamp_header: str | None = None
     tolerance: timedelta | None = None
     """How old, or how far in the future, a signed timestamp may be."""
@@ -59,8 +59,8 @@ class HMACVerifier:
         require_positive(self.tolerance)
         if "{body}" not in self.signed:
             raise ImproperlyConfigured(
-                f'signed="{self.signed}" leaves the body to anybody: whoever has seen '
-                "one delivery could send another body with it. Add {body}."
+                f'signed="{self.signed}" leaves the body unsigned: anyone who has '
+                "seen a delivery could send another body with its signature. Add {body}."
             )
         if re.search(r"\{\w*\}", _PLACEHOLDER.sub("", self.signed)):
             raise ImproperlyConfigured(
@@ -74,15 +74,14 @@ class HMACVerifier:
         names = [name for name in (self.timestamp_field, self.timestamp_header) if name]
         if is_signed != (len(names) == 1) or (not is_signed and self.tolerance):
             raise ImproperlyConfigured(
-                "A timestamp counts for nothing unless it is signed. Put {timestamp} "
-                "into signed, and name one place of it: timestamp_field or "
-                "timestamp_header. Without a signed timestamp leave out both, and "
-                "tolerance."
+                "A timestamp must be signed and come from one place. Put {timestamp} "
+                "into signed, and set either timestamp_field or timestamp_header. "
+                "Without a signed timestamp, leave out both of them and tolerance."
             )
         if self.timestamp_field and not self.signature_field:
             raise ImproperlyConfigured(
-                "Where the timestamp is a field of the header, the signature is one "
-                "too: name it as signature_field."
+                "If the timestamp is a field of the header, the signature is one, too: "
+                "set signature_field."
             )
 
     @property
@@ -110,7 +109,7 @@ class HMACVerifier:
     def sign(
         self, secret: str, body: bytes, *, timestamp: str = "", url: str = ""
     ) -> str:
-        """Return one signature as a sender makes it, without prefix; for tests."""
+        """Return a signature as a sender makes it, without prefix; for tests."""
         delivery = Delivery(body=body, headers={}, url=url, received_at=0)
         return self._signature(secret, self._message(delivery, timestamp)).decode()
 
@@ -124,7 +123,7 @@ class HMACVerifier:
             parts = [text for name, text in fields if name == self.signature_field]
         prefix = self.prefix
         signatures = [part[len(prefix) :] for part in parts if part.startswith(prefix)]
-        # Two timestamps, and the one that is judged need not be the one that is signed.
+        # With two timestamps, the one that is checked might not be the signed one.
         return timestamps[0] if len(timestamps) == 1 else None, signatures
 
     def _message(self, delivery: Delivery, timestamp: str) -> bytes:

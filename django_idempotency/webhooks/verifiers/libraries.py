@@ -1,7 +1,7 @@
-"""The vendors' own libraries, for whoever must or would rather use them.
+"""The vendors' own libraries, for projects that must or want to use them.
 
-They are guarded: what they leak on hostile input is a rejection here, and what they let
-through is checked. `HMACVerifier` and `StandardWebhooksVerifier` need neither.
+They are guarded: an exception on hostile input becomes a rejection, and what they
+wrongly accept is checked. `HMACVerifier` and `StandardWebhooksVerifier` need neither.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = ["StandardWebhooksLibraryVerifier", "StripeLibraryVerifier"]
 class StripeLibraryVerifier:
     """Stripe's signatures, checked by the package ``stripe``.
 
-    The library accepts a timestamp however far in the future; this doesn't.
+    The library accepts a timestamp at any time in the future; this doesn't.
 
     Raises:
         ImproperlyConfigured: where it is written, if the library is missing, or for a
-            tolerance of zero or less, by which the library means any age.
+            tolerance of zero or less, which the library takes for any age.
     """
 
     tolerance: timedelta = timedelta(minutes=5)

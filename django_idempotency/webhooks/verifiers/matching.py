@@ -22,11 +22,11 @@ Method = Callable[..., Verified | Rejected]
 
 
 class UnusableSecret(Exception):
-    """Nothing can be verified with it; says why, and never quotes it."""
+    """A secret that can't be used; the message says why and never quotes it."""
 
 
 def total(verify: Method) -> Method:
-    """Turn every exception into a rejection: a stranger can't cause an error of ours."""
+    """Turn every exception into a rejection, so that strangers can't cause errors."""
 
     @functools.wraps(verify)
     def wrapper(*args: Any, **kwargs: Any) -> Verified | Rejected:
@@ -41,7 +41,7 @@ def total(verify: Method) -> Method:
 def match(
     secrets: tuple[str, ...], is_signed_by: Callable[[str], bool]
 ) -> Verified | Rejected:
-    """Try the secrets in turn; one that can't be used doesn't hide the others."""
+    """Try the secrets in turn, skipping those that can't be used."""
     problems = ["signature"]
     for index, secret in enumerate(secrets):
         try:
@@ -60,7 +60,7 @@ def is_among(expected: bytes, given: Iterable[str]) -> bool:
 def is_recent(
     timestamp: str | None, received_at: float, tolerance: timedelta | None
 ) -> bool:
-    """Whether it is plain seconds, and near enough in the past or the future."""
+    """Whether it is in plain seconds, and close enough to `received_at`."""
     if timestamp is None or not _TIMESTAMP.fullmatch(timestamp):
         return False
     if tolerance is None:
@@ -69,16 +69,16 @@ def is_recent(
 
 
 def require_positive(tolerance: timedelta | None) -> None:
-    """Refuse a window that lets nothing through, which libraries read as no window."""
+    """Refuse a tolerance of zero or less, which libraries take for no limit."""
     if tolerance is not None and tolerance <= timedelta(0):
         raise ImproperlyConfigured(
-            f"tolerance={tolerance!r} would refuse everything, or nothing; "
-            "write tolerance=timedelta(minutes=5)."
+            f"tolerance={tolerance!r} must be positive; write "
+            "tolerance=timedelta(minutes=5)."
         )
 
 
 def text_key(secret: str) -> bytes:
-    """Return the key that is the secret itself."""
+    """Return the secret itself as the key."""
     return _not_blank(secret.encode() if secret.strip() else b"")
 
 
@@ -86,21 +86,21 @@ def hex_key(secret: str) -> bytes:
     try:
         return _not_blank(bytes.fromhex(secret))
     except ValueError:
-        raise UnusableSecret("is not hexadecimal") from None
+        raise UnusableSecret("isn't hexadecimal") from None
 
 
 def base64_key(secret: str, prefix: str) -> bytes:
-    """Decode strictly: a lenient decoder skips what it doesn't know, down to nothing."""
+    """Decode strictly: a lenient decoder would skip unknown characters."""
     text = secret.removeprefix(prefix)
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise UnusableSecret(f"is not {prefix} and base64") from None
+        raise UnusableSecret(f"isn't {prefix} followed by base64") from None
     return _not_blank(key)
 
 
 def _not_blank(key: bytes) -> bytes:
-    """Refuse the key that everybody knows."""
+    """Refuse an empty key, with which anybody could sign."""
     if not key:
         raise UnusableSecret("is blank")
     return key

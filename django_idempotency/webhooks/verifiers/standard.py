@@ -1,4 +1,4 @@
-"""Standard Webhooks, and Svix from which it comes."""
+"""Standard Webhooks, and Svix, on which it is based."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class StandardWebhooksVerifier:
 
     tolerance: timedelta = timedelta(minutes=5)
     family: Literal["webhook", "svix"] = "webhook"
-    """Which headers are read. Only these: if the other family's could stand in, the id
-    that is signed need not be the id that the profile reads."""
+    """Whose headers are read, and no others: otherwise the signed id might not be the
+    id that the profile reads."""
 
     def __post_init__(self) -> None:
         require_positive(self.tolerance)
@@ -67,14 +67,16 @@ class StandardWebhooksVerifier:
             return [text for name, text in entries if name == version]
 
         def is_signed_by(secret: str) -> bool:
-            if secret.startswith(PUBLIC_KEY):  # never a key of an HMAC: all know it
+            if secret.startswith(
+                PUBLIC_KEY
+            ):  # public, so it must never be the key of an HMAC
                 return _is_signed_by_owner(secret, message, signatures("v1a"))
             return is_among(_hmac(secret, message), signatures("v1"))
 
         return match(secrets, is_signed_by)
 
     def sign(self, secret: str, body: bytes, *, message_id: str, timestamp: str) -> str:
-        """Return the entry that a sender puts into the signature header; for tests."""
+        """Return the entry of the signature header as a sender makes it; for tests."""
         return f"v1,{_hmac(secret, _message(message_id, timestamp, body)).decode()}"
 
 
@@ -105,7 +107,7 @@ def _is_ed25519(public_key: bytes, message: bytes, signature: str) -> bool:
     try:
         key = Ed25519PublicKey.from_public_bytes(public_key)
     except ValueError:
-        raise UnusableSecret("is no ed25519 key") from None
+        raise UnusableSecret("isn't an ed25519 key") from None
     try:
         key.verify(base64.b64decode(signature, validate=True), message)
     except (InvalidSignature, binascii.Error):

@@ -1,4 +1,4 @@
-"""Twilio's signatures over the public address and the parameters."""
+"""Twilio's signatures over the public URL and the parameters."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["TwilioVerifier"]
 
 @dataclass(frozen=True, kw_only=True)
 class TwilioVerifier:
-    """Twilio: the public address and the sorted parameters, or the body's digest.
+    """Twilio: the public URL and the sorted parameters, or the body's digest.
 
-    Names and values are signed without anything between them (Twilio's defect): someone
-    who has seen a delivery could move the border between two parameters.
+    Twilio signs names and values without a separator: someone who has seen a delivery
+    could move the boundary between two parameters.
     """
 
     header: str = "X-Twilio-Signature"
@@ -50,7 +50,7 @@ class TwilioVerifier:
 
 
 def _parameters(delivery: Delivery) -> str | None:
-    """Return what is signed beside the address; ``None``: the body was changed."""
+    """Return what is signed besides the URL; ``None``: the body was changed."""
     digests = [
         value
         for name, value in parse_qsl(urlsplit(delivery.url).query)
@@ -64,7 +64,7 @@ def _parameters(delivery: Delivery) -> str | None:
 
 
 def _with_and_without_port(url: str) -> Iterator[str]:
-    """Twilio signs the address with the port or without, depending on the product."""
+    """Twilio signs the URL with the port or without, depending on the product."""
     parts = urlsplit(url)
     if parts.port is None:
         yield urlunsplit(parts)

@@ -1,0 +1,1 @@
+"""Claim, run, keep or release; knows no HTTP."""

@@ -1,0 +1,225 @@
+"""One operation in the atomic shape: claim, run, keep or release in one transaction.
+
+It knows nothing of HTTP. What runs is a function that returns an `Outcome`; what comes
+back is the outcome's value, or the decision that was taken instead of running.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from django.db import Error, transaction
+
+from django_idempotency.core.decisions import InFlight, Renew
+from django_idempotency.core.operations import Operation, StoredAnswer
+from django_idempotency.exceptions import BrokenTransaction, StoreUnavailable
+from django_idempotency.store import records, rows
+from django_idempotency.store.rows import Claim
+
+from . import record_row
+from .claiming import Claiming
+from .gate import Gate
+from .record_row import RecordRow
+from .reporting import report, report_verdict
+from .steps import RunningSteps
+from .work import Outcome, Ran, Result, Work
+
+logger = logging.getLogger("django_idempotency")
+
+T = TypeVar("T")
+
+gate = Gate()
+"""For copies in this process; copies in other processes wait in the database."""
+
+
+def run(
+    operation: Operation, work: Work[T], failure_of: Callable[[Exception], str | None]
+) -> Result[T]:
+    """Run `work` if the operation has not been done, in one transaction with its claim.
+
+    `failure_of` says what to note on the released record when `work` raises.
+
+    Raises:
+        StoreUnavailable: the claim could not be attempted; nothing has run.
+        BrokenTransaction: the work reports success, but its transaction is broken.
+        Exception: whatever `work` or the commit raised; nothing was kept.
+    """
+    attempt = _Attempt(operation, work)
+    claiming = attempt.claiming
+    # A caller that is inside a transaction of its own must not wait at the gate: it may
+    # hold locks that the copy which has passed the gate is waiting for.
+    if claiming.joins_transaction:
+        return _run(attempt, failure_of)
+    with gate.passed(
+        operation.record_id, operation.wait, attempt.prepare_to_wait
+    ) as has_passed:
+        if has_passed:
+            return _run(attempt, failure_of)
+    # The copy that has passed may have committed already and be busy afterwards.
+    verdict = claiming.looked()
+    if verdict is None or isinstance(verdict, Renew):
+        verdict = InFlight()
+    report_verdict(operation, verdict)
+    return verdict
+
+
+def run_unkeyed(work: Work[T]) -> T:
+    """Run `work` in a transaction, with the same rules and without a record."""
+    using = records.record_alias()
+    with transaction.atomic(using=using):
+        steps = RunningSteps.without_key()
+        with steps.running():
+            outcome = work(steps)
+        if not outcome.commits or _is_broken(outcome, using):
+            transaction.set_rollback(True, using=using)
+    return outcome.value
+
+
+def _run(
+    attempt: _Attempt[T], failure_of: Callable[[Exception], str | None]
+) -> Result[T]:
+    try:
+        result = attempt.result_in_time()
+    except Exception as error:
+        # If it was a callback after the commit that raised, the answer is kept.
+        if attempt.claiming.has_started and not attempt.is_committed:
+            _release(attempt.operation, failure_of(error))
+        raise
+    attempt.finish()
+    if not isinstance(result, Ran):
+        report_verdict(attempt.operation, result)
+    return result
+
+
+class _Attempt(Generic[T]):
+    """One attempt at an operation."""
+
+    def __init__(
+        self, operation: Operation, work: Work[T], *, silent: bool = False
+    ) -> None:
+        self.operation = operation
+        self.work = work
+        self.row = RecordRow(operation)
+        self.claiming = Claiming(self.row, operation.wait)
+        self.silent = silent
+        """Report nothing: this only keeps the answer of a view that has run before."""
+        self.is_committed = False
+        self.outcome: Outcome[T] | None = None
+        self.is_settled = False
+        """Whether the transaction holds the end of the operation, kept or released."""
+
+    def prepare_to_wait(self) -> None:
+        """Start the wait and give the connection back, before waiting at the gate."""
+        self.claiming.wait.start()
+        rows.give_connection_back(self.operation.using)
+
+    def result_in_time(self) -> Result[T]:
+        """Like `result()`, but also wait for a lease of the same operation to end."""
+        for pause in self.claiming.wait.pauses():
+            result = self.result()
+            if not isinstance(result, InFlight) or result.retry_after is None:
+                return result
+            rows.give_connection_back(self.operation.using)
+            time.sleep(pause)
+        return self.result()
+
+    def result(self) -> Result[T]:
+        return self.claiming.run(self._run)
+
+    def finish(self) -> None:
+        """After a deliberate rollback, keep the error's answer or release the key."""
+        outcome = self.outcome
+        if outcome is None or self.is_settled:
+            return
+        if outcome.answer is not None and not outcome.commits:
+            _keep_alone(self.operation, outcome.answer)
+        else:
+            _release(self.operation, outcome.failure)
+
+    def _run(self, claim: Claim) -> Ran[T]:
+        # Registered before the view's own callbacks, which may raise. If the claim has
+        # joined an outer transaction, the callback runs after that one's commit.
+        transaction.on_commit(self._committed, using=claim.using, robust=True)
+        steps = RunningSteps(self.operation, self.row.journal, claim.using)
+        with steps.running():
+            self.outcome = self.work(steps)
+        self.is_settled = self._settle(claim, self.outcome)
+        return Ran(self.outcome.value)
+
+    def _settle(self, claim: Claim, outcome: Outcome[T]) -> bool:
+        """End the operation, or mark the transaction for rollback; return which."""
+        if not outcome.commits or _is_broken(outcome, claim.using):
+            transaction.set_rollback(True, using=claim.using)
+            return False
+        if outcome.answer is None:
+            records.release(claim, outcome.failure)
+            return True
+        if not self.silent:
+            self.row.journal.require_all_asked_for()
+        records.keep(claim, outcome.answer)
+        return True
+
+    def _committed(self) -> None:
+        self.is_committed = True
+        if not self.silent:
+            report("claimed", self.operation)
+        if self.outcome is not None and self.outcome.answer is None:
+            report("released", self.operation)
+            return
+        record_row.answered.add(self.operation.record_id)
+        report("kept", self.operation)
+
+
+BROKEN = (
+    "The view answered below 400, but its transaction can only be rolled back: it "
+    "swallowed a database error, or called set_rollback(True). Wrap the statement that "
+    "may fail in its own atomic(), or return an error status."
+)
+
+
+def _is_broken(outcome: Outcome[T], using: str) -> bool:
+    """Whether the work's transaction can't be committed.
+
+    Raises:
+        BrokenTransaction: if the work reports success all the same.
+    """
+    if not rows.is_broken(using):
+        return False
+    if outcome.claims_success:
+        raise BrokenTransaction(BROKEN)
+    return True
+
+
+def _keep_alone(operation: Operation, answer: StoredAnswer) -> None:
+    """Keep the answer to a failure whose work has been rolled back.
+
+    It is stored with a claim of its own, which doesn't wait: if a copy is running by
+    now, that copy's answer is kept instead.
+    """
+    attempt = _Attempt(
+        replace(operation, wait=timedelta(0)),
+        lambda steps: Outcome(value=None, commits=True, answer=answer),
+        silent=True,
+    )
+    report("claimed", operation)
+    try:
+        attempt.result()
+    except (Error, StoreUnavailable):
+        logger.warning("A failure's answer could not be kept.", exc_info=True)
+
+
+def _release(operation: Operation, failure: str | None) -> None:
+    if failure is not None:
+        try:
+            records.note_failure(operation, failure)
+        except Error as error:
+            logger.warning(
+                "A failed attempt could not be noted: %s", type(error).__name__
+            )
+    report("claimed", operation)
+    report("released", operation)

@@ -1,0 +1,323 @@
+"""How to get the right to run: insert first, wait, look, take over.
+
+Records and webhook events have different rows but are claimed in the same way, which is
+written here once. `Claiming` has a `Row`, and offers three ways to use the claim.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Generic, TypeVar, final
+
+from django.db import connections, transaction
+
+from django_idempotency.core.decisions import InFlight, Renew
+from django_idempotency.exceptions import (
+    ClaimBusy,
+    ClaimConflict,
+    ClaimFailed,
+    ClaimOutrun,
+    ClaimTimedOut,
+    StoreUnavailable,
+)
+from django_idempotency.store import rows
+from django_idempotency.store.rows import Claim
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 0.5
+"""Seconds between two looks at a row whose operation is running elsewhere."""
+
+FIRST_WAIT = timedelta(milliseconds=250)
+"""The first wait for a leader; only after it is the rest bounded exactly."""
+
+SHORTEST_LATENESS = timedelta(seconds=1)
+"""A claim within this time is never late: the database was slow, no leader failed."""
+
+
+class Row(ABC, Generic[V]):
+    """One row and how to claim it. `V` is the verdict of a committed row."""
+
+    using: str
+    """The database that the row is in."""
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether to look before inserting. Only a guess: either order is correct."""
+        return False
+
+    @abstractmethod
+    def insert(self, wait: timedelta) -> Claim:
+        """Claim by inserting, waiting for an uncommitted row.
+
+        Raises:
+            ClaimConflict: there is a committed row.
+            ClaimBusy: there may be one; this database doesn't wait in the insert.
+        """
+
+    @abstractmethod
+    def lock(self, wait: timedelta) -> None:
+        """Lock the existing row, waiting for whoever holds it."""
+
+    @abstractmethod
+    def look(self) -> V | Renew | None:
+        """Read the committed row and decide; ``None`` if it is gone."""
+
+    def look_locked(self) -> V | Renew | None:
+        """Read the locked row and decide; ``None`` if it has changed meanwhile."""
+        return self.look()
+
+    @abstractmethod
+    def take_over(self) -> Claim:
+        """Claim the locked row, which is free."""
+
+
+class Wait:
+    """How long one caller may still wait, through any number of leaders."""
+
+    def __init__(self, limit: timedelta) -> None:
+        self._limit = limit
+        self._latest = max(limit, SHORTEST_LATENESS).total_seconds()
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Start the clock, once.
+
+        Called when there is a connection: time spent waiting for a free one in a pool
+        doesn't count, since it has nothing to do with the operation.
+        """
+        if self._started is None:
+            self._started = time.monotonic()
+
+    @property
+    def left(self) -> timedelta:
+        left = self._limit - timedelta(seconds=self._elapsed)
+        return max(timedelta(0), left)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is too late even for a claim that was just made.
+
+        The limit of the first INSERT starts anew with each leader, so a copy behind many
+        that fail quickly one after the other can get the claim long after its wait.
+        """
+        return self._elapsed > self._latest
+
+    def pauses(self) -> Iterator[float]:
+        """Yield how long to sleep before each further look, until the wait is over.
+
+        Time spent waiting for an uncommitted row counts as part of the same wait.
+        """
+        pause = FIRST_PAUSE
+        while left := self.left.total_seconds():
+            yield min(pause, left)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    @property
+    def _elapsed(self) -> float:
+        return 0 if self._started is None else time.monotonic() - self._started
+
+
+@final
+class Claiming(Generic[V]):
+    """Claims a row for one caller, through conflicts and failing leaders.
+
+    If the row can't be claimed, each of the three ways returns the verdict of the row
+    that is there, or `InFlight`. They raise `StoreUnavailable` if the claim could not
+    be attempted; then nothing has run.
+    """
+
+    def __init__(self, row: Row[V], wait: timedelta) -> None:
+        self.row = row
+        self.using = row.using
+        self.wait = Wait(wait)
+        self.has_started = False
+        """Whether the row is claimed and the work has begun: from then on every error
+        comes from the work or from the commit."""
+        self._is_contended = False
+        """Whether the short first wait is over; the rest is bounded exactly."""
+        # The connection may have died while it was idle.
+        self._may_reconnect = True
+
+    def run(self, work: Callable[[Claim], T]) -> T | V | InFlight:
+        """Run `work` in the transaction that holds the claim, and commit both.
+
+        Raises:
+            Exception: whatever `work` or the commit raised; both are rolled back.
+        """
+
+        def run_claimed(*, row_exists: bool) -> T:
+            with self._transaction(row_exists=row_exists) as claim:
+                self.has_started = True
+                return work(claim)
+
+        return self._result(run_claimed)
+
+    def commit(self, known: Renew | None = None) -> Claim | V | InFlight:
+        """Commit the claim alone, outside of any other transaction.
+
+        `known` is the result of an earlier look at the row. A commit that fails can be
+        repeated, since nothing else is lost with it.
+        """
+
+        def commit_claim(*, row_exists: bool) -> Claim:
+            with (
+                rows.claim_errors(self.using),
+                self._transaction(row_exists=row_exists, durable=True) as claim,
+            ):
+                return claim
+
+        return self._result(commit_claim, known)
+
+    def store(self) -> Claim | V | InFlight:
+        """Claim in one statement that commits itself, where no transaction is open.
+
+        BEGIN and COMMIT would be two more round trips. An existing row is taken over in
+        a transaction.
+        """
+
+        def store_row(*, row_exists: bool) -> Claim:
+            self._connect()
+            if not row_exists and connections[self.using].get_autocommit():
+                wait = self.wait.left
+                with rows.claim_errors(self.using), rows.opened(self.using, wait):
+                    return self.row.insert(wait)
+            with self._transaction(row_exists=row_exists) as claim:
+                self.has_started = True
+                return claim
+
+        return self._result(store_row)
+
+    def looked(self) -> V | InFlight | Renew | None:
+        """Return the committed row's decision, if there is one, translating errors."""
+        return self._translated(
+            self._look_for_the_wait if self.joins_transaction else self.row.look
+        )
+
+    @property
+    def joins_transaction(self) -> bool:
+        """Whether a transaction that we didn't open is around the claim."""
+        return connections[self.using].in_atomic_block
+
+    def _result(
+        self, claim: Callable[..., T], decision: V | InFlight | Renew | None = None
+    ) -> T | V | InFlight:
+        if decision is None and self.row.is_expected:
+            decision = self.looked()
+        while True:
+            if decision is not None and not isinstance(decision, Renew):
+                return decision
+            if self.wait.is_late:
+                return InFlight()
+            try:
+                return claim(row_exists=isinstance(decision, Renew))
+            except ClaimFailed as failure:
+                if self.has_started:
+                    raise
+                decision = self._decision_after(failure)
+
+    def _decision_after(self, failure: ClaimFailed) -> V | InFlight | Renew | None:
+        """Return the verdict of the row that is there; ``None``: claim again."""
+        match failure:
+            case ClaimBusy():  # pragma: no cover - MariaDB
+                return self._translated(self._waited_for)
+            case ClaimTimedOut():
+                if self._is_contended or not self.wait.left:
+                    return InFlight()
+                self._is_contended = True
+                return None
+            case ClaimOutrun():
+                # An outer transaction's snapshot may be too old for the winner's row.
+                return InFlight() if self.joins_transaction else None
+            case StoreUnavailable():
+                may_reconnect = self._may_reconnect and not self.joins_transaction
+                if not (may_reconnect and failure.is_disconnect):
+                    raise failure
+                self._may_reconnect = False
+                connections[self.using].close()
+                return None
+            case _:  # a committed row
+                return self.looked()
+
+    def _translated(
+        self, look: Callable[[], V | Renew | None]
+    ) -> V | InFlight | Renew | None:
+        try:
+            self._connect()
+            with rows.claim_errors(self.using):
+                return look()
+        except ClaimFailed as failure:
+            return self._decision_after(failure)
+
+    def _look_for_the_wait(self) -> V | Renew | None:
+        """Look in a transaction, in which MariaDB waits for whoever holds the row."""
+        with rows.opened(self.using, self.wait.left):
+            return self.row.look()
+
+    def _waited_for(  # pragma: no cover - MariaDB
+        self,
+    ) -> V | Renew | None:
+        """Look at a row that another session holds; wait if it isn't committed yet.
+
+        See Note [Why MariaDB never waits in the claim].
+        """
+        self._is_contended = True
+        if not self.joins_transaction and (decision := self.row.look()) is not None:
+            return decision
+        with (
+            rows.opened(self.using, self.wait.left),
+            transaction.atomic(using=self.using),
+        ):
+            decision = self.row.look()
+        if decision is None:
+            # The leader failed. If another session's lock on the gap kept us out, there
+            # was nothing to wait for.
+            time.sleep(FIRST_PAUSE)
+        return decision
+
+    @contextmanager
+    def _transaction(
+        self, *, row_exists: bool, durable: bool = False
+    ) -> Iterator[Claim]:
+        """A transaction that begins with the claim.
+
+        Only the part up to the claim is bounded by the wait and has its errors
+        translated to `ClaimFailed`; the work after it has its own limits and errors.
+        """
+        self._connect()
+        wait = self.wait.left
+        with ExitStack() as opened:
+            with rows.claim_errors(self.using), rows.opened(self.using, wait):
+                opened.enter_context(
+                    transaction.atomic(using=self.using, durable=durable)
+                )
+                claim = self._taken_over(wait) if row_exists else self._inserted(wait)
+            # A claim with zero wait has not waited for a leader, so it is never late.
+            if wait and self.wait.is_late:
+                raise ClaimTimedOut
+            yield claim
+
+    def _connect(self) -> None:
+        with rows.claim_errors(self.using):
+            connections[self.using].ensure_connection()
+        self.wait.start()
+
+    def _inserted(self, wait: timedelta) -> Claim:
+        if not self._is_contended:
+            return self.row.insert(min(wait, FIRST_WAIT))
+        with rows.locking(self.using, wait):
+            return self.row.insert(wait)
+
+    def _taken_over(self, wait: timedelta) -> Claim:
+        """Lock the row, look again, and claim it if it is still free."""
+        self._is_contended = True
+        self.row.lock(wait)
+        if not isinstance(self.row.look_locked(), Renew):
+            raise ClaimConflict
+        return self.row.take_over()

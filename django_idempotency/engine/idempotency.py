@@ -1,0 +1,151 @@
+"""What the work sees of its operation: `request.idempotency`, `current_operation()`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import cached_property
+from typing import Literal, overload
+
+from django_idempotency.core.json_types import J, N
+
+from .steps import IfUnknown, RunningSteps, Steps
+from .threads import in_thread
+
+
+class Idempotency:
+    """The operation that a view is running in, as ``request.idempotency``."""
+
+    def __init__(self, steps: Steps | None = None) -> None:
+        self._given = steps
+
+    @cached_property
+    def _steps(self) -> Steps:
+        return self._given or RunningSteps.without_key()
+
+    @property
+    def key(self) -> str | None:
+        """The client's key; ``None`` if it sent none. Never pass it on: use `key_for`."""
+        operation = self._steps.operation
+        return None if operation is None else operation.key
+
+    @property
+    def record_id(self) -> uuid.UUID | None:
+        """The primary key of the record; ``None`` without a key."""
+        operation = self._steps.operation
+        return None if operation is None else operation.record_id
+
+    def key_for(self, label: str) -> str:
+        """Return the key to pass to another party for the step `label`, 36 characters.
+
+        Equal on each attempt at this operation, also after a crash, and another one for
+        another key, scope or label. Without a key from the client it is random.
+        """
+        return self._steps.key_for(label)
+
+    @overload
+    def call(
+        self,
+        name: str,
+        fn: Callable[[str], J],
+        *,
+        if_unknown: Literal["repeat", "hold"] = ...,
+    ) -> J: ...
+    @overload
+    def call(
+        self,
+        name: str,
+        fn: Callable[[str], N],
+        *,
+        if_unknown: Callable[[str], N | None],
+    ) -> N: ...
+    def call(
+        self,
+        name: str,
+        fn: Callable[[str], J],
+        *,
+        if_unknown: IfUnknown = "repeat",
+    ) -> object:
+        """Make an outside call: ``fn(key)`` with the key that `key_for` gives.
+
+        In the leased shape its start and its JSON result are committed around it, so
+        that a finished call is not made again when the operation is resumed after a
+        crash; `fn` then runs outside of any transaction. What `fn` returns is the
+        outcome, even if it says that the other side refused; after an error the outcome
+        is unknown.
+
+        `if_unknown` says what a retry does about a call that began and whose outcome is
+        unknown: ``"repeat"`` makes it again with the same key, for services that honour
+        keys; a function of the key looks the outcome up and returns it, or ``None`` if
+        the call was not applied; ``"hold"`` answers 409 ``outcome-unknown`` until a
+        person settles the record.
+
+        In the atomic shape, and without a key, `fn` simply runs.
+
+        Raises:
+            StepError, LeaseLost, OutcomeUnknown: nothing was called. Don't catch them.
+            TypeError: the result can't be stored as JSON.
+            RuntimeError: in the leased shape, inside a transaction of the view's own.
+        """
+        return self._steps.call(name, fn, if_unknown)
+
+    def write(self, name: str, fn: Callable[[], J]) -> J:
+        """Run ``fn()`` and store its JSON result in one transaction.
+
+        When the operation is resumed after a crash it does not run again, and the same
+        result is returned. It is rolled back if the lease was lost meanwhile.
+
+        Raises:
+            StepError, LeaseLost: nothing was written. Don't catch them.
+            TypeError: the result can't be stored as JSON; nothing was written.
+            RuntimeError: in the leased shape, inside a transaction of the view's own.
+        """
+        result: J = self._steps.write(name, fn)
+        return result
+
+    def extend(self, lease: timedelta | None = None) -> None:
+        """Make the lease last this long from now; by default, its first length.
+
+        In the atomic shape there is no lease, and this does nothing.
+
+        Raises:
+            LeaseLost: another request has taken the operation over. Don't catch it.
+            RuntimeError: in the leased shape, inside a transaction of the view's own.
+        """
+        self._steps.extend(lease)
+
+    @overload
+    async def acall(
+        self,
+        name: str,
+        fn: Callable[[str], Awaitable[J]],
+        *,
+        if_unknown: Literal["repeat", "hold"] = ...,
+    ) -> J: ...
+    @overload
+    async def acall(
+        self,
+        name: str,
+        fn: Callable[[str], Awaitable[N]],
+        *,
+        if_unknown: Callable[[str], N | None],
+    ) -> N: ...
+    async def acall(
+        self,
+        name: str,
+        fn: Callable[[str], Awaitable[J]],
+        *,
+        if_unknown: IfUnknown = "repeat",
+    ) -> object:
+        """`call` in an async view: ``await fn(key)``."""
+        return await self._steps.acall(name, fn, if_unknown)
+
+    async def awrite(self, name: str, fn: Callable[[], J]) -> J:
+        """`write` in an async view; `fn` is synchronous, as Django's transactions are."""
+        result: J = await in_thread(self._steps.write, name, fn)
+        return result
+
+    async def aextend(self, lease: timedelta | None = None) -> None:
+        """`extend` in an async view."""
+        await in_thread(self._steps.extend, lease)

@@ -1,0 +1,95 @@
+"""What the owner of a lease may write to its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from django.db import transaction
+
+from django_idempotency.core.decisions import RecordState
+from django_idempotency.core.journal import Journal
+from django_idempotency.core.operations import StoredAnswer
+from django_idempotency.exceptions import LeaseLost
+from django_idempotency.store import records, rows
+from django_idempotency.store.records import Lease
+
+T = TypeVar("T")
+
+
+class Owner:
+    """The hold on a row that a committed claim gives, until the lease ends.
+
+    Each of its writes is a transaction of its own, and raises `LeaseLost` if another
+    attempt has taken the operation over or a person has settled it.
+    """
+
+    def __init__(self, lease: Lease, journal: Journal) -> None:
+        self.lease = lease
+        self.journal = journal
+        self.state = RecordState.IN_FLIGHT
+        self.is_over = False
+        """Whether the end, kept or released, is committed."""
+        self._is_lost = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a call with ``if_unknown="hold"`` has begun and has no result."""
+        return self.state is RecordState.HELD
+
+    def remember(self, state: RecordState = RecordState.IN_FLIGHT) -> None:
+        """Commit the journal as it is now."""
+        self._require_lease()
+        with self._transaction():
+            records.remember(self.lease, self.journal.effects, state)
+        self.state = state
+
+    def write(self, fn: Callable[[], T]) -> T:
+        """Run ``fn()``, which adds to the journal, and commit both or neither.
+
+        Raises:
+            RuntimeError: a transaction of the view's own is open.
+        """
+        is_written = False
+        try:
+            with self._transaction(), rows.watched(self.lease.using):
+                result = fn()
+                self._require_lease()
+                records.remember(
+                    self.lease, self.journal.effects, RecordState.IN_FLIGHT
+                )
+                is_written = True
+        except BaseException:
+            # Whether the COMMIT arrived is known to the database alone: to write a
+            # journal without this entry over it could make the next attempt write twice.
+            self._is_lost = self._is_lost or is_written
+            raise
+        return result
+
+    def extend(self, by: timedelta | None) -> None:
+        """Make the lease last this long from now; by default, its first length."""
+        self._require_lease()
+        with self._transaction():
+            records.extend(self.lease, by or self.lease.length)
+
+    def keep(self, answer: StoredAnswer) -> None:
+        self._require_lease()
+        with self._transaction():
+            records.keep_leased(self.lease, answer)
+        self.is_over = True
+
+    def release(self, failure: str | None) -> None:
+        """End the lease. Writes no journal, so it is safe after an unknown commit."""
+        with self._transaction():
+            records.release_leased(self.lease, failure)
+        self.is_over = True
+
+    def _transaction(self) -> transaction.Atomic:
+        return transaction.atomic(using=self.lease.using, durable=True)
+
+    def _require_lease(self) -> None:
+        if self._is_lost:
+            raise LeaseLost(
+                "It is unknown what was committed last; a retry will find out."
+            )

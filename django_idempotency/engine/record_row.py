@@ -1,0 +1,110 @@
+"""The `Row` of an operation, and the ids that this process has answered."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+from django_idempotency.core.decisions import (
+    Decision,
+    Replay,
+    RowView,
+    Verdict,
+    decide,
+)
+from django_idempotency.core.journal import Journal
+from django_idempotency.core.operations import Operation
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store import records, rows
+from django_idempotency.store.records import Lease
+from django_idempotency.store.rows import Claim
+
+from .claiming import Row
+
+
+class RecentIds:
+    """Remembers the most recent ids.
+
+    Kept as two generations instead of in order, so that threads need no lock.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._new: set[uuid.UUID] = set()
+        self._old: set[uuid.UUID] = set()
+
+    def add(self, record_id: uuid.UUID) -> None:
+        if len(self._new) >= self._size:
+            self._old, self._new = self._new, set()
+        self._new.add(record_id)
+
+    def __contains__(self, record_id: uuid.UUID) -> bool:
+        return record_id in self._new or record_id in self._old
+
+
+answered = RecentIds(1000)
+"""Records whose answer this process has seen: it looks before it claims these."""
+
+
+class RecordRow(Row[Verdict]):
+    """The record of an operation, claimed for one transaction or with a lease.
+
+    `take_over()` also reads the journal, since an earlier attempt in the leased shape
+    may have left entries.
+    """
+
+    def __init__(self, operation: Operation, lease: Lease | None = None) -> None:
+        self.operation = operation
+        self.using = operation.using
+        self.lease = lease
+        self.journal = Journal()
+        self._location: str | None = None
+        """Where the row was when it was last read."""
+
+    @property
+    def is_expected(self) -> bool:
+        return self.operation.record_id in answered
+
+    def insert(self, wait: timedelta) -> Claim:
+        if self.lease is None:
+            return records.claim(self.operation, wait=wait)
+        return records.claim_leased(self.operation, self.lease, wait=wait)
+
+    def lock(self, wait: timedelta) -> None:
+        rows.lock(
+            IdempotencyRecord,
+            self.operation.record_id,
+            using=self.using,
+            wait=wait,
+            location=self._location,
+        )
+
+    def look(self) -> Decision | None:
+        row = records.read(self.operation.record_id, using=self.using)
+        self._location = None if row is None else row.location
+        return self._decision(row)
+
+    def look_locked(self) -> Decision | None:
+        """Read by location: under SERIALIZABLE a read by id takes a predicate lock on a
+        page of the index, and renewals of other keys on that page would fail."""
+        record_id = self.operation.record_id
+        return self._decision(
+            records.read_locked(record_id, self._location, using=self.using)
+        )
+
+    def take_over(self) -> Claim:
+        if self.lease is None:
+            claim = records.renew(self.operation, self._location)
+        else:
+            claim = records.take_over(self.operation, self.lease, self._location)
+        self.journal = Journal(records.read_effects(claim))
+        return claim
+
+    def _decision(self, row: RowView | None) -> Decision | None:
+        operation = self.operation
+        if row is None:
+            return None
+        decision = decide(operation, row, rows.storable(str(operation.scope)))
+        if isinstance(decision, Replay):
+            answered.add(operation.record_id)
+        return decision

@@ -1,0 +1,51 @@
+"""One log line and one signal for what became of an operation."""
+
+from __future__ import annotations
+
+import logging
+
+from django.dispatch import Signal
+
+from django_idempotency import signals
+from django_idempotency.core.decisions import (
+    Held,
+    InFlight,
+    Mismatch,
+    Replay,
+    Unreadable,
+    Verdict,
+)
+from django_idempotency.core.operations import Operation
+from django_idempotency.models import IdempotencyRecord
+
+logger = logging.getLogger("django_idempotency")
+
+
+def report_verdict(operation: Operation, verdict: Verdict) -> None:
+    """Report what was answered instead of running; a replay is reported when sent."""
+    match verdict:
+        case InFlight():
+            report("in_flight", operation)
+        case Mismatch():
+            report("mismatched", operation)
+        case Held():
+            logger.warning("idempotency held", extra=_log_fields("held", operation))
+        case Unreadable():
+            logger.error(
+                "idempotency unreadable: the stored answer can't be read",
+                extra=_log_fields("unreadable", operation),
+            )
+        case Replay():  # pragma: no branch - mypy proves there is no other
+            pass
+
+
+def report(action: str, operation: Operation) -> None:
+    """Write one log line and send the signal of that name."""
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("idempotency %s", action, extra=_log_fields(action, operation))
+    signal: Signal = getattr(signals, action)
+    signal.send_robust(sender=IdempotencyRecord, operation=operation)
+
+
+def _log_fields(action: str, operation: Operation) -> dict[str, str]:
+    return {"action": action, "record_id": str(operation.record_id)}

@@ -1,0 +1,207 @@
+"""The steps of one operation: outside calls and writes, each remembered once it is done.
+
+`RunningSteps` simply run, in the atomic shape and without a key. `LeasedSteps` commit
+the journal, so that after a crash no finished call or write is repeated.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from django_idempotency.core.decisions import RecordState
+from django_idempotency.core.journal import Entry, Journal, Kind, as_json
+from django_idempotency.core.keys import derive_key, fresh_key
+from django_idempotency.core.operations import Operation
+from django_idempotency.exceptions import OutcomeUnknown
+from django_idempotency.store import records, rows
+
+from .owner import Owner
+from .threads import in_thread
+
+T = TypeVar("T")
+
+IfUnknown = Literal["repeat", "hold"] | Callable[[str], Any]
+"""What to do about a call that was begun and whose outcome is unknown."""
+
+
+class Steps(ABC):
+    """What `request.idempotency` runs its steps with."""
+
+    has_handed_key_out = False
+    """For `outside_calls`: whether a key was handed out for the other side."""
+
+    def __init__(self, operation: Operation | None, journal: Journal) -> None:
+        self.operation = operation
+        self.journal = journal
+
+    def key_for(self, label: str) -> str:
+        self.has_handed_key_out = True
+        if self.operation is None:
+            return fresh_key()
+        return derive_key(self.operation.record_id, label)
+
+    @abstractmethod
+    def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
+        """Return the step; if it is done, nothing needs to be called."""
+
+    @abstractmethod
+    def finish(self, entry: Entry, result: Any) -> Any:
+        """Remember what the call returned; return it as a retry would find it."""
+
+    @abstractmethod
+    def write(self, name: str, fn: Callable[[], Any]) -> Any: ...
+
+    @abstractmethod
+    def extend(self, lease: timedelta | None) -> None: ...
+
+    def call(self, name: str, fn: Callable[[str], Any], if_unknown: IfUnknown) -> Any:
+        entry = self.begin_call(name, if_unknown)
+        if entry.is_done:
+            return entry.result
+        return self.finish(entry, fn(self.key_for(name)))
+
+    async def acall(
+        self, name: str, fn: Callable[[str], Awaitable[Any]], if_unknown: IfUnknown
+    ) -> Any:
+        entry = await in_thread(self.begin_call, name, if_unknown)
+        if entry.is_done:
+            return entry.result
+        result = await fn(self.key_for(name))
+        return await in_thread(self.finish, entry, result)
+
+
+running_steps: ContextVar[RunningSteps] = ContextVar("running_steps")
+"""The steps of the atomic operation that is running, for `outside_calls`."""
+
+
+class RunningSteps(Steps):
+    """Steps that simply run, in the transaction that is open anyway.
+
+    Entries that an attempt in the leased shape left in the journal are used, too.
+    """
+
+    def __init__(
+        self, operation: Operation | None, journal: Journal, using: str
+    ) -> None:
+        super().__init__(operation, journal)
+        self.using = using
+
+    @classmethod
+    def without_key(cls) -> RunningSteps:
+        return cls(None, Journal(), records.record_alias())
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let `outside_calls` see the operation."""
+        token = running_steps.set(self)
+        try:
+            with rows.watched(self.using):
+                yield
+        finally:
+            running_steps.reset(token)
+
+    def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
+        _require_if_unknown(if_unknown)
+        return self._asked_for(name, "call")
+
+    def finish(self, entry: Entry, result: Any) -> Any:
+        return _finished(entry, result)
+
+    def write(self, name: str, fn: Callable[[], Any]) -> Any:
+        entry = self._asked_for(name, "write")
+        if entry.is_done:
+            return entry.result
+        try:
+            with transaction.atomic(using=self.using):
+                return _finished(entry, fn())
+        except BaseException:
+            self.journal.forget(entry)
+            raise
+
+    def extend(self, lease: timedelta | None) -> None:
+        """Do nothing: there is no lease."""
+
+    def _asked_for(self, name: str, kind: Kind) -> Entry:
+        return self.journal.ask_for(name, kind) or self.journal.begin(name, kind)
+
+
+class LeasedSteps(Steps):
+    """Steps of an operation in the leased shape, committed through the row's owner."""
+
+    operation: Operation
+
+    def __init__(self, operation: Operation, owner: Owner) -> None:
+        super().__init__(operation, owner.journal)
+        self.owner = owner
+
+    def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
+        """Commit that the call begins, so that a late owner fails before it calls.
+
+        Raises:
+            LeaseLost, OutcomeUnknown, StepError: nothing is called.
+        """
+        _require_if_unknown(if_unknown)
+        entry = self.journal.ask_for(name, "call")
+        if entry is not None and entry.is_done:
+            return entry
+        if entry is None:
+            entry = self.journal.begin(name, "call")
+        elif if_unknown == "hold":
+            self.owner.remember(RecordState.HELD)
+            raise OutcomeUnknown(f"It is unknown whether the call {name!r} happened.")
+        elif callable(if_unknown):
+            rows.give_connection_back(self.operation.using)
+            found = if_unknown(self.key_for(name))
+            if found is not None:
+                self.finish(entry, found)
+                return entry
+        # Held from now on: if this process dies, no retry runs the operation again.
+        self.owner.remember(
+            RecordState.HELD if if_unknown == "hold" else RecordState.IN_FLIGHT
+        )
+        rows.give_connection_back(self.operation.using)
+        return entry
+
+    def finish(self, entry: Entry, result: Any) -> Any:
+        _finished(entry, result)
+        self.owner.remember()
+        return entry.result
+
+    def write(self, name: str, fn: Callable[[], Any]) -> Any:
+        entry = self.journal.ask_for(name, "write")
+        if entry is not None:
+            return entry.result
+        begun = self.journal.begin(name, "write")
+        try:
+            return self.owner.write(lambda: _finished(begun, fn()))
+        except BaseException:
+            self.journal.forget(begun)
+            raise
+
+    def extend(self, lease: timedelta | None) -> None:
+        self.owner.extend(lease)
+
+
+def _finished(entry: Entry, result: Any) -> Any:
+    """Note the result; return it as a retry would find it."""
+    entry.result, entry.is_done = as_json(result, entry.name), True
+    return entry.result
+
+
+def _require_if_unknown(if_unknown: Any) -> None:
+    if if_unknown in ("repeat", "hold"):
+        return
+    if not callable(if_unknown) or inspect.iscoroutinefunction(if_unknown):
+        raise ImproperlyConfigured(
+            f'if_unknown={if_unknown!r} must be "repeat", "hold" or a function of the '
+            "key that looks the outcome up and returns it, or None: not applied."
+        )

@@ -1,0 +1,31 @@
+"""What the package notes on a request, in one private object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+
+
+@dataclass(slots=True)
+class Notes:
+    """The notes on one request."""
+
+    is_running: bool = False
+    """Whether an outer protected view is running on it."""
+    body_copy: Any = None
+    """The stream from which the view reads, if it keeps a copy of a long body."""
+    non_atomic: Any = None
+    """The databases without ATOMIC_REQUESTS for this view, if that is known."""
+    is_refused: bool = False
+    """Whether the admin shows a form again that was sent before with other content."""
+
+
+def notes_of(request: HttpRequest) -> Notes:
+    """Return the notes on a request; the first call makes them."""
+    notes: Notes | None = getattr(request, "_idempotency", None)
+    if notes is None:
+        notes = Notes()
+        request._idempotency = notes  # type: ignore[attr-defined]
+    return notes

@@ -1,0 +1,257 @@
+"""What happens to a request with an unsafe method: refuse, replay, or run it once.
+
+`protect()` gets the view as a `ProtectedView`, which hides whether it is a function, a
+handler method or a framework's view; everything else is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from django_idempotency import signals
+from django_idempotency.conf import conf
+from django_idempotency.core.decisions import (
+    Held,
+    InFlight,
+    Mismatch,
+    Replay,
+    Unreadable,
+)
+from django_idempotency.core.operations import Operation, StoredAnswer
+from django_idempotency.engine import running
+from django_idempotency.engine.reporting import report
+from django_idempotency.engine.steps import RunningSteps, Steps
+from django_idempotency.engine.threads import in_thread
+from django_idempotency.engine.work import Outcome, Ran, Result
+from django_idempotency.exceptions import InvalidKey, StoreUnavailable
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.store import records
+
+from . import boundary, problems
+from .answers import replay_of
+from .bodies import hold_body
+from .boundary import METHODS_THAT_REQUIRE_KEYS
+from .outcomes import Answer, failure_of, outcome_of
+from .problems import problem_response
+from .requests import key_of, operation_of
+
+logger = logging.getLogger("django_idempotency")
+
+
+class ProtectedView(Protocol):
+    """One view with the arguments of one request."""
+
+    @property
+    def request(self) -> Any:
+        """The request as the view gets it: Django's, or a framework's wrapper."""
+
+    def run(self) -> Answer:
+        """Run the view and render its response, inside the transaction."""
+
+    def check_replay(self) -> None:
+        """Raise what the view would raise for a caller who has lost access."""
+
+
+AsyncView = Callable[[], Awaitable[Any]]
+"""An async view with the arguments of one request."""
+
+
+def protect(
+    request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView
+) -> HttpResponseBase:
+    """Answer a request with an unsafe method; the view runs at most once per key.
+
+    Raises:
+        Exception: whatever the view raises, and `BrokenTransaction`.
+    """
+    asked = _asked(request, policy, view.request)
+    if isinstance(asked, HttpResponseBase):
+        return asked
+    if asked is None:
+        return _run_unkeyed(request, policy, view)
+    return _run_once(request, asked, policy, view)
+
+
+async def aprotect(
+    request: HttpRequest, policy: IdempotencyPolicy, view: AsyncView
+) -> HttpResponseBase:
+    """`protect` for an async view in the leased shape.
+
+    Whatever may ask the database runs in the thread of this request's connections.
+    """
+    asked = await in_thread(_asked, request, policy)
+    if isinstance(asked, HttpResponseBase):
+        return asked
+
+    async def work(steps: Steps) -> Outcome[HttpResponseBase]:
+        with boundary.running(request, steps):
+            response = await view()
+        answer = Answer(await in_thread(rendered, response, view))
+        return outcome_of(answer, policy, request)
+
+    if asked is None:
+        return (await work(RunningSteps.without_key())).value
+    try:
+        result = await running.arun(asked, work, failure_of)
+    except StoreUnavailable as error:
+        return await in_thread(_unavailable, request, error)
+    return await in_thread(_response_to, result, request, asked)
+
+
+def _asked(
+    request: HttpRequest, policy: IdempotencyPolicy, view_request: Any = None
+) -> Operation | HttpResponseBase | None:
+    """Return the operation or the refusal; ``None``: no key, and none required."""
+    try:
+        key = key_of(request, policy)
+        if key is not None:
+            hold_body(request)
+            return operation_of(
+                request, key, policy, view_request=view_request or request
+            )
+    except InvalidKey as error:
+        return problem_response(problems.KEY_INVALID, request, reason=str(error))
+    if request.method in METHODS_THAT_REQUIRE_KEYS:
+        _report_unkeyed(request)
+        if policy.key_required:
+            return problem_response(problems.KEY_MISSING, request)
+    return None
+
+
+def _report_unkeyed(request: HttpRequest) -> None:
+    """Report a caller without a key, who is refused where keys are required."""
+    logger.info("idempotency unkeyed", extra={"action": "unkeyed", "request": request})
+    signals.unkeyed.send_robust(sender=IdempotencyRecord, request=request)
+
+
+def _work(
+    request: HttpRequest,
+    policy: IdempotencyPolicy,
+    view: ProtectedView,
+    steps: Steps,
+    *,
+    has_key: bool,
+) -> Outcome[HttpResponseBase]:
+    with boundary.running(request, steps):
+        answer = view.run()
+    return outcome_of(answer, policy, request, has_key=has_key)
+
+
+def _run_unkeyed(
+    request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView
+) -> HttpResponseBase:
+    work = partial(_work, request, policy, view, has_key=False)
+    return running.run_unkeyed(work, in_transaction=policy.lease is None)
+
+
+def _run_once(
+    request: HttpRequest,
+    operation: Operation,
+    policy: IdempotencyPolicy,
+    view: ProtectedView,
+) -> HttpResponseBase:
+    work = partial(_work, request, policy, view, has_key=True)
+    try:
+        result = running.run(operation, work, failure_of)
+    except StoreUnavailable as error:
+        return _unavailable(request, error)
+    if isinstance(result, Replay):
+        view.check_replay()
+    return _response_to(result, request, operation)
+
+
+def _unavailable(request: HttpRequest, error: Exception) -> HttpResponseBase:
+    logger.error(
+        "idempotency unavailable: a request could not be claimed",
+        exc_info=error,
+        extra={"action": "unavailable"},
+    )
+    return problem_response(problems.STORE_UNAVAILABLE, request)
+
+
+def _response_to(
+    result: Result[HttpResponseBase], request: HttpRequest, operation: Operation
+) -> HttpResponseBase:
+    match result:
+        case Ran(response):
+            return response
+        case Replay(answer):
+            report("replayed", operation)
+            return _replay(operation, answer)
+        case InFlight(retry_after):
+            return problem_response(
+                problems.IN_FLIGHT, request, retry_after=retry_after
+            )
+        case Mismatch():
+            return problem_response(problems.KEY_REUSED, request)
+        case Held():
+            return problem_response(problems.OUTCOME_UNKNOWN, request)
+        case Unreadable():  # pragma: no branch - mypy proves there is no other
+            return problem_response(problems.ANSWER_UNAVAILABLE, request)
+
+
+def rendered(response: Any, view: Callable[..., Any]) -> HttpResponseBase:
+    """Render the view's template or framework response, inside the transaction.
+
+    Raises:
+        ImproperlyConfigured: `view` returned something else, of which a decorator
+            further out would make an answer that we never see.
+        ValueError: it returned nothing; in Django's words.
+    """
+    if not isinstance(response, HttpResponseBase):
+        raise _no_response(response, _name_of(view))
+    if not getattr(response, "is_rendered", True):
+        response.render()  # type: ignore[attr-defined]
+    return response
+
+
+def _name_of(view: Callable[..., Any]) -> str:
+    while isinstance(view, partial):
+        view = view.func
+    name = getattr(view, "__qualname__", type(view).__qualname__)
+    return f"{view.__module__}.{name}"
+
+
+def _no_response(result: object, view: str) -> Exception:
+    if result is None:
+        return ValueError(
+            f"The view {view} didn't return an HttpResponse object. It returned None "
+            "instead."
+        )
+    return ImproperlyConfigured(
+        f"The view {view} returned a {type(result).__name__}, not an HttpResponse. "
+        "@idempotent stores what the client gets, so it must stand around whatever makes "
+        "the response. Nothing was committed. Write\n\n"
+        "    @idempotent\n"
+        "    @the_decorator_that_makes_the_response\n"
+        f"    def {view.rpartition('.')[2]}(request):"
+    )
+
+
+def _replay(operation: Operation, answer: StoredAnswer) -> HttpResponseBase:
+    response = replay_of(answer)
+    if conf.IDEMPOTENCY_COUNT_REPLAYS:
+        # Called when the response is closed, after the last byte has been sent.
+        count = partial(_count_replay, operation)
+        response._resource_closers.append(count)  # type: ignore[attr-defined]
+    return response
+
+
+def _count_replay(operation: Operation) -> None:
+    # The look-up has left the connection open. If there is none, the response is closed
+    # in another thread, where nobody would close a new connection.
+    if connections[operation.using].connection is None:
+        return
+    try:
+        records.count_replay(operation)
+    except Error as error:
+        logger.info("A replay was not counted: %s", type(error).__name__)

@@ -1,0 +1,216 @@
+"""From a request to the operation that it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+
+from django_idempotency.conf import conf
+from django_idempotency.core.fingerprints import (
+    Fingerprint,
+    canonical_query,
+    fingerprint_of,
+)
+from django_idempotency.core.keys import is_browsers_own, parse_key, require_unguessable
+from django_idempotency.core.operations import Operation, Scope
+from django_idempotency.engine.idempotency import Idempotency
+from django_idempotency.exceptions import InvalidKey
+from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.store.records import record_alias
+
+from .bodies import (
+    FORM,
+    MULTIPART,
+    canonical_payload,
+    form_field,
+    media_type,
+)
+
+ANONYMOUS = "anonymous"
+
+
+class IdempotentRequest(HttpRequest):
+    """Annotation for the request that a decorated view gets."""
+
+    if TYPE_CHECKING:
+        idempotency: Idempotency
+
+
+def key_of(request: HttpRequest, policy: IdempotencyPolicy) -> str | None:
+    """Return the client's key, ``None`` if it sent none.
+
+    A number that the browser has put into the header by itself is overruled by the key
+    of a form, and counts as none from a guest who needs no key.
+
+    Raises:
+        InvalidKey: if it can't be used, or header and form field differ.
+    """
+    header, field = _key_in_header(request), _key_in_form(request)
+    if header is not None and is_browsers_own(header):
+        is_wanted = policy.key_required or not caller_of(request).is_guest
+        if field is not None or not is_wanted:
+            header = None
+    sent = {parse_key(raw) for raw in (header, field) if raw is not None}
+    if len(sent) > 1:
+        raise InvalidKey(_("The key in the header and the key in the form differ."))
+    return sent.pop() if sent else None
+
+
+class Identified(str):
+    """The principal of a caller who is known, although no user is signed in.
+
+    For an IDEMPOTENCY_PRINCIPAL hook that recognises callers by themselves, as by an API
+    key. A plain string says *where* a caller is, such as the tenant, and not who: if
+    nobody is signed in, it is a guest's.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose keys these are."""
+
+    principal: str
+    is_guest: bool
+    """Nobody knows who it is: all guests share the principal, so their keys are secrets."""
+
+
+def principal_of(request: HttpRequest) -> str:
+    """Return whose keys these are: the signed-in user, or all guests together.
+
+    A hook in IDEMPOTENCY_PRINCIPAL may call it for requests that need nothing else.
+
+    Raises:
+        ImproperlyConfigured: if a signed-in user has no primary key.
+    """
+    user = _signed_in_user(request)
+    if user is None:
+        return ANONYMOUS
+    identity = getattr(user, "pk", None)
+    if identity is None or identity == "":
+        raise ImproperlyConfigured(
+            f"A signed-in {type(user).__name__} without a pk can't be told apart from "
+            "others. Name your principals: IDEMPOTENCY_PRINCIPAL = "
+            '"yourproject.idempotency.principal"  # a function: request -> str'
+        )
+    meta = getattr(user, "_meta", None)
+    if meta is None:
+        kind = f"{type(user).__module__}.{type(user).__qualname__}"
+    else:
+        kind = meta.concrete_model._meta.label
+    return f"{kind}:{identity}"
+
+
+def _signed_in_user(request: HttpRequest) -> Any:
+    user: Any = getattr(request, "user", None)
+    return None if user is None or not user.is_authenticated else user
+
+
+def caller_of(request: HttpRequest) -> Caller:
+    """Return the caller, named by the project's hook, else by `principal_of`.
+
+    Who a guest is, is decided by the caller and never by the hook's text; a guest's
+    principal always ends with ``anonymous``.
+
+    Raises:
+        ImproperlyConfigured: if the hook doesn't return a non-empty string.
+    """
+    path = conf.IDEMPOTENCY_PRINCIPAL
+    principal = principal_of(request) if path is None else import_string(path)(request)
+    if not isinstance(principal, str) or not principal:
+        raise ImproperlyConfigured(
+            f"IDEMPOTENCY_PRINCIPAL = {path!r} returned {type(principal).__name__}; "
+            "it must return a non-empty str, or two callers without a name would share "
+            "their keys."
+        )
+    if isinstance(principal, Identified) or _signed_in_user(request) is not None:
+        return Caller(str(principal), is_guest=False)
+    if not principal.endswith(ANONYMOUS):
+        principal = f"{principal}|{ANONYMOUS}"
+    return Caller(principal, is_guest=True)
+
+
+def operation_of(
+    request: HttpRequest,
+    key: str,
+    policy: IdempotencyPolicy,
+    *,
+    view_request: Any,
+) -> Operation:
+    """Return the operation; reads the body, which stays readable for the view.
+
+    `view_request` is what the view gets: `request`, or a framework's wrapper of it.
+
+    Raises:
+        InvalidKey: if the caller is a guest and the key is guessable.
+    """
+    caller = caller_of(request)
+    if caller.is_guest:
+        _require_guest_key(key)
+    return Operation(
+        scope=Scope(
+            principal=caller.principal, method=request.method or "", path=request.path
+        ),
+        key=key,
+        fingerprint=_fingerprint(request, policy, view_request),
+        wait=policy.effective_wait,
+        retention=policy.effective_retention,
+        using=record_alias(),
+        lease=policy.lease,
+    )
+
+
+def header_in_meta() -> str:
+    """Return the name under which ``request.META`` holds the key's header."""
+    return "HTTP_" + conf.IDEMPOTENCY_HEADER.upper().replace("-", "_")
+
+
+def _key_in_header(request: HttpRequest) -> str | None:
+    return request.META.get(header_in_meta())
+
+
+def _key_in_form(request: HttpRequest) -> str | None:
+    if request.content_type not in (FORM, MULTIPART):
+        return None
+    return form_field(request, conf.IDEMPOTENCY_FIELD)
+
+
+def _require_guest_key(key: str) -> None:
+    if conf.IDEMPOTENCY_ANONYMOUS == "refuse":
+        raise InvalidKey(_("Sign in to send an idempotency key."))
+    require_unguessable(key)
+
+
+def _fingerprint(
+    request: HttpRequest, policy: IdempotencyPolicy, view_request: Any
+) -> Fingerprint:
+    if policy.fingerprint is not None:
+        value = policy.fingerprint(view_request)
+        if isinstance(value, str):
+            value = value.encode("utf-8", "surrogatepass")
+        if not isinstance(value, bytes):
+            raise TypeError(
+                "The policy's fingerprint function must return str or bytes, not "
+                f"{type(value).__name__}."
+            )
+        return fingerprint_of(b"hook", value)
+    parsed = None if view_request is request else view_request.data
+    return fingerprint_of(
+        canonical_query(_query_of(request)),
+        media_type(request),
+        canonical_payload(request, policy.exclude, parsed),
+    )
+
+
+def _query_of(request: HttpRequest) -> bytes:
+    """Return the query's bytes as they were sent; WSGI decodes them as Latin-1."""
+    encoding = "latin-1" if isinstance(request, WSGIRequest) else "utf-8"
+    query: str = request.META.get("QUERY_STRING", "")
+    return query.encode(encoding, "surrogateescape")

@@ -1,0 +1,54 @@
+"""The kinds of database: their SQL, how they wait and how they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import Error, NotSupportedError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .base import Dialect, Trouble
+from .mariadb import MariaDB
+from .postgresql import PostgreSQL
+from .sqlite import SQLite
+
+MARIADB = (10, 11)
+"""The oldest version that is tested; SKIP LOCKED came with 10.6."""
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "postgresql": PostgreSQL(),
+    "sqlite": SQLite(),
+    "mysql": MariaDB(),
+}
+"""By Django's name for the vendor; it is the same for MariaDB and MySQL."""
+
+
+def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
+    """Return the statements for this kind of database.
+
+    With MySQL or MariaDB, a new connection asks the server which of the two it is.
+
+    Raises:
+        NotSupportedError: for a database whose waits and conflicts are not known.
+    """
+    dialect = DIALECTS.get(connection.vendor)
+    if dialect is None or not _is_tested(connection):
+        raise NotSupportedError(
+            f"django_idempotency doesn't support {connection.display_name}: let your "
+            "database router send IdempotencyRecord and ProcessedEvent to PostgreSQL, to "
+            "MariaDB 10.11 or later, or to SQLite."
+        )
+    return dialect
+
+
+def _is_tested(connection: Any) -> bool:
+    if connection.vendor == "mysql":  # pragma: no cover - MariaDB
+        return bool(connection.mysql_is_mariadb and connection.mysql_version >= MARIADB)
+    return True
+
+
+def trouble_of(connection: BaseDatabaseWrapper, error: Error) -> Trouble | None:
+    """Return what the error means, without a query to a server that may be gone."""
+    return DIALECTS[connection.vendor].trouble(error)

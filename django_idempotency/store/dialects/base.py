@@ -1,0 +1,144 @@
+"""What the statements and the store need to know about a kind of database."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
+
+SHORTEST_WAIT = timedelta(milliseconds=20)
+"""Zero would mean to wait for ever, and less can time out while a table grows."""
+
+
+def milliseconds(wait: timedelta) -> str:
+    return str(max(wait, SHORTEST_WAIT) // timedelta(milliseconds=1))
+
+
+class Trouble(Enum):
+    """What a database error during a claim means."""
+
+    CONFLICT = auto()
+    """Another transaction was first (serialization failure, deadlock)."""
+    TAKEN = auto()
+    """There is a committed row of that id."""
+    TIMED_OUT = auto()
+    """The wait ran out: ours, or the project's own `statement_timeout`."""
+    DISCONNECTED = auto()
+    """The connection is gone; a new one may work."""
+    UNAVAILABLE = auto()
+    """The database can't be written to."""
+
+
+class Dialect(ABC):
+    """The parts from which the statements are built."""
+
+    now: str
+    """The database's clock, even in an old transaction."""
+    statement_began: str
+    """The same clock as one constant, so that an index can be searched with it."""
+    claimed_state = "STATE"
+    """How a claim writes the state; may take `wait` as a parameter, in milliseconds."""
+    claim_returns = ""
+    renew_returns = ""
+    insert_waits = True
+    """Whether the claim waits for an uncommitted row; else it fails as timed out."""
+    at_row = "id = %(id)s"
+    """Condition that finds a row again that this transaction has written."""
+    location = "NULL"
+    """The column that says where a row is."""
+    rows_are_located = False
+    """Whether a claim returns where its row is, and `at_row` takes it as `location`."""
+    skip_locked = ""
+    and_unflushed = ""
+    """A true condition with which the statement's commit doesn't wait for the disk."""
+    newest = ""
+    """Added to a SELECT in an open transaction: see Note [Reading what is newest]."""
+    read_committed = ""
+    """The first statement of a transaction that must not make others fail."""
+    cutoff = "%(cutoff)s"
+    """A parameter that is an instant in the database's own spelling."""
+    as_text = "{}"
+    """Expression that turns an instant into that spelling."""
+
+    def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
+        """The claim: an INSERT that waits for an uncommitted row and fails on no other.
+
+        `values` are SQL expressions by column.
+        """
+        claimed = self.claimed_state.replace("STATE", f"'{state}'")
+        insert = self._insert(table, {**values, "state": claimed})
+        return f"{insert} ON CONFLICT (id) DO NOTHING{self.claim_returns}"
+
+    def _insert(self, table: str, values: Mapping[str, str]) -> str:
+        columns = ", ".join(self.quoted(name) for name in values)
+        return f"INSERT INTO {table} ({columns}) VALUES ({', '.join(values.values())})"
+
+    def quoted(self, column: str) -> str:
+        """Return the column's name, quoted if need be."""
+        return column
+
+    def equal(self, left: str, right: str) -> str:
+        """Compare texts exactly, whatever the collation."""
+        return f"{left} = {right}"
+
+    @abstractmethod
+    def later(self, parameter: str) -> str:
+        """`now` plus the parameter of that name, in seconds."""
+
+    def json(self, text: str) -> str:
+        """Write a text into a JSON column, with a cast if an expression needs one."""
+        return text
+
+    @abstractmethod
+    def seconds_until(self, column: str) -> str:
+        """How long it is until an instant; negative if it is over."""
+
+    def instant_as_text(self) -> str:
+        """The instant `seconds` from now, in the database's spelling."""
+        return f"SELECT {self.as_text.format(self.later('seconds'))}"
+
+    def found_at(self, rows: QuerySet[Any], location: str | None) -> QuerySet[Any]:
+        """Narrow a query to the row at a location, if this database has locations."""
+        return rows
+
+    def delete_batch(self, table: str, condition: str) -> str:
+        """Delete the oldest rows that nobody has locked, `size` of them."""
+        selection = (
+            f"FROM {table} WHERE {condition} ORDER BY expires_at"
+            f" LIMIT %(size)s{self.skip_locked}"
+        )
+        return self._delete_selected(table, selection, condition)
+
+    def _delete_selected(self, table: str, selection: str, condition: str) -> str:
+        return f"DELETE FROM {table} WHERE id IN (SELECT id {selection})"
+
+    def opening(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> AbstractContextManager[None]:
+        """Bound the waits of a transaction's first statements, BEGIN included."""
+        return nullcontext()
+
+    def locking(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> AbstractContextManager[None]:
+        """Bound the wait for others, inside a transaction; if it is zero, for each one."""
+        return nullcontext()
+
+    def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether the open transaction can only be rolled back; makes no query."""
+        return False
+
+    def watching(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Tell Django about statements that break the transaction unnoticed."""
+        return nullcontext()
+
+    @abstractmethod
+    def trouble(self, error: Error) -> Trouble | None:
+        """Return what the error means; ``None``: an error that must not be hidden."""

@@ -1,0 +1,142 @@
+"""MariaDB.
+
+Note [Why MariaDB never waits in the claim]
+An INSERT that waits for another one of the same id locks the gap around it when that
+other one is rolled back. InnoDB then ends all waiting copies but one with a deadlock,
+and the one that is left blocks all new keys that fall into the gap for as long as its
+view runs. So the INSERT doesn't wait. Instead, a copy that is refused reads the row in a
+transaction of its own, which waits for the leader and then holds no lock, and tries
+again.
+
+Note [Reading what is newest]
+Under REPEATABLE READ an InnoDB transaction reads what was committed at its first read,
+but locks and writes the newest version: a row that looks released may be kept by now.
+Inside a transaction the row is therefore read by a locking read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .base import Dialect, Trouble
+
+
+class MariaDB(Dialect):  # pragma: no cover - MariaDB
+    # NOW() would be in the session's time zone, but Django stores UTC. Even in an old
+    # transaction this is the time at which the statement began.
+    now = "UTC_TIMESTAMP(6)"
+    statement_began = now
+    insert_waits = False
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+    newest = " LOCK IN SHARE MODE"
+    read_committed = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    as_text = "CAST({} AS CHAR)"
+
+    DEADLOCK = 1213
+    # The second one comes with innodb_snapshot_isolation: the row has changed since.
+    CONFLICTS = frozenset({DEADLOCK, 1020})
+    # Lock wait, max_statement_time, KILL QUERY.
+    TIMEOUTS = frozenset({1205, 1969, 1317})
+    DUPLICATE = 1062
+    # The server shuts down, or has ended the connection; the driver's own codes are those
+    # from 2000 on, and 0 for a connection that it has given up.
+    DISCONNECTS = frozenset({0, 1053, 1927, *range(2000, 3000)})
+    # --read-only, a read-only transaction, a read-only server.
+    READ_ONLY = frozenset({1290, 1792, 1836})
+    UNKNOWN_COLUMN = 1054
+
+    def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
+        # INSERT IGNORE would hide every other error, too.
+        insert = self._insert(table, {**values, "state": f"'{state}'"})
+        return f"SET STATEMENT innodb_lock_wait_timeout = 0 FOR {insert}"
+
+    def quoted(self, column: str) -> str:
+        return f"`{column}`"
+
+    def equal(self, left: str, right: str) -> str:
+        # Its collations ignore case and trailing spaces. The first half is for the index.
+        return f"{left} = {right} AND BINARY {left} = BINARY {right}"
+
+    def later(self, parameter: str) -> str:
+        return f"{self.now} + INTERVAL %({parameter})s SECOND"
+
+    def seconds_until(self, column: str) -> str:
+        return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1e6"
+
+    def _delete_selected(self, table: str, selection: str, condition: str) -> str:
+        # A join in this order. With IN, MariaDB would scan the whole table and wait for
+        # any locked row of it.
+        return (
+            f"DELETE {table} FROM (SELECT id {selection}) AS batch"
+            f" STRAIGHT_JOIN {table} ON {table}.id = batch.id"
+        )
+
+    @contextmanager
+    def opening(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> Iterator[None]:
+        # As part of each statement, because a setting of the session would outlive a
+        # rollback. InnoDB's own limit is in whole seconds, but only it allows no wait.
+        seconds = wait.total_seconds()
+        limits = f"innodb_lock_wait_timeout = {math.ceil(seconds)}"
+        if seconds:
+            limits += f", max_statement_time = {_shorter_than_project(seconds)}"
+
+        def execute_bounded(
+            execute: Callable[..., Any], sql: str, *arguments: Any
+        ) -> Any:
+            if sql.startswith(("DELETE ", "INSERT ", "SELECT ", "UPDATE ")):
+                sql = f"SET STATEMENT {limits} FOR {sql}"
+            return execute(sql, *arguments)
+
+        with connection.execute_wrapper(execute_bounded):
+            yield
+
+    locking = opening
+
+    @contextmanager
+    def watching(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        # A deadlock ends the transaction and not only the statement; the next statement
+        # begins another one. A view that swallows the error would commit only the rest.
+        def execute_watched(execute: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                return execute(*arguments)
+            except OperationalError as error:
+                if error.args[0] == self.DEADLOCK and connection.in_atomic_block:
+                    connection.needs_rollback = True
+                raise
+
+        with connection.execute_wrapper(execute_watched):
+            yield
+
+    def trouble(self, error: Error) -> Trouble | None:
+        code = error.args[0] if error.args else None
+        if code in self.CONFLICTS:
+            return Trouble.CONFLICT
+        if code in self.TIMEOUTS:
+            return Trouble.TIMED_OUT
+        if code == self.DUPLICATE:
+            return Trouble.TAKEN
+        if code in self.DISCONNECTS:
+            return Trouble.DISCONNECTED
+        if code in self.READ_ONLY:
+            return Trouble.UNAVAILABLE
+        is_fault = (
+            not isinstance(error, OperationalError) or code == self.UNKNOWN_COLUMN
+        )
+        return None if is_fault else Trouble.UNAVAILABLE
+
+
+def _shorter_than_project(seconds: float) -> str:
+    """A `max_statement_time`, unless the project's own is shorter; 0 is no limit."""
+    return (
+        f"IF(@@max_statement_time BETWEEN 1e-6 AND {seconds:.6f},"
+        f" @@max_statement_time, {seconds:.6f})"
+    )

@@ -1,0 +1,47 @@
+"""SQLite, where one write lock covers the whole database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db import Error, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .base import Dialect, Trouble, milliseconds
+
+
+class SQLite(Dialect):
+    # In the form in which Django writes timestamps, so that they sort as text.
+    now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now')"
+    statement_began = now
+    claimed_state = "STATE"
+
+    def later(self, parameter: str) -> str:
+        return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', %({parameter})s || ' seconds')"
+
+    def seconds_until(self, column: str) -> str:
+        return f"(julianday({column}) - julianday('now')) * 86400.0"
+
+    # The write lock covers the whole database, and BEGIN IMMEDIATE takes it.
+    @contextmanager
+    def opening(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> Iterator[None]:
+        connection.ensure_connection()
+        execute = connection.connection.execute
+        previous = execute("PRAGMA busy_timeout").fetchone()[0]
+        execute(f"PRAGMA busy_timeout = {milliseconds(wait)}")
+        try:
+            yield
+        finally:
+            execute(f"PRAGMA busy_timeout = {previous}")
+
+    def trouble(self, error: Error) -> Trouble | None:
+        text = str(error)
+        if "is locked" in text:
+            return Trouble.TIMED_OUT
+        if isinstance(error, OperationalError) and "no such table" not in text:
+            return Trouble.UNAVAILABLE
+        return None

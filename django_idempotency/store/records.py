@@ -1,0 +1,337 @@
+"""All queries about records; each touches one row, found by its id.
+
+The verbs run in whatever transaction is open on the alias; the engine opens them. Times
+are compared and written by the database's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections, router, transaction
+
+from django_idempotency.core.decisions import RecordState, RowView
+from django_idempotency.core.operations import Operation, StoredAnswer
+from django_idempotency.exceptions import (
+    LeaseLost,
+)
+from django_idempotency.models import IdempotencyRecord
+
+from .dialects import (
+    dialect_of,
+)
+from .rows import (
+    NO_WAIT,
+    Claim,
+    Parameters,
+    at_claim,
+    at_row,
+    binary,
+    claimed_by,
+    db_id,
+    fetched,
+    insert_first,
+    insert_or_update,
+    opened,
+    read_row,
+    storable,
+)
+from .statements import (
+    RecordStatements,
+    record_statements,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim that is committed and valid for a while."""
+
+    record_id: uuid.UUID
+    using: str
+    """The database that the record is in."""
+    length: timedelta
+    token: uuid.UUID = field(default_factory=uuid.uuid4)
+    """Only the owner with this token can write to the row, whatever the clock says."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters of a claim with a lease: the token and the lease's length."""
+        token = db_id(self.token, self.using)
+        return {"lease_token": token, "lease": self.length.total_seconds()}
+
+    @property
+    def ownership(self) -> Parameters:
+        """The parameters on which each write of the owner depends: row and token."""
+        return {
+            "id": db_id(self.record_id, self.using),
+            "lease_token": db_id(self.token, self.using),
+        }
+
+
+def record_alias() -> str:
+    """Return the database that records are written to *and read from*.
+
+    Never a replica, which might not have the first request's record yet.
+    """
+    return router.db_for_write(IdempotencyRecord)
+
+
+def claim(operation: Operation, *, wait: timedelta) -> Claim:
+    """Insert the record, waiting for an uncommitted one of the same key.
+
+    Raises:
+        ClaimConflict: a committed row is there. Roll back before anything else.
+    """
+    return _insert(_statements(operation.using).claim, operation, {}, wait)
+
+
+def claim_leased(operation: Operation, lease: Lease, *, wait: timedelta) -> Claim:
+    """Insert the record with a lease; the claim is to be committed at once.
+
+    Raises:
+        ClaimConflict: a committed row is there. Roll back before anything else.
+    """
+    statement = _statements(operation.using).claim_leased
+    return _insert(statement, operation, lease.parameters, wait)
+
+
+def _insert(
+    statement: str, operation: Operation, leased: Parameters, wait: timedelta
+) -> Claim:
+    parameters = {**_fresh(operation), **leased}
+    return insert_first(
+        statement, parameters, operation.record_id, operation.using, wait
+    )
+
+
+def renew(operation: Operation, location: str | None) -> Claim:
+    """Claim the locked row: a new operation if it had expired, else another attempt."""
+    return _renew(_statements(operation.using).renew, operation, {}, location)
+
+
+def take_over(operation: Operation, lease: Lease, location: str | None) -> Claim:
+    """Claim the locked row with a lease; the previous owner's token becomes invalid."""
+    statement = _statements(operation.using).take_over
+    return _renew(statement, operation, lease.parameters, location)
+
+
+def _renew(
+    statement: str, operation: Operation, leased: Parameters, location: str | None
+) -> Claim:
+    parameters = {
+        "fingerprint": operation.fingerprint.sign(),
+        "retention": operation.retention.total_seconds(),
+        **leased,
+        **at_row(operation.record_id, location, operation.using),
+    }
+    return claimed_by(statement, parameters, operation.record_id, operation.using)
+
+
+def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
+    """Return the committed row (or this transaction's own), if there is one."""
+    return _view(read_row(_statements(using), record_id, using=using))
+
+
+def read_locked(
+    record_id: uuid.UUID, location: str | None, *, using: str
+) -> RowView | None:
+    """Return the row that `lock` has locked at this location, if it is still there."""
+    parameters = at_row(record_id, location, using)
+    return _view(fetched(_statements(using).read_locked, parameters, using))
+
+
+def _view(row: tuple[Any, ...] | None) -> RowView | None:
+    if row is None:
+        return None
+    scope, key, fingerprint, state, status, headers, body, expired, left, location = row
+    return RowView(
+        scope=scope,
+        key=key,
+        fingerprint=fingerprint,
+        state=state,
+        expired=bool(expired),
+        answer=_answer(status, headers, body),
+        lease_left=None if left is None else timedelta(seconds=left),
+        location=location,
+    )
+
+
+def read_effects(claim: Claim) -> Any:
+    """Return the journal of the claimed row."""
+    statement = _statements(claim.using).read_effects
+    with connections[claim.using].cursor() as cursor:
+        cursor.execute(statement, at_claim(claim))
+        return json.loads(cursor.fetchone()[0])
+
+
+def keep(claim: Claim, answer: StoredAnswer) -> None:
+    """Store the answer; it is kept when the transaction commits."""
+    parameters = {**_answer_parameters(answer, claim.using), **at_claim(claim)}
+    claim.cursor.execute(_statements(claim.using).keep, parameters)
+    _require_claimed(claim)
+
+
+def release(claim: Claim, failure: str | None) -> None:
+    """Free the key without an answer, in the transaction that commits the work.
+
+    Without a failure to note, a row with an empty journal is deleted.
+    """
+    statements, row = _statements(claim.using), at_claim(claim)
+    if failure is None:
+        claim.cursor.execute(statements.forget, row)
+        if claim.cursor.rowcount == 1:
+            return
+    note = {"last_error": (failure or "")[:255]}
+    claim.cursor.execute(statements.release, {**note, **row})
+    _require_claimed(claim)
+
+
+def _require_claimed(claim: Claim) -> None:
+    if claim.cursor.rowcount != 1:
+        raise RuntimeError(
+            "The claimed record is gone: something in the view deleted or changed it. "
+            "Nothing was committed."
+        )
+
+
+def remember(lease: Lease, effects: object, state: RecordState) -> None:
+    """Write what has been done, in whatever transaction is open.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    parameters = {"effects": json.dumps(effects), "state": state.value}
+    _execute_owned(_statements(lease.using).remember, parameters, lease)
+
+
+def extend(lease: Lease, by: timedelta) -> None:
+    """Make the lease last this long from now.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    _execute_owned(
+        _statements(lease.using).extend, {"lease": by.total_seconds()}, lease
+    )
+
+
+def keep_leased(lease: Lease, answer: StoredAnswer) -> None:
+    """Store the answer and end the lease.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    parameters = _answer_parameters(answer, lease.using)
+    _execute_owned(_statements(lease.using).keep_leased, parameters, lease)
+
+
+def release_leased(lease: Lease, failure: str | None) -> None:
+    """End the lease. Without a failure to note, a row with an empty journal is deleted.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    statements = _statements(lease.using)
+    if failure is None:
+        with connections[lease.using].cursor() as cursor:
+            cursor.execute(statements.forget_leased, lease.ownership)
+            if cursor.rowcount == 1:
+                return
+    note = {"last_error": (failure or "")[:255]}
+    _execute_owned(statements.release_leased, note, lease)
+
+
+def _execute_owned(statement: str, parameters: Parameters, lease: Lease) -> None:
+    with connections[lease.using].cursor() as cursor:
+        cursor.execute(statement, {**parameters, **lease.ownership})
+        if cursor.rowcount != 1:
+            raise LeaseLost("Another request has taken the operation over.")
+
+
+def note_failure(operation: Operation, error_name: str) -> None:
+    """Write a released row, if the row is absent or released.
+
+    In a small transaction of its own that doesn't wait: if a copy is running by now,
+    its row is left alone.
+    """
+    using = operation.using
+    statements = _statements(using)
+    insert_or_update(
+        statements.insert_failure,
+        statements.note_failure,
+        _fresh(operation, last_error=error_name[:255]),
+        row_id=operation.record_id,
+        using=using,
+    )
+
+
+def count_replay(operation: Operation) -> None:
+    """Count one replay, unless another session holds the row just now.
+
+    A power cut may undo it, since the commit doesn't wait for the disk.
+    """
+    using = operation.using
+    connection, statements = connections[using], _statements(using)
+    is_alone = connection.get_autocommit()
+    with ExitStack() as stack:
+        stack.enter_context(opened(using, NO_WAIT))
+        if not is_alone:  # such as in a test case's transaction
+            stack.enter_context(transaction.atomic(using=using))
+        cursor = stack.enter_context(connection.cursor())
+        cursor.execute(
+            statements.count_replay_alone if is_alone else statements.count_replay,
+            {"id": db_id(operation.record_id, using)},
+        )
+
+
+def _statements(using: str) -> RecordStatements:
+    return record_statements(dialect_of(connections[using]))
+
+
+def _answer_parameters(answer: StoredAnswer, using: str) -> Parameters:
+    return {
+        "response_status": answer.status,
+        "response_headers": json.dumps(answer.headers),
+        "response_body": binary(answer.body, connections[using]),
+    }
+
+
+def _fresh(operation: Operation, *, last_error: str = "") -> Parameters:
+    scope = operation.scope
+    return {
+        "id": db_id(operation.record_id, operation.using),
+        "scope": storable(str(scope)),
+        "key": operation.key,
+        "method": scope.method,
+        "path": storable(scope.path),
+        "fingerprint": operation.fingerprint.sign(),
+        "last_error": last_error,
+        "retention": operation.retention.total_seconds(),
+    }
+
+
+def _answer(
+    status: int | None, headers: str | None, body: bytes | memoryview | None
+) -> StoredAnswer | None:
+    """Return the stored answer; ``None`` if it isn't in the form that we store."""
+    try:
+        stored = json.loads(headers or "")
+        pairs = tuple((str(name), str(value)) for name, value in stored)
+    except (TypeError, ValueError):
+        return None
+    if not all(_can_be_sent(name, value) for name, value in pairs):
+        return None
+    if status is None or not 100 <= status <= 599:
+        return None
+    return StoredAnswer(
+        status=status, headers=pairs, body=None if body is None else bytes(body)
+    )
+
+
+def _can_be_sent(name: str, value: str) -> bool:
+    return name.isascii() and name != "" and not {"\r", "\n"} & {*name, *value}

@@ -1,0 +1,262 @@
+"""A row of either table: inserting, locking and reading it, and the errors of that.
+
+The verbs run in whatever transaction is open on the alias.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import Error, OperationalError, connections, transaction
+from django.db.models import Model
+
+from django_idempotency.exceptions import (
+    ClaimBusy,
+    ClaimConflict,
+    ClaimOutrun,
+    ClaimTimedOut,
+    StoreUnavailable,
+)
+from django_idempotency.models import IdempotencyRecord
+
+from .dialects import dialect_of, trouble_of
+from .dialects.base import Trouble, milliseconds
+from .statements import EventStatements, RecordStatements
+
+NO_WAIT = timedelta(0)
+
+Parameters = dict[str, Any]
+"""Parameters by name. A statement may name only some of them."""
+
+
+ID = IdempotencyRecord._meta.pk
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run, held by the open transaction."""
+
+    row_id: uuid.UUID
+    using: str
+    """The database that the row is in."""
+    location: str | None
+    """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
+    cursor: Any = field(repr=False, compare=False)
+    """The cursor that has written the row; opening another one takes time."""
+
+
+@contextmanager
+def claim_errors(using: str) -> Iterator[None]:
+    """Translate database errors during a claim.
+
+    Raises:
+        ClaimOutrun, ClaimTimedOut, StoreUnavailable
+    """
+    try:
+        yield
+    except Error as error:
+        match trouble_of(connections[using], error):
+            case Trouble.CONFLICT:
+                raise ClaimOutrun from error
+            case Trouble.TIMED_OUT:
+                raise ClaimTimedOut from error
+            case Trouble.DISCONNECTED:
+                raise StoreUnavailable(is_disconnect=True) from error
+            case Trouble.UNAVAILABLE:
+                raise StoreUnavailable(is_disconnect=False) from error
+            case Trouble.TAKEN | None:  # pragma: no branch - mypy proves it
+                raise
+
+
+def insert_first(
+    statement: str,
+    parameters: Parameters,
+    row_id: uuid.UUID,
+    using: str,
+    wait: timedelta,
+) -> Claim:
+    """Claim a row of either table by inserting it, waiting for an uncommitted one.
+
+    Raises:
+        ClaimConflict: a committed row is there. Roll back before anything else.
+        ClaimBusy: there may be one, and this kind of database doesn't wait here.
+    """
+    dialect = dialect_of(connections[using])
+    bounded = {**parameters, "wait": milliseconds(wait)}
+    try:
+        return claimed_by(statement, bounded, row_id, using)
+    except Error as error:
+        match dialect.trouble(error):
+            case Trouble.TAKEN:  # pragma: no cover - MariaDB
+                raise ClaimConflict from error
+            case Trouble.TIMED_OUT if (  # pragma: no cover - MariaDB
+                not dialect.insert_waits
+            ):
+                raise ClaimBusy from error
+            case _:
+                raise
+
+
+def claimed_by(
+    statement: str, parameters: Parameters, row_id: uuid.UUID, using: str
+) -> Claim:
+    """Claim a row of either table by a statement that writes it and locates it.
+
+    Raises:
+        ClaimConflict: it has written no row.
+    """
+    connection = connections[using]
+    cursor = connection.cursor()
+    cursor.execute(statement, parameters)
+    if cursor.rowcount != 1:
+        raise ClaimConflict
+    located = dialect_of(connection).rows_are_located
+    location = cursor.fetchone()[0] if located else None
+    return Claim(row_id, using, location, cursor)
+
+
+def lock(
+    model: type[Model],
+    row_id: uuid.UUID,
+    *,
+    using: str,
+    wait: timedelta,
+    location: str | None = None,
+) -> None:
+    """Lock an existing row, so that only one of many callers renews it.
+
+    With a `location`, only if the row is still there. If it isn't, nothing is locked,
+    and a read at that location finds no row, so the caller has to look again.
+    """
+    with locking(using, wait):
+        # The base manager, since a project's own could join other tables.
+        found = model._base_manager.using(using).select_for_update().filter(pk=row_id)
+        found = dialect_of(connections[using]).found_at(found, location)
+        found.order_by().values_list("pk").first()
+
+
+def read_row(
+    statements: RecordStatements | EventStatements, row_id: uuid.UUID, *, using: str
+) -> tuple[Any, ...] | None:
+    """Read a row of either table: see Note [Reading what is newest]."""
+    newest = connections[using].in_atomic_block
+    statement = statements.read_newest if newest else statements.read
+    return fetched(statement, {"id": db_id(row_id, using)}, using)
+
+
+def fetched(
+    statement: str, parameters: Parameters, using: str
+) -> tuple[Any, ...] | None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, parameters)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def is_broken(using: str) -> bool:
+    """Whether the open transaction can only be rolled back.
+
+    Django doesn't notice when a statement fails that the view has sent over the
+    driver's own cursor; its COMMIT would then silently be a ROLLBACK.
+    """
+    connection = connections[using]
+    return connection.needs_rollback or dialect_of(connection).is_aborted(connection)
+
+
+def watched(using: str) -> AbstractContextManager[None]:
+    """Make sure that Django knows when the view's work breaks the transaction."""
+    connection = connections[using]
+    return dialect_of(connection).watching(connection)
+
+
+def insert_or_update(
+    insert: str,
+    update: str,
+    parameters: Parameters,
+    *,
+    row_id: uuid.UUID,
+    using: str,
+) -> bool:
+    """Insert a row of either table, or update it if the update's condition allows.
+
+    In a small transaction of its own that doesn't wait. Returns whether it was written.
+
+    Raises:
+        Error: another session holds the row, or the database is not available.
+    """
+    with brief_transaction(using):
+        try:
+            insert_first(insert, parameters, row_id, using, NO_WAIT)
+            return True
+        except ClaimBusy as busy:  # pragma: no cover - MariaDB
+            raise OperationalError("Another session holds the row.") from busy
+        except ClaimConflict:
+            pass
+        with connections[using].cursor() as cursor:
+            cursor.execute(update, parameters)
+            written: bool = cursor.rowcount == 1
+            return written
+
+
+def opened(using: str, wait: timedelta) -> AbstractContextManager[None]:
+    """Bound the waits from the beginning of a transaction, BEGIN included."""
+    connection = connections[using]
+    return dialect_of(connection).opening(connection, wait)
+
+
+def locking(using: str, wait: timedelta) -> AbstractContextManager[None]:
+    """Bound how long the statements in a transaction wait for others."""
+    connection = connections[using]
+    return dialect_of(connection).locking(connection, wait)
+
+
+def give_connection_back(using: str) -> None:
+    """Give the connection back to its pool while waiting for another session.
+
+    A connection that isn't pooled stays open, with what the project has set on it.
+    """
+    connection: Any = connections[using]
+    # An outer transaction may be open, such as a test case's.
+    if getattr(connection, "pool", None) and not connection.in_atomic_block:
+        connection.close()
+
+
+def storable(text: str) -> str:
+    """Return text that every database accepts; what it can't store is escaped."""
+    encoded = text.encode("utf-8", "backslashreplace")
+    return encoded.decode().replace("\0", "\\x00")
+
+
+@contextmanager
+def brief_transaction(using: str) -> Iterator[None]:
+    """A transaction that gives up rather than wait for a lock."""
+    with (
+        opened(using, NO_WAIT),
+        transaction.atomic(using=using),
+        locking(using, NO_WAIT),
+    ):
+        yield
+
+
+def at_row(row_id: uuid.UUID, location: str | None, using: str) -> Parameters:
+    """The parameters of a dialect's `at_row`."""
+    return {"id": db_id(row_id, using), "location": location}
+
+
+def at_claim(claim: Claim) -> Parameters:
+    """The parameters of a dialect's `at_row`, for the row that was claimed."""
+    return at_row(claim.row_id, claim.location, claim.using)
+
+
+def db_id(record_id: uuid.UUID, using: str) -> Any:
+    """Return the id, or a lease's token, as a parameter."""
+    return ID.get_db_prep_value(record_id, connections[using], prepared=True)
+
+
+def binary(body: bytes | None, connection: Any) -> Any:
+    return None if body is None else connection.Database.Binary(body)

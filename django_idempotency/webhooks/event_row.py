@@ -1,0 +1,67 @@
+"""The `Row` of an event, for both modes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from django_idempotency.core.decisions import Renew
+from django_idempotency.core.events import EventState
+from django_idempotency.engine.claiming import Row
+from django_idempotency.models import ProcessedEvent
+from django_idempotency.store import events, rows
+from django_idempotency.store.events import EventView, NewEvent
+from django_idempotency.store.rows import Claim
+
+from .events import Event
+
+DONE = frozenset({EventState.PROCESSED, EventState.IGNORED, EventState.DEAD})
+
+
+class Duplicate:
+    """The verdict of an existing row: the event is done, or safe in the inbox."""
+
+
+class InboxRow(Row[Duplicate]):
+    """An event that is stored with its payload, for a worker to handle."""
+
+    def __init__(self, new_event: NewEvent, event: Event, using: str) -> None:
+        self.new_event = new_event
+        self.event = event
+        self.using = using
+        self.seen: EventView | None = None
+        """The row as it was last read."""
+
+    def insert(self, wait: timedelta) -> Claim:
+        return events.put_into_inbox(
+            self.new_event, self.event.raw, using=self.using, wait=wait
+        )
+
+    def lock(self, wait: timedelta) -> None:
+        rows.lock(ProcessedEvent, self.event.row_id, using=self.using, wait=wait)
+
+    def look(self) -> Duplicate | Renew | None:
+        """Only what is done, given up with its payload, or in the inbox is a duplicate."""
+        self.seen = events.read(self.event.row_id, using=self.using)
+        if self.seen is None:
+            return None
+        is_done = self.seen.state in DONE and not self.seen.expired
+        return Duplicate() if is_done or self.seen.is_due else Renew()
+
+    def take_over(self) -> Claim:
+        """Claim the event anew if its retention is over."""
+        events.forget(self.event.row_id, using=self.using)
+        return self.insert(timedelta(0))
+
+
+class InlineRow(InboxRow):
+    """An event that is handled in the transaction of its claim."""
+
+    def insert(self, wait: timedelta) -> Claim:
+        return events.claim(self.new_event, using=self.using, wait=wait)
+
+    def take_over(self) -> Claim:
+        if self.seen is None or self.seen.expired:
+            return super().take_over()
+        self.event = replace(self.event, attempt=self.seen.attempts + 1)
+        return events.take_over(self.event.row_id, using=self.using)

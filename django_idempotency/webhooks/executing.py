@@ -1,0 +1,166 @@
+"""One attempt at an event: run its handler, and decide how that ended.
+
+The same for events that are handled inline and for those in the inbox; they differ in
+how they hold the event's row.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, transaction
+from django.dispatch import Signal
+
+from django_idempotency import signals
+from django_idempotency.core.events import EventState
+from django_idempotency.exceptions import BrokenTransaction
+from django_idempotency.models import ProcessedEvent
+from django_idempotency.store import rows
+
+from .endpoints import Endpoint
+from .events import Event, NotReady, PermanentError
+from .profiles import UnusableDelivery
+
+logger = logging.getLogger("django_idempotency")
+
+
+class Ending(Enum):
+    """How an attempt at an event ended."""
+
+    PROCESSED = auto()
+    IGNORED = auto()
+    FAILED = auto()
+    """Another attempt will follow."""
+    DEAD = auto()
+    OVERTAKEN = auto()
+    """It failed, and another attempt has finished the event meanwhile."""
+
+
+class AttemptedRow(Protocol):
+    """The row of an event, as an attempt writes to it."""
+
+    def settle(self, state: EventState, *, payload: bytes | None) -> None:
+        """Mark it as done, in the transaction of the handler."""
+
+    def is_last_attempt(self, error: Exception) -> bool:
+        """Say whether the event is given up after this error."""
+
+    def fail(self, error: Exception) -> None:
+        """Note the error after the rollback, so that another attempt follows.
+
+        Raises:
+            Error: it could not be written.
+        """
+
+    def bury(self, error: Exception) -> bool:
+        """Give the event up after the rollback, with its payload.
+
+        Returns whether it was written: if not, another attempt has finished the event.
+
+        Raises:
+            Error: it could not be written.
+        """
+
+
+class Execution:
+    """An attempt at an event: its handler, and what follows from a failure."""
+
+    def __init__(self, event: Event, row: AttemptedRow, *, using: str) -> None:
+        self.event = event
+        self._row = row
+        self._using = using
+        self._is_committed = False
+
+    def run(self, endpoint: Endpoint) -> Ending:
+        """Run the handler and mark the event, in the transaction that is open.
+
+        Raises:
+            Exception: whatever the handler raised. Roll back, and ask `after`.
+        """
+        if not endpoint.handles(self.event):
+            self._row.settle(EventState.IGNORED, payload=self.event.raw)
+            return Ending.IGNORED
+        # Registered before the handler's own callbacks: if one of those raises, the
+        # event is done all the same.
+        transaction.on_commit(self._committed, using=self._using, robust=True)
+        run_handler(endpoint, self.event, using=self._using)
+        self._row.settle(EventState.PROCESSED, payload=None)
+        return Ending.PROCESSED
+
+    def after(self, error: Exception) -> Ending:
+        """Return what follows from an error of `run` or of the commit after it."""
+        if self._is_committed:
+            logger.error("A callback after a webhook event failed.", exc_info=error)
+            return Ending.PROCESSED
+        if not isinstance(error, NotReady | PermanentError):
+            logger.error(
+                "webhook failed",
+                exc_info=error,
+                extra={"action": "event_raised", "row_id": self.event.row_id},
+            )
+        try:
+            if self._is_final(error):
+                return self._buried(error)
+            self._row.fail(error)
+        except Error as trouble:
+            logger.warning(
+                "A failed webhook event could not be noted: %s", type(trouble).__name__
+            )
+        report_event("event_failed", self.event)
+        return Ending.FAILED
+
+    def _is_final(self, error: Exception) -> bool:
+        if isinstance(error, PermanentError | UnusableDelivery):
+            return True
+        return self._row.is_last_attempt(error)
+
+    def _buried(self, error: Exception) -> Ending:
+        if not self._row.bury(error):
+            return Ending.OVERTAKEN
+        report_event("event_dead", self.event)
+        return Ending.DEAD
+
+    def _committed(self) -> None:
+        self._is_committed = True
+        report_event("event_processed", self.event)
+
+
+def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
+    """Call the handler, and refuse what only looks like success.
+
+    Raises:
+        ImproperlyConfigured: it returned an awaitable, which nobody would await.
+        BrokenTransaction: what it wrote can't be committed.
+    """
+    with rows.watched(using):
+        returned: Any = endpoint.handler(event)
+    if inspect.isawaitable(returned):
+        if inspect.iscoroutine(returned):
+            returned.close()
+        raise ImproperlyConfigured(
+            f"The handler of webhook {endpoint.name!r} returned an awaitable and did "
+            "nothing: it runs in a transaction, and Django has no async transactions."
+        )
+    if rows.is_broken(using):
+        raise BrokenTransaction(
+            "The webhook handler returned, but its transaction can only be rolled back: "
+            "it swallowed a database error, or called set_rollback(True). Wrap the "
+            "statement that may fail in its own atomic(), or let the error out."
+        )
+
+
+def report_event(action: str, event: Event) -> None:
+    """Write one log line and send the signal of that name."""
+    level = logging.ERROR if action == "event_dead" else logging.INFO
+    logger.log(
+        level,
+        "webhook %s",
+        action,
+        extra={"action": action, "endpoint": event.endpoint, "row_id": event.row_id},
+    )
+    signal: Signal = getattr(signals, action)
+    signal.send_robust(sender=ProcessedEvent, event=event)
