@@ -30,9 +30,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_idempotency",
     "example_project.checkout",
-    "example_project.naive",
-    "example_project.demo",
-    "example_project.lab",
+    # The theatre, which is not meant to be copied.
+    "example_project.theatre.naive",
+    "example_project.theatre.demo",
+    "example_project.theatre.lab",
 ]
 
 MIDDLEWARE = [
@@ -72,10 +73,10 @@ TEMPLATES = [
 if "DATABASE_URL" in env:
     DATABASES = {"default": env.db("DATABASE_URL")}
 else:
-    # A PostgreSQL of our own, started by the first connection.
+    # The theatre's PostgreSQL, started by the first connection.
     DATABASES = {
         "default": {
-            "ENGINE": "example_project.devdb_backend",
+            "ENGINE": "example_project.theatre.devdb_backend",
             "NAME": "postgres",
             "USER": "postgres",
         }
@@ -131,14 +132,14 @@ SECURE_CSP = {
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
-# --- The lab
+# --- The lab of the theatre
 
 # Where `manage.py demo --serve` has opened it; it is another server than the shop's.
 LAB_URL = env.str("LAB_URL", default="")
 
 # --- Payments
 
-# The gateway in example_project/gateway, or any server that speaks Stripe's API.
+# The gateway in example_project/theatre/gateway, or any server that speaks Stripe's API.
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="http://127.0.0.1:8421")
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="sk_test_example")
 PAYMENT_PROVIDER = "example_project.checkout.stripe_payments.StripePayments"

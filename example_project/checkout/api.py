@@ -6,22 +6,14 @@ from django.db.models import QuerySet
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import IsAuthenticated
-from rest_framework.request import Request
 from rest_framework.response import Response
 
-from django_idempotency.http import Idempotency
-from django_idempotency.rest_framework import IdempotencyMixin
+from django_idempotency.rest_framework import IdempotencyMixin, IdempotentRequest
 
 from .models import Order
 from .ordering import place_order, refund_order
 from .refusals import Refusal
 from .serializers import OrderSerializer, RefundSerializer
-
-
-class IdempotentApiRequest(Request):
-    """Annotation for the request of a protected handler."""
-
-    idempotency: Idempotency
 
 
 class OrderViewSet(
@@ -36,7 +28,7 @@ class OrderViewSet(
     def get_queryset(self) -> QuerySet[Order]:
         return Order.objects.filter(cart__user=self.request.user.pk).order_by("pk")
 
-    def create(self, request: IdempotentApiRequest) -> Response:
+    def create(self, request: IdempotentRequest) -> Response:
         """Pay for a cart: 201 with the order, however often the request arrives."""
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -51,7 +43,7 @@ class OrderViewSet(
         return Response(self.get_serializer(order).data, status=201)
 
     @action(detail=True, methods=["post"])
-    def refund(self, request: IdempotentApiRequest, pk: str) -> Response:
+    def refund(self, request: IdempotentRequest, pk: str) -> Response:
         """Give the money of an order back: 201 with the refund, once per order."""
         try:
             made = refund_order(

@@ -4,5 +4,5 @@ from django.apps import AppConfig
 
 
 class DemoConfig(AppConfig):
-    name = "example_project.demo"
+    name = "example_project.theatre.demo"
     label = "demo"

@@ -21,7 +21,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from example_project.checkout.models import Confirmation, Order
 from example_project.checkout.stripe_payments import StripePayments
-from example_project.naive.models import NaiveOrder
+from example_project.theatre.naive.models import NaiveOrder
 
 __all__ = [
     "DIE_AFTER_CHARGE",

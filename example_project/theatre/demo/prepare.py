@@ -1,6 +1,6 @@
 """Fill the demo's empty database; prints who shops there, as JSON.
 
-    python -m example_project.demo.prepare
+    python -m example_project.theatre.demo.prepare
 
 A process of its own, so that the command that runs the demo never connects to the
 database that its settings name.
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _make_owner() -> dict[str, str]:
-    """Who owns the shop sees all there is in the admin, and may settle and rerun."""
+    """The owner sees everything in the admin, and may settle and rerun."""
     from django.contrib.auth.models import Permission, User
 
     name, password = "owner", "owner-looks-after-it"
@@ -47,7 +47,7 @@ def _make_owner() -> dict[str, str]:
 
 
 def _make_customer(name: str, *, carts: int, extras: int = 0) -> dict[str, object]:
-    """Who has other `extras` pays another amount, and can be told by it."""
+    """A customer with other `extras` pays another amount, and is recognised by it."""
     from django.contrib.auth.models import User
 
     from example_project.checkout.models import Cart, CartItem, Product

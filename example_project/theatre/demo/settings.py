@@ -1,4 +1,4 @@
-"""The shop's settings for the demo: as ever, plus workers that can be told to die."""
+"""The shop's settings for the demo: as usual, plus workers that can be told to die."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from example_project.settings import MAIL_FOLDER, MIDDLEWARE
 
 ROOT_URLCONF = environ.Env().str("DEMO_URLCONF", default="example_project.urls")
 
-MIDDLEWARE = [*MIDDLEWARE, "example_project.demo.faults.fault_middleware"]
-PAYMENT_PROVIDER = "example_project.demo.faults.MortalPayments"
+MIDDLEWARE = [*MIDDLEWARE, "example_project.theatre.demo.faults.fault_middleware"]
+PAYMENT_PROVIDER = "example_project.theatre.demo.faults.MortalPayments"
 
 # Above the three seconds that the slow provider takes, and no longer than the demo has to
 # wait for what a killed worker has begun.
 SHOP_LEASE = timedelta(seconds=4)
 
-_MAIL_BACKEND = "example_project.demo.faults.FaultyMail"
+_MAIL_BACKEND = "example_project.theatre.demo.faults.FaultyMail"
 if django.VERSION >= (6, 1):
     MAILERS = {
         "default": {"BACKEND": _MAIL_BACKEND, "OPTIONS": {"file_path": MAIL_FOLDER}}

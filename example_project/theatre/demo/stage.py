@@ -16,11 +16,11 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from example_project import devdb
+from tests.support.servers import postgresql
+from tests.support.servers.processes import Children, listen, url_of
 
 from .faults import SLOW_SECONDS
 from .places import Account, Customer, Stage
-from .processes import Children, listen, url_of
 
 __all__ = ["API_KEY", "WEBHOOK_SECRET", "Account", "Customer", "Stage", "set_up"]
 
@@ -28,7 +28,7 @@ API_KEY = "sk_test_demo"
 WEBHOOK_SECRET = "whsec_demo"  # noqa: S105 - the demo's own, for its own payment server
 
 _PROTECTED = "example_project.urls"
-_UNPROTECTED = "example_project.demo.unprotected"
+_UNPROTECTED = "example_project.theatre.demo.unprotected"
 
 # The shop can serve 64 copies at once, and the gateway every charge they cause, while
 # a payment takes its time: short, but longer than a second click needs to come.
@@ -48,7 +48,6 @@ def set_up(
 
     Raises:
         ServerFailed: a server does not start; the message ends with its log.
-        DevDbError: the database does not start.
     """
     with contextlib.ExitStack() as stack:
         yield _start(stack, unprotected, progress, with_lab)
@@ -63,7 +62,7 @@ def _start(
     logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
     progress("Starting PostgreSQL")
     settings = {"max_connections": str(MAX_CONNECTIONS)}
-    database = stack.enter_context(devdb.temporary(settings))
+    database = stack.enter_context(postgresql.temporary(settings))
     listeners = [stack.enter_context(contextlib.closing(listen())) for _ in range(6)]
     shop, slow_shop, gateway, slow_gateway, payments, lab = listeners
     mails = logs / "mails"
@@ -71,7 +70,7 @@ def _start(
     children = stack.enter_context(Children(logs))
     lab_url = url_of(lab) if with_lab else None
     gateway_environment = _environment() | {
-        "DJANGO_SETTINGS_MODULE": "example_project.gateway.settings",
+        "DJANGO_SETTINGS_MODULE": "example_project.theatre.gateway.settings",
         "GATEWAY_BACKEND_URL": url_of(payments),
         "GATEWAY_DATABASE_URL": _create_database(database.url, "gateway"),
         "GATEWAY_LATENCY_SECONDS": str(PAYMENT_SECONDS),
@@ -79,7 +78,7 @@ def _start(
     shop_environment = _environment() | {
         "DATABASE_URL": database.url,
         "DEMO_URLCONF": _UNPROTECTED if unprotected else _PROTECTED,
-        "DJANGO_SETTINGS_MODULE": "example_project.demo.settings",
+        "DJANGO_SETTINGS_MODULE": "example_project.theatre.demo.settings",
         "MAIL_FOLDER": str(mails),
         "LAB_URL": f"{lab_url}/lab/" if lab_url else "",
         "STRIPE_API_BASE": url_of(gateway),
@@ -89,12 +88,12 @@ def _start(
     }
 
     # First, because it takes as long to start as the tables to be made.
-    fake_stripe = [*_python("example_project.gateway.fake_stripe"), "--fd"]
+    fake_stripe = [*_python("example_project.theatre.gateway.fake_stripe"), "--fd"]
     fake_stripe.append(str(payments.fileno()))
     children.start("payment server", fake_stripe, _environment(), payments)
 
     progress("Creating tables, customers and carts")
-    prepare = _python("example_project.demo.prepare")
+    prepare = _python("example_project.theatre.demo.prepare")
     migrate = [*_python("django"), "migrate", "--verbosity=0"]
     children.start("prepare", prepare, shop_environment)
     children.start("migrate", migrate, gateway_environment)
@@ -103,15 +102,15 @@ def _start(
     children.result("migrate")
 
     progress("Starting the shop and its payment gateway")
-    command = _gunicorn("example_project.gateway.wsgi", gateway)
+    command = _gunicorn("example_project.theatre.gateway.wsgi", gateway)
     children.start("gateway", command, gateway_environment, gateway)
-    command = _gunicorn("example_project.gateway.wsgi", slow_gateway, workers=1)
+    command = _gunicorn("example_project.theatre.gateway.wsgi", slow_gateway, workers=1)
     slow = {"GATEWAY_LATENCY_SECONDS": str(SLOW_SECONDS)}
     children.start("slow gateway", command, gateway_environment | slow, slow_gateway)
-    command = _gunicorn("example_project.demo.wsgi", shop)
+    command = _gunicorn("example_project.theatre.demo.wsgi", shop)
     children.start("shop", command, shop_environment, shop)
     command = _gunicorn(
-        "example_project.demo.wsgi", slow_shop, workers=SLOW_WORKERS, threads=1
+        "example_project.theatre.demo.wsgi", slow_shop, workers=SLOW_WORKERS, threads=1
     )
     slow = {"STRIPE_API_BASE": url_of(slow_gateway)}
     children.start("slow shop", command, shop_environment | slow, slow_shop)
@@ -157,12 +156,12 @@ def _open_lab(
 ) -> None:
     environment = {
         **shop_environment,
-        "DJANGO_SETTINGS_MODULE": "example_project.lab.settings",
+        "DJANGO_SETTINGS_MODULE": "example_project.theatre.lab.settings",
         "LAB_STAGE": stage.as_json(),
     }
     # One process, since what is played is in its memory; each page that watches holds
     # one of its threads.
-    command = _gunicorn("example_project.demo.wsgi", listener, workers=1)
+    command = _gunicorn("example_project.theatre.demo.wsgi", listener, workers=1)
     children.start("lab", command, environment, listener)
     children.ready("lab", url_of(listener) + "/lab/")
 

@@ -22,7 +22,7 @@ from rest_framework.routers import SimpleRouter
 
 from django_idempotency.http import Idempotency
 from example_project.checkout import api, views
-from example_project.naive import webhooks
+from example_project.theatre.naive import webhooks
 
 __all__ = ["urlpatterns"]
 

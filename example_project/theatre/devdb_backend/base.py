@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.backends.postgresql import base
 
-from example_project import devdb
+from example_project.theatre import devdb
 
 __all__ = ["DatabaseWrapper"]
 

@@ -1,4 +1,4 @@
-"""Who calls: accounts are told by their secret API key."""
+"""The callers: accounts are recognised by their secret API key."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 
 from django.http import HttpRequest, HttpResponseBase
+
+from django_idempotency.http import Identified, principal_of
 
 from .stripe_errors import stripe_error
 
@@ -20,8 +22,10 @@ def principal(request: HttpRequest) -> str:
 
     A digest, because scopes are stored and shown to operators, and the key is a secret.
     """
-    digest = hashlib.sha256(_api_key(request).encode()).hexdigest()
-    return f"api-key:{digest}"
+    if not (api_key := _api_key(request)):
+        return principal_of(request)
+    digest = hashlib.sha256(api_key.encode()).hexdigest()
+    return Identified(f"api-key:{digest}")
 
 
 def api_key_required(view: _View) -> _View:

@@ -1,6 +1,6 @@
 """Start localstripe, the test server behind the gateway.
 
-    python -m example_project.gateway.fake_stripe --fd 3
+    python -m example_project.theatre.gateway.fake_stripe --fd 3
 
 Its own command listens on every network interface and writes its store to one fixed
 file in the folder for temporary files, for all users and all servers. Here it serves a

@@ -12,8 +12,8 @@ DEBUG = False
 SECRET_KEY = env.str("GATEWAY_SECRET_KEY", default="only-good-for-your-own-machine")
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
-ROOT_URLCONF = "example_project.gateway.urls"
-WSGI_APPLICATION = "example_project.gateway.wsgi.application"
+ROOT_URLCONF = "example_project.theatre.gateway.urls"
+WSGI_APPLICATION = "example_project.theatre.gateway.wsgi.application"
 
 INSTALLED_APPS = ["django_idempotency"]
 MIDDLEWARE: list[str] = []  # no sessions, no cookies: callers show an API key
@@ -32,7 +32,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-IDEMPOTENCY_PRINCIPAL = "example_project.gateway.api_keys.principal"
+IDEMPOTENCY_PRINCIPAL = "example_project.theatre.gateway.api_keys.principal"
 IDEMPOTENCY_REPLAYED_HEADER = "Idempotent-Replayed"  # as Stripe calls it
 
 # The server that makes the charges.

@@ -6,6 +6,8 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.gateway.settings")
+os.environ.setdefault(
+    "DJANGO_SETTINGS_MODULE", "example_project.theatre.gateway.settings"
+)
 
 application = get_wsgi_application()

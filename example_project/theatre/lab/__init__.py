@@ -1,5 +1,5 @@
 """The lab: a page that plays the demo's bad days, naive and protected side by side.
 
-Only ``manage.py demo --serve`` opens it. It plays the demo's own scenarios, on the demo's
-own servers, and is none of those that get killed.
+Only ``manage.py demo --serve`` opens it. It plays the demo's own scenarios on the demo's
+own servers, from a server that none of them kills.
 """

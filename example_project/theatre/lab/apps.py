@@ -4,5 +4,5 @@ from django.apps import AppConfig
 
 
 class LabConfig(AppConfig):
-    name = "example_project.lab"
+    name = "example_project.theatre.lab"
     label = "lab"

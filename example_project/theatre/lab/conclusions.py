@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from example_project.demo.results import Result
+from example_project.theatre.demo.results import Result
 
 __all__ = ["conclusion"]
 

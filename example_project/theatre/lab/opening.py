@@ -9,8 +9,8 @@ from functools import cache
 
 from django.conf import settings
 
-from example_project.demo.places import Stage
-from example_project.demo.processes import ServerFailed
+from example_project.theatre.demo.places import Stage
+from tests.support.servers import ServerFailed
 
 from .playing import Player
 from .runs import Laboratory

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 
 from django.db import connection
 
-from example_project.demo.browsers import Browser
-from example_project.demo.endpoints import NAIVE, Endpoint
-from example_project.demo.ledger import Ledger
-from example_project.demo.places import Stage
-from example_project.demo.providers import Provider
-from example_project.demo.results import Result, play_and_count
-from example_project.demo.scenarios import Play
+from example_project.theatre.demo.browsers import Browser
+from example_project.theatre.demo.endpoints import NAIVE, Endpoint
+from example_project.theatre.demo.ledger import Ledger
+from example_project.theatre.demo.places import Stage
+from example_project.theatre.demo.providers import Provider
+from example_project.theatre.demo.results import Result, play_and_count
+from example_project.theatre.demo.scenarios import Play
 
 from .carts import Goods, goods_with
 from .conclusions import conclusion

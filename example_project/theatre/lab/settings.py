@@ -5,7 +5,7 @@ from __future__ import annotations
 import environ
 
 from example_project import settings as shop
-from example_project.demo.settings import *  # noqa: F403
+from example_project.theatre.demo.settings import *  # noqa: F403
 
 MIDDLEWARE = shop.MIDDLEWARE
 PAYMENT_PROVIDER = shop.PAYMENT_PROVIDER

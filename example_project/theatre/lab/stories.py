@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from example_project.demo import scenarios, slow_scenarios, webhook_scenarios
-from example_project.demo.browsers import Answer
-from example_project.demo.endpoints import VIEW, Endpoint
-from example_project.demo.scenarios import SCENARIOS, STORM, Play, Scenario
-from example_project.demo.slow_scenarios import SLOW_SCENARIOS
-from example_project.demo.webhook_scenarios import COPIES, WEBHOOK_SCENARIOS
+from example_project.theatre.demo import scenarios, slow_scenarios, webhook_scenarios
+from example_project.theatre.demo.browsers import Answer
+from example_project.theatre.demo.endpoints import VIEW, Endpoint
+from example_project.theatre.demo.scenarios import SCENARIOS, STORM, Play, Scenario
+from example_project.theatre.demo.slow_scenarios import SLOW_SCENARIOS
+from example_project.theatre.demo.webhook_scenarios import COPIES, WEBHOOK_SCENARIOS
 
 __all__ = ["GROUPS", "STORIES", "Group", "Story"]
 
@@ -103,7 +103,7 @@ GROUPS = (
                 button="Double-click Pay",
                 plot="An impatient customer presses Pay twice.",
                 moral="Both clicks carry the key that the page was made with, so they "
-                "are one attempt.",
+                "are one operation.",
                 play=scenarios.double_click,
             ),
             Story(
@@ -137,7 +137,7 @@ GROUPS = (
                 plot="The bank declines the card, the customer tries it again, and then "
                 "double-clicks with a new card.",
                 moral="That the card was declined is an answer too, and is repeated; "
-                "the new card is a new attempt with a key of its own.",
+                "the new card is a new operation with its own key.",
                 play=scenarios.declined,
             ),
         ),

@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx
 import psycopg
 
-from example_project.demo.places import Stage
+from example_project.theatre.demo.places import Stage
 
 from .runs import Event, error
 

@@ -12,10 +12,10 @@ from dataclasses import asdict, replace
 import httpx
 import psycopg
 
-from example_project.demo.browsers import Answer
-from example_project.demo.ledger import Ledger
-from example_project.demo.places import Stage
-from example_project.demo.scenarios import Play
+from example_project.theatre.demo.browsers import Answer
+from example_project.theatre.demo.ledger import Ledger
+from example_project.theatre.demo.places import Stage
+from example_project.theatre.demo.scenarios import Play
 
 from .runs import Event, Tell
 

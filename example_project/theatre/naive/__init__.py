@@ -1,4 +1,4 @@
-"""Checkout and webhooks as usually written first. Kept for comparison: don't copy it.
+"""Checkout and webhooks as they are usually written first. For comparison; don't copy it.
 
 It looks whether the cart was ordered and does nothing if so. Between the look and the
 insert there is time for a copy of the request to look too, and both charge the card.

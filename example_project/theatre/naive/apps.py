@@ -4,4 +4,4 @@ from django.apps import AppConfig
 
 
 class NaiveConfig(AppConfig):
-    name = "example_project.naive"
+    name = "example_project.theatre.naive"

@@ -11,12 +11,23 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from example_project.demo.processes import ServerFailed, signals_as_exceptions
-from example_project.demo.progress import Progress
-from example_project.demo.report import Paint, addresses, sentence, table, way_in
-from example_project.demo.results import Result, all_right, play_all, storm_did_damage
-from example_project.demo.stage import Stage, set_up
-from example_project.devdb import DevDbError
+from example_project.theatre.demo.progress import Progress
+from example_project.theatre.demo.report import (
+    Paint,
+    addresses,
+    sentence,
+    table,
+    way_in,
+)
+from example_project.theatre.demo.results import (
+    Result,
+    all_right,
+    play_all,
+    storm_did_damage,
+)
+from example_project.theatre.demo.stage import Stage, set_up
+from tests.support.servers import ServerFailed
+from tests.support.servers.processes import signals_as_exceptions
 
 
 class Command(BaseCommand):
@@ -68,7 +79,7 @@ class Command(BaseCommand):
                     self._print(results, as_json=as_json)
                 finally:
                     ignore_signals()
-        except (ServerFailed, DevDbError) as error:
+        except ServerFailed as error:
             raise CommandError(str(error)) from error
         if not storm_did_damage(results):
             raise CommandError(

@@ -12,7 +12,7 @@ const sides = new Map(
 );
 
 // What is asked for, and with which key: the same for each click until there is an answer.
-let attempt = null;
+let operation = null;
 // Whether an answer to it is awaited, and which run is watched.
 let isStarting = false;
 let watching = null;
@@ -21,7 +21,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   event.stopPropagation(); // no page is on its way, as the shop would say
   const { value: story } = event.submitter;
-  if (watching || (isStarting && attempt.story !== story)) {
+  if (watching || (isStarting && operation.story !== story)) {
     announcer.note("A run is underway. The next one can start when it is over.");
     show();
   } else {
@@ -34,7 +34,7 @@ if (arena.dataset.events) {
 }
 
 async function start(story) {
-  if (attempt?.story !== story) attempt = { story, key: crypto.randomUUID() };
+  if (operation?.story !== story) operation = { story, key: crypto.randomUUID() };
   if (!isStarting) {
     announcer.begin(plotOf(story));
     sides.forEach((side) => side.clear());
@@ -46,9 +46,9 @@ async function start(story) {
     const answer = await fetch(form.action, {
       method: "POST",
       body: new URLSearchParams({ story }),
-      headers: { "Idempotency-Key": attempt.key, "X-CSRFToken": csrfToken() },
+      headers: { "Idempotency-Key": operation.key, "X-CSRFToken": csrfToken() },
     });
-    // What is no JSON comes from before the view: a form from another site, for example.
+    // An answer that isn't JSON comes from a check before the view, such as CSRF.
     took(answer.status, await answer.json().catch(() => ({})));
   } catch {
     finish();
@@ -60,7 +60,7 @@ async function start(story) {
 }
 
 function took(status, answer) {
-  attempt = null;
+  operation = null;
   isStarting = false;
   if (answer.events) {
     watch(answer.story, answer.events);

@@ -1,0 +1,1 @@
+"""A database backend for ``ENGINE``: Django looks for it in ``base``."""
