@@ -1,51 +1,110 @@
 """What every group of tests shares."""
 
-from __future__ import annotations
-
-import os
 from pathlib import Path
 
 import pytest
 from django.db import connection
 
-from tests import pgbouncer
+from tests.support import pgbouncer
 
-# What goes through every combination; most rows of the test matrix leave it out.
-EXHAUSTIVE = [
-    Path(__file__).parent / place
-    for place in (
+# Which places have which markers. What runs in a row of the test matrix is said with
+# these and `-m`, and in no other way.
+PLACES = {
+    "browser": ["browser"],
+    "concurrency": [
+        "concurrency",
+        "example/test_checkout_with_webhook.py",
+        "example/test_devdb.py",
+        "faults",
+    ],
+    "crashes": ["concurrency/webhooks/test_crashes.py"],
+    "database": [
+        "concurrency",
+        "integration/admin",
+        "integration/claims",
+        "integration/databases",
+        "integration/leased",
+        "integration/tasks",
+        "integration/transactions",
+        "integration/upkeep",
+        "integration/webhooks",
+    ],
+    "demo": ["example/demo", "example/kills", "example/test_schema.py"],
+    "differential": ["integration/webhooks/test_differential.py"],
+    "exhaustive": [
+        "integration/admin/test_unfold.py",
+        "integration/answers/test_kept_failures.py",
+        "integration/answers/test_success_is_committed.py",
         "integration/checks",
+        "integration/keys",
         "integration/leased",
         "integration/placements",
         "integration/rest",
-        "integration/test_admin_unfold.py",
-        "integration/test_bad_input.py",
-        "integration/test_fingerprint.py",
-        "integration/test_kept_failures.py",
-        "integration/test_key_transport.py",
-        "integration/test_principals.py",
-        "integration/test_side_effects.py",
+        "integration/transactions/test_side_effects.py",
         "integration/webhooks",
         "unit/test_fingerprints.py",
         "unit/test_keys.py",
         "unit/webhooks",
-    )
-]
-# To collect it three times, only to deselect it, would take as long as the rest to run.
-collect_ignore = EXHAUSTIVE if os.environ.get("EXHAUSTIVE") == "no" else []
+    ],
+    "packaging": [
+        "packaging/test_mutations.py",
+        "packaging/test_tutorial.py",
+        "packaging/test_types.py",
+        "packaging/test_wheel.py",
+    ],
+    "programs": [
+        "example/test_layout.py",
+        "integration/admin/test_unfold.py",
+        "integration/claims/test_state_machine.py",
+        "integration/tasks/test_celery.py",
+        "integration/upkeep/test_purge_program.py",
+        "packaging/test_metadata.py",
+    ],
+    "unit": ["unit"],
+    "versions": ["integration/admin", "integration/forms", "integration/rest"],
+}
+SLOW = {"browser", "concurrency", "demo", "differential", "exhaustive", "packaging"}
+HERE = Path(__file__).parent
+
+
+def _markers_of(path: Path) -> set[str]:
+    return {
+        marker
+        for marker, places in PLACES.items()
+        if any(path.is_relative_to(HERE / place) for place in places)
+    }
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave alone where nothing can be selected: importing it takes as long as the rest.
+
+    Understands what rows of the matrix ask for: ``quick and not unit``.
+    """
+    markers = _markers_of(collection_path)
+    expression = config.option.markexpr
+    if "(" in expression or " or " in expression:
+        return None
+    excluded = {"not " + marker for marker in markers}
+    if markers & SLOW:
+        excluded.add("quick")
+    if collection_path.is_file():
+        excluded |= PLACES.keys() - markers
+    return True if excluded & set(expression.split(" and ")) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Mark what is exhaustive, and deselect what the database can't run.
+    """Mark by place, and deselect what the database can't run.
 
     Deselected, not skipped: a skip in the summary should always be a surprise.
     """
     for item in items:
-        if any(item.path.is_relative_to(place) for place in EXHAUSTIVE):
-            item.add_marker("exhaustive")
+        for marker in _markers_of(item.path):
+            item.add_marker(marker)
+        if not SLOW & {marker.name for marker in item.iter_markers()}:
+            item.add_marker("quick")
     _deselect(config, items, _unsuitable_markers())
 
 

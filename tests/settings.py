@@ -2,16 +2,14 @@
 
 They are self-contained on purpose: the package must be testable without the example
 project's choices. ``DATABASE_URL`` is always set when this module is read, either by
-the caller or by :mod:`tests.embedded_postgresql`.
+the caller or by :mod:`tests.support.embedded_postgresql`.
 """
-
-from __future__ import annotations
 
 from importlib.util import find_spec
 
 import environ
 
-from tests import pgbouncer
+from tests.support import pgbouncer
 
 env = environ.Env()
 
@@ -42,12 +40,16 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django_idempotency",
     "tests.testapp",
-    # With their models, for the tests of the example project and for mypy.
-    "example_project.checkout",
-    "example_project.naive",
-    "example_project.shop",
-    "example_project.lab",
 ]
+# With their models, for the tests of the example project and for mypy. The package must
+# be testable without them.
+if find_spec("example_project") is not None:
+    INSTALLED_APPS += [
+        "example_project.checkout",
+        "example_project.theatre.naive",
+        "example_project.shop",
+        "example_project.theatre.lab",
+    ]
 # DRF is an extra: what doesn't need it must be testable without it.
 if find_spec("rest_framework") is not None:
     INSTALLED_APPS.append("rest_framework")
@@ -73,9 +75,9 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ],
+            ]
         },
-    },
+    }
 ]
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

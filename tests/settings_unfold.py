@@ -1,6 +1,4 @@
-"""The tests' settings with django-unfold, for `tests/integration/test_admin_unfold.py`."""
-
-from __future__ import annotations
+"""The tests' settings with django-unfold, for `tests/integration/admin/test_unfold.py`."""
 
 from .settings import *  # noqa: F403 - all of them
 from .settings import DATABASES, INSTALLED_APPS

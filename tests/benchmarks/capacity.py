@@ -8,8 +8,6 @@ of its own processes, so that what the clients take from the same cores doesn't 
 figures of a day are reckoned from that.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys
@@ -17,11 +15,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psutil
 
-from tests.benchmarks.command import run
+from tests.benchmarks.harness import run
 
 CALLS_PER_SECOND = (100, 1_000, 10_000)
 RETENTION_SECONDS = 48 * 60 * 60
@@ -123,39 +122,27 @@ def _busy(kind: str, seconds: float) -> int:
 
 
 def _acts() -> dict[str, Callable[[], object]]:
-    from django_idempotency import engine
     from django_idempotency.conf import conf
-    from django_idempotency.fingerprints import fingerprint_of
-    from django_idempotency.operations import Operation, Scope, StoredAnswer
+    from django_idempotency.engine import atomic as engine
+    from django_idempotency.engine.work import Outcome
+    from tests.support.values import ANSWER, OPERATION
 
-    scope = Scope(principal="auth.User:1", method="POST", path="/orders/")
-    answer = StoredAnswer(
-        status=201,
+    answer = replace(
+        ANSWER,
         headers=(("Content-Type", "application/json"),),
         body=b"x" * ANSWER_BYTES,
     )
-    done = engine.Outcome(value=None, keep=True, answer=answer)
+    done = Outcome(value=None, commits=True, answer=answer)
+    defaults = replace(
+        OPERATION, wait=conf.IDEMPOTENCY_WAIT, retention=conf.IDEMPOTENCY_RETENTION
+    )
 
     def ask(key: str) -> object:
-        operation = Operation(
-            scope=scope,
-            key=key,
-            fingerprint=fingerprint_of(b"{}"),
-            wait=conf.IDEMPOTENCY_WAIT,
-            retention=conf.IDEMPOTENCY_RETENTION,
-        )
-        return engine.run(
-            operation,
-            lambda steps: done,
-            using="default",
-            failure_of=lambda error: None,
-        )
+        operation = replace(defaults, key=key)
+        return engine.run(operation, lambda steps: done, failure_of=lambda error: None)
 
     known = str(uuid.uuid4())
-    return {
-        "first": lambda: ask(str(uuid.uuid4())),
-        "replay": lambda: ask(known),
-    }
+    return {"first": lambda: ask(str(uuid.uuid4())), "replay": lambda: ask(known)}
 
 
 if __name__ == "__main__":

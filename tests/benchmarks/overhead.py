@@ -7,8 +7,6 @@ the closed response. All kinds take turns, on one temporary PostgreSQL that sync
 commits (or on ``DATABASE_URL``). Times are medians, in microseconds.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 import uuid
@@ -16,9 +14,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-from tests.benchmarks.command import run
-
-__all__ = ["first_calls", "repeats"]
+from tests.benchmarks.harness import microseconds_each, post, run
 
 BODY = b'{"amount": 5}'
 
@@ -34,14 +30,13 @@ BUDGET = {
 
 def main() -> int:
     options = {"count": 100, "rounds": 30}
-    return run(__doc__, options, measured, settings="tests.benchmarks.settings")
+    return run(__doc__, options, measured)
 
 
 def measured(*, count: int, rounds: int) -> dict[str, Any]:
     from django.test import override_settings
 
     from tests.benchmarks.shop import FLOOR_SQL
-    from tests.benchmarks.timing import microseconds_each
 
     ways = {
         "plain": first_calls("/plain/"),
@@ -85,7 +80,6 @@ def _ratios(times: dict[str, float]) -> dict[str, float]:
 
 
 def _send(path: str, key: str | None, status: int = 201) -> None:
-    from tests.benchmarks.wsgi import post
 
     headers = {} if key is None else {"Idempotency-Key": key}
     found, _ = post(path, BODY, headers)
@@ -124,8 +118,8 @@ def _unkeyed(path: str) -> Callable[[], None]:
 
 def _answered_elsewhere(path: str, count: int) -> Callable[[], None]:
     """Repeats of keys that this process knows nothing of, each of them once."""
+    from django_idempotency.core.operations import Scope, record_id_of
     from django_idempotency.models import IdempotencyRecord
-    from django_idempotency.operations import Scope, record_id_of
 
     _send(path, key := str(uuid.uuid4()))
     record = IdempotencyRecord.objects.get(key=key)

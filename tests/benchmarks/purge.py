@@ -7,8 +7,6 @@ higher the peak of a process is with all the rows than with 10,000 of them. The 
 first calls are those of another process, on a quiet table and while the command runs.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import statistics
@@ -19,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.benchmarks.command import run
+from tests.benchmarks.harness import run
 
 GOALS = {"rate": 0.85, "memory_mb": 10, "p99": 1.5}
 """A ratio at least, megabytes at most, a ratio at most."""

@@ -1,7 +1,5 @@
 """Our receivers, and what somebody would write by hand in their place; also a URLconf."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json
@@ -16,10 +14,9 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.webhooks import Event, providers, webhook
-from tests.deliveries import SECRET
+from django_idempotency.webhooks.inbox import Step, process_next
+from tests.support.deliveries import SECRET
 from tests.testapp.models import Order
-
-__all__ = ["step_by_hand", "step_by_hand_in_one_transaction", "urlpatterns", "work"]
 
 COLUMNS = (
     "id, endpoint, source, account, event_id, event_type, object_key, body_digest,"
@@ -41,27 +38,15 @@ def ours(event: Event) -> None:
 
 @csrf_exempt
 def by_hand(request: HttpRequest) -> HttpResponse:
-    if not store_by_hand(request):
-        return HttpResponse(status=401)
-    return HttpResponse()
-
-
-@csrf_exempt
-def by_hand_in_a_transaction(request: HttpRequest) -> HttpResponse:
-    with transaction.atomic():
-        return by_hand(request)
-
-
-def store_by_hand(request: HttpRequest) -> bool:
     body = request.body
     header = request.headers.get("Stripe-Signature", "")
     fields = dict(part.split("=", 1) for part in header.split(","))
     if abs(time.time() - int(fields["t"])) > 300:
-        return False
+        return HttpResponse(status=401)
     message = fields["t"].encode() + b"." + body
     expected = hmac.new(SECRET.encode(), message, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, fields["v1"]):
-        return False
+        return HttpResponse(status=401)
     event = json.loads(body)
     name = f"stripe:{event['livemode']}:{event['id']}"
     with connection.cursor() as cursor:
@@ -81,7 +66,7 @@ def store_by_hand(request: HttpRequest) -> bool:
                 body,
             ],
         )
-    return True
+    return HttpResponse()
 
 
 def work(event: Any) -> None:
@@ -124,23 +109,13 @@ def step_by_hand() -> bool:
     return True
 
 
-def step_by_hand_in_one_transaction() -> bool:
-    """What is usually written. An event that kills its worker kills them for ever."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(DUE.replace("SELECT id", "SELECT id, payload"))
-        row = cursor.fetchone()
-        if row is None:
-            return False
-        row_id, payload = row
-        work(json.loads(bytes(payload)))
-        cursor.execute(
-            DONE.replace("state =", "attempts = attempts + 1, state ="), [row_id]
-        )
-    return True
+def step() -> bool:
+    return process_next() is not Step.NOTHING_DUE
 
+
+STEPS = {"ours": step, "by_hand": step_by_hand}
 
 urlpatterns = [
     path("ours/", ours),
     path("by-hand/", by_hand),
-    path("by-hand-in-a-transaction/", by_hand_in_a_transaction),
 ]

@@ -1,16 +1,12 @@
 """Many records at once, and what the database says of their table."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Any
 
 from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
-from tests.benchmarks.wsgi import post
-
-__all__ = ["TABLE", "asked", "fill", "sizes"]
+from tests.benchmarks.harness import post
 
 TABLE = IdempotencyRecord._meta.db_table
 

@@ -8,14 +8,12 @@ to a first call, just after a checkpoint, when each page that is touched is logg
 whole, and without those.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time
 from typing import Any
 
-from tests.benchmarks.command import run
+from tests.benchmarks.harness import microseconds_each, run
 
 GOALS = {"ratio": 1.15, "hot_updates": 0.95}
 """At most, and at least."""
@@ -28,7 +26,6 @@ def main() -> int:
 def measured(*, rows: int, count: int, rounds: int) -> dict[str, Any]:
     from tests.benchmarks.overhead import first_calls, repeats
     from tests.benchmarks.rows import TABLE, asked, fill, sizes
-    from tests.benchmarks.timing import microseconds_each
 
     def times() -> dict[str, float]:
         ways = {"first": first_calls("/protected/"), "replay": repeats("/protected/")}

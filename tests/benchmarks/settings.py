@@ -1,7 +1,5 @@
 """Settings of the benchmarks: an ordinary project's middleware, and no log."""
 
-from __future__ import annotations
-
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES
 

@@ -1,7 +1,5 @@
 """One small order, unprotected, protected by us and by hand; also a URLconf."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time
@@ -21,8 +19,6 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.testapp.models import Order
-
-__all__ = ["FLOOR_SQL", "urlpatterns"]
 
 TABLE = IdempotencyRecord._meta.db_table
 

@@ -9,9 +9,6 @@ divided by plain. ``new``: a new key each, and ``new_by_hand`` the same by the f
 all send one key to a view that costs five milliseconds.
 """
 
-from __future__ import annotations
-
-import http.client
 import itertools
 import random
 import statistics
@@ -21,9 +18,10 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
-from tests.benchmarks.command import run
+from tests.benchmarks.harness import run
+from tests.support.client import post_to
+from tests.support.servers.gunicorn import gunicorn
 
 CLIENTS = 16
 GOALS = {"new": 0.75, "storm": 1.5}
@@ -37,12 +35,9 @@ def main() -> int:
 
 
 def measured(*, seconds: int, rounds: int) -> dict[str, Any]:
-    from tests.faults.gunicorn_servers import gunicorn
-
     result: dict[str, Any] = {}
     for workers in (1, 2, 4):
-        settings = {"DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings"}
-        with gunicorn(workers=workers, threads=1, **settings) as address:
+        with gunicorn(workers=workers, threads=1) as address:
             result[f"workers_{workers}"] = {
                 name: _compared(address, paths, keys, seconds, rounds)
                 for name, paths, keys in KINDS
@@ -132,16 +127,9 @@ def _loaded(
 
 
 def _send(address: str, path: str, key: str) -> None:
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
-    try:
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        connection.request("POST", path, b'{"amount": 5}', headers)
-        response = connection.getresponse()
-        response.read()
-        if response.status != 201:
-            raise RuntimeError(f"{path} answered {response.status}")
-    finally:
-        connection.close()
+    answer = post_to(address, path, key, amount=5, timeout=60)
+    if answer.status != 201:
+        raise RuntimeError(f"{path} answered {answer.status}")
 
 
 if __name__ == "__main__":

@@ -1,39 +1,32 @@
 """Debian's Chromium without a screen, each time with a profile of its own."""
 
-from __future__ import annotations
-
+import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from axe_selenium_python import Axe
 from selenium.common.exceptions import (
     NoSuchElementException,
     StaleElementReferenceException,
+    TimeoutException,
 )
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
-
-__all__ = [
-    "DESKTOP",
-    "PATIENCE_SECONDS",
-    "PHONE",
-    "ProgramMissing",
-    "Programs",
-    "Window",
-    "installed_programs",
-    "open_chromium",
-    "until",
-]
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 """After which something that should happen on a page has not."""
+
+TAP_SECONDS = 5
+"""After which a tap that no click has come of is taken for lost."""
+TAPS = 5
 
 INSTALL = "apt-get install --no-install-recommends chromium chromium-driver"
 
@@ -82,7 +75,7 @@ def _program(variable: str, default: str) -> str:
     return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_chromium(
     programs: Programs, *arguments: str, window: Window = DESKTOP
 ) -> Iterator[WebDriver]:
@@ -103,6 +96,56 @@ def open_chromium(
             yield driver
         finally:
             driver.quit()
+
+
+@contextlib.contextmanager
+def new_visit(driver: WebDriver) -> Iterator[WebDriver]:
+    """The same browser, as if nobody had used it: what it keeps is thrown away."""
+    first = driver.current_window_handle
+    driver.switch_to.new_window("tab")
+    complaints(driver)
+    try:
+        yield driver
+    finally:
+        for handle in driver.window_handles:
+            driver.switch_to.window(handle)
+            if handle != first:
+                _forget(driver)
+                driver.close()
+        driver.switch_to.window(first)
+
+
+def _forget(driver: WebDriver) -> None:
+    origin = driver.execute_script("return origin")
+    types = {"origin": origin, "storageTypes": "all"}
+    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", types)
+
+
+def complaints(driver: WebDriver) -> list[str]:
+    """What the browser has said of its pages since it was asked last."""
+    log = driver.execute("getLog", {"type": "browser"})["value"]
+    return [entry["message"] for entry in log]
+
+
+def offline(driver: WebDriver, is_offline: bool) -> None:
+    driver.execute_cdp_cmd("Network.enable", {})
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    driver.execute_cdp_cmd(
+        "Network.emulateNetworkConditions", {"offline": is_offline, **conditions}
+    )
+
+
+def violations(driver: WebDriver, options: str | None = None) -> list[str]:
+    """Whether a page bars somebody, by the rules of axe."""
+    axe = Axe(driver)
+    axe.inject()
+    return [
+        f"{each['id']}: {node['html']}"
+        for each in axe.run(options=options)["violations"]
+        for node in each["nodes"]
+    ]
 
 
 def _options(programs: Programs, window: Window) -> ChromeOptions:
@@ -126,14 +169,54 @@ def _options(programs: Programs, window: Window) -> ChromeOptions:
     return options
 
 
-def until(driver: WebDriver, condition: Callable[[WebDriver], T]) -> T:
+def until(
+    driver: WebDriver, condition: Callable[[WebDriver], T], *, seconds: float = 0
+) -> T:
     """Return what the condition does, as soon as that is true.
 
     An element that isn't there yet, or not any more, counts as false.
 
     Raises:
-        TimeoutException: if that takes longer than PATIENCE_SECONDS.
+        TimeoutException: if that takes longer than `seconds`, or PATIENCE_SECONDS.
     """
     missing = (NoSuchElementException, StaleElementReferenceException)
-    wait = WebDriverWait(driver, PATIENCE_SECONDS, 0.05, missing)
+    wait = WebDriverWait(driver, seconds or PATIENCE_SECONDS, 0.05, missing)
     return wait.until(condition)
+
+
+# Of several taps on one thing one click arrives, however late.
+LISTEN = """
+window.listening?.abort();
+window.listening = new AbortController();
+window.clicks = 0;
+const letOneThrough = (event) => {
+  if (event.pointerType !== "touch") return;  // but a page's own, or a label's
+  window.clicks += 1;
+  if (window.clicks === 1) return;
+  event.stopImmediatePropagation();
+  event.preventDefault();
+};
+const { signal } = window.listening;
+addEventListener("click", letOneThrough, { capture: true, signal });
+"""
+IS_CLICKED = "return window.clicks !== 0"
+
+
+def press(driver: WebDriver, element: WebElement) -> None:
+    """Click, or on a phone tap, until one click has come of it.
+
+    A tap that takes long, as on a busy machine, is a long press, and no click.
+    """
+    if not driver.execute_script("return navigator.maxTouchPoints"):
+        element.click()
+        return
+    driver.execute_script(LISTEN)
+    for _ in range(TAPS):
+        element.click()
+        with contextlib.suppress(TimeoutException):
+            # On the page that follows nobody has counted.
+            until(
+                driver, lambda _: driver.execute_script(IS_CLICKED), seconds=TAP_SECONDS
+            )
+            return
+    raise AssertionError(f"No click has come of {TAPS} taps.")

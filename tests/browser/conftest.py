@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 
     OpenChromium = Callable[..., AbstractContextManager[WebDriver]]
 
-# Rows that test the package alone don't install what drives a browser.
+# Rows that test the package alone don't install what drives a browser, and those of the
+# browser library alone need no payment server.
 collect_ignore_glob = [] if find_spec("selenium") else ["*"]
+if not find_spec("localstripe"):
+    collect_ignore_glob += ["lab", "shop"]
+
+SHOP_TEST = "--host-resolver-rules=MAP shop.test 127.0.0.1"
+"""An address of this machine that isn't secure, other than localhost."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here := Path(__file__).parent):
-            item.add_marker("browser")
             # What a folder's tests are played on is started once, for one of xdist's
             # processes: `--dist loadgroup`.
             folder = item.path.relative_to(here).parts[0]
@@ -37,11 +42,7 @@ def chromium() -> Iterator[OpenChromium]:
 
     Without the programs this is an error, never a skip.
     """
-    from tests.browser.chromium import (
-        ProgramMissing,
-        installed_programs,
-        open_chromium,
-    )
+    from tests.browser.chromium import ProgramMissing, installed_programs, open_chromium
 
     try:
         programs = installed_programs()
@@ -53,8 +54,25 @@ def chromium() -> Iterator[OpenChromium]:
         yield partial(open_chromium, programs)
 
 
-@pytest.fixture
-def browser(chromium: OpenChromium) -> Iterator[WebDriver]:
-    """One browser with fresh cookies and an empty storage."""
-    with chromium() as driver:
+@pytest.fixture(scope="session")
+def desktop(chromium: OpenChromium) -> Iterator[WebDriver]:
+    """One for all tests, since it takes seconds to start."""
+    with chromium(SHOP_TEST) as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def phone(chromium: OpenChromium) -> Iterator[WebDriver]:
+    from tests.browser.chromium import PHONE
+
+    with chromium(SHOP_TEST, window=PHONE) as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(request: pytest.FixtureRequest) -> Iterator[WebDriver]:
+    """With fresh cookies and an empty storage; ``phone`` as a parameter is another."""
+    from tests.browser.chromium import new_visit
+
+    with new_visit(request.getfixturevalue(getattr(request, "param", "desktop"))) as it:
+        yield it

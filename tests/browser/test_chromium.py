@@ -1,14 +1,10 @@
 """The browsers that the other tests rely on."""
 
-from __future__ import annotations
-
 import http.server
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 
 import pytest
-from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from tests.browser import chromium as driving
@@ -17,13 +13,17 @@ from tests.browser.chromium import (
     PHONE,
     ProgramMissing,
     installed_programs,
-    until,
+    new_visit,
+    press,
 )
 
-OpenChromium = Callable[..., AbstractContextManager[WebDriver]]
-
-REMEMBER = "document.cookie = 'name=Ann'; sessionStorage.setItem('name', 'Ann')"
-RECALL = "return [document.cookie, sessionStorage.getItem('name')]"
+REMEMBER = """
+document.cookie = "name=Ann";
+for (const storage of [localStorage, sessionStorage]) storage.setItem("name", "Ann");
+"""
+RECALL = """
+return [document.cookie, localStorage.name, sessionStorage.name, history.length];
+"""
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
@@ -49,49 +49,36 @@ def address() -> Iterator[str]:
         thread.join()
 
 
-def test_two_browsers_share_neither_cookies_nor_storage(
-    chromium: OpenChromium, address: str
+def test_two_visits_share_neither_cookies_nor_storage(
+    desktop: WebDriver, address: str
 ) -> None:
-    with chromium() as ann, chromium() as ben:
-        for driver in (ann, ben):
+    found = []
+    for _ in range(2):
+        with new_visit(desktop) as driver:
             driver.get(address)
-        ann.execute_script(REMEMBER)
+            found.append(driver.execute_script(RECALL))
+            driver.execute_script(REMEMBER)
+            remembered = driver.execute_script(RECALL)
 
-        assert ann.execute_script(RECALL) == ["name=Ann", "Ann"]
-        assert ben.execute_script(RECALL) == ["", None]
+    assert found == [["", None, None, found[0][3]]] * 2
+    assert remembered[:3] == ["name=Ann"] + ["Ann"] * 2
 
 
 @pytest.mark.parametrize(
-    ("window", "touch_points"), [(DESKTOP, 0), (PHONE, 1)], ids=["desktop", "phone"]
+    ("browser", "window", "touch_points"),
+    [("desktop", DESKTOP, 0), ("phone", PHONE, 1)],
+    indirect=["browser"],
+    ids=["desktop", "phone"],
 )
 def test_window_is_a_desktops_or_a_phones(
-    chromium: OpenChromium, address: str, window: driving.Window, touch_points: int
+    browser: WebDriver, address: str, window: driving.Window, touch_points: int
 ) -> None:
-    with chromium(window=window) as driver:
-        driver.get(address)
-        width, touch = driver.execute_script(
-            "return [window.innerWidth, navigator.maxTouchPoints]"
-        )
+    browser.get(address)
+    width, touch = browser.execute_script(
+        "return [window.innerWidth, navigator.maxTouchPoints]"
+    )
 
     assert (width, touch) == (window.width, touch_points)
-
-
-def test_waiting_ends_with_what_was_waited_for(browser: WebDriver) -> None:
-    browser.get("data:text/html,<p>soon</p>")
-    browser.execute_script("setTimeout(() => { window.word = 'done' }, 100)")
-
-    word = until(browser, lambda driver: driver.execute_script("return window.word"))
-
-    assert word == "done"
-
-
-def test_waiting_in_vain_is_an_error(
-    browser: WebDriver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(driving, "PATIENCE_SECONDS", 0.1)
-
-    with pytest.raises(TimeoutException):
-        until(browser, lambda driver: False)
 
 
 @pytest.mark.parametrize("variable", ["CHROMIUM", "CHROMEDRIVER"])
@@ -102,3 +89,30 @@ def test_missing_program_is_an_error_that_says_how_to_install_it(
 
     with pytest.raises(ProgramMissing, match=r"apt-get install .* chromium-driver"):
         installed_programs()
+
+
+LOSE_TAPS = """
+window.taps = window.clicked = 0;
+const button = document.body.appendChild(document.createElement("button"));
+button.textContent = "Press me";
+button.onclick = () => { window.clicked += 1; };
+const lose = (event) => { if (++window.taps <= arguments[0]) event.preventDefault(); };
+button.addEventListener("touchstart", lose, { passive: false });
+return button;
+"""
+
+
+@pytest.mark.parametrize(("lost", "taps"), [(0, 1), (1, 2)])
+@pytest.mark.parametrize("browser", ["phone"], indirect=True)
+def test_phone_is_tapped_again_when_no_click_has_come(
+    browser: WebDriver,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: int,
+    taps: int,
+) -> None:
+    monkeypatch.setattr(driving, "TAP_SECONDS", 1)
+    browser.get(address)
+    press(browser, browser.execute_script(LOSE_TAPS, lost))
+
+    assert browser.execute_script("return [taps, clicked]") == [taps, 1]

@@ -1,39 +1,34 @@
-"""Server processes of their own, with the shop's views, on the test database."""
+"""Server processes of their own, with the shop's views, on the test database.
 
-from __future__ import annotations
+As a program: serve the shop; the first line of the output is the port. With threads, or
+with the argument ``one-by-one`` as a worker that has none.
+"""
 
 import contextlib
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import quote
 
+from django.conf import settings
+from django.core.servers.basehttp import (
+    ThreadedWSGIServer,
+    WSGIRequestHandler,
+    WSGIServer,
+)
+from django.core.wsgi import get_wsgi_application
 from django.db import connection
 
-from tests.concurrency.shop import SIGNAL_VARIABLE
-from tests.concurrency.storm import TIMEOUT
+from tests.support.programs import Process, running
 
-__all__ = ["Server", "environment", "server"]
+SIGNAL_VARIABLE = "SHOP_SENDS_ITSELF"
+"""Environment variable: the signal that a server process sends itself in its view."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    process: subprocess.Popen[str]
+    process: Process
     address: str
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The environment of a program that works on the test database."""
-    return {
-        **os.environ,
-        "DATABASE_URL": _database_url(),
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        **more,
-    }
 
 
 @contextlib.contextmanager
@@ -51,35 +46,33 @@ def server(
     more = {"PGOPTIONS": session_options}
     if sends_itself is not None:
         more[SIGNAL_VARIABLE] = sends_itself.name
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", "tests.concurrency.serve", *arguments],
-        cwd=Path(__file__).parents[2],
-        env=environment(**more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
+    with running("-m", "tests.concurrency.servers", *arguments, **more) as process:
+        assert process.stdout is not None
         port = process.stdout.readline().strip()
         assert port, "the server did not start"
         yield Server(process, f"http://127.0.0.1:{port}")
-    finally:
-        _stop(process, gently=sends_itself is None)
-        process.stdout.close()
 
 
-def _stop(process: subprocess.Popen[str], *, gently: bool) -> None:
-    if gently:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-    process.kill()
-    process.wait(TIMEOUT)
+def sessions_in_a_transaction() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+        )
+        count: int = cursor.fetchone()[0]
+        return count
 
 
-def _database_url() -> str:
-    settings = connection.settings_dict
-    user = f"{quote(settings['USER'])}:{quote(settings['PASSWORD'])}"
-    name = quote(str(settings["NAME"]), safe="")
-    return f"postgres://{user}@{settings['HOST']}:{settings['PORT']}/{name}"
+def main() -> None:
+    settings.ROOT_URLCONF = "tests.concurrency.shop"
+    one_by_one = sys.argv[1:] == ["one-by-one"]
+    server_class = WSGIServer if one_by_one else ThreadedWSGIServer
+    server = server_class(("127.0.0.1", 0), WSGIRequestHandler)
+    server.set_app(get_wsgi_application())
+    sys.stdout.write(f"{server.server_port}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

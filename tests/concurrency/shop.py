@@ -4,8 +4,6 @@ Each one goes through the gate and then writes one order, so that orders are exe
 that were committed. `scene` says what else happens in this process.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -21,13 +19,9 @@ from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
-from tests.concurrency.storm import go_through_the_gate
+from tests.concurrency.servers import SIGNAL_VARIABLE
+from tests.support.threads import go_through_the_gate
 from tests.testapp.models import Order
-
-__all__ = ["SIGNAL_VARIABLE", "Scene", "scene", "urlpatterns"]
-
-SIGNAL_VARIABLE = "SHOP_SENDS_ITSELF"
-"""Environment variable: the signal that a server process sends itself in its view."""
 
 
 class Scene:
@@ -90,31 +84,6 @@ def _seen(request: HttpRequest) -> dict[str, Any]:
 
 
 @idempotent
-def protected(request: IdempotentRequest) -> HttpResponse:
-    return place(request)
-
-
-@idempotent(wait=timedelta(0))
-def impatient(request: IdempotentRequest) -> HttpResponse:
-    return place(request)
-
-
-@idempotent(wait=timedelta(milliseconds=300))
-def hasty(request: IdempotentRequest) -> HttpResponse:
-    return place(request)
-
-
-@idempotent(wait=timedelta(milliseconds=1500))
-def fairly_patient(request: IdempotentRequest) -> HttpResponse:
-    return place(request)
-
-
-@idempotent(wait=timedelta(seconds=4))
-def patient(request: IdempotentRequest) -> HttpResponse:
-    return place(request)
-
-
-@idempotent
 def in_three_steps(request: IdempotentRequest) -> HttpResponse:
     """Three saves of an autocommit project, with pauses between them."""
     for number in range(2):
@@ -145,24 +114,28 @@ def refused(request: IdempotentRequest) -> HttpResponse:
     return HttpResponse(status=503)
 
 
-@idempotent(wait=timedelta(milliseconds=300))
-def inner_hasty(request: IdempotentRequest) -> HttpResponse:
-    return JsonResponse({}, status=201)
-
-
 @idempotent
 def inner(request: IdempotentRequest) -> HttpResponse:
     order = Order.objects.create()
     return JsonResponse({"order": order.pk}, status=201)
 
 
+@idempotent(lease=timedelta(minutes=1))
+def leased(request: IdempotentRequest) -> HttpResponse:
+    order = request.idempotency.write("order", lambda: Order.objects.create().pk)
+    return JsonResponse({"order": order}, status=201)
+
+
+WAITS = {"impatient": 0, "hasty": 0.3, "fairly-patient": 1.5, "patient": 4}
+"""How many seconds a copy waits, by the place."""
+
 urlpatterns = [
     path("unprotected/", csrf_exempt(place)),
-    path("protected/", csrf_exempt(protected)),
-    path("impatient/", csrf_exempt(impatient)),
-    path("hasty/", csrf_exempt(hasty)),
-    path("fairly-patient/", csrf_exempt(fairly_patient)),
-    path("patient/", csrf_exempt(patient)),
+    path("protected/", csrf_exempt(idempotent(place))),
+    *(
+        path(f"{name}/", csrf_exempt(idempotent(wait=timedelta(seconds=wait))(place)))
+        for name, wait in WAITS.items()
+    ),
     path("in-three-steps/", csrf_exempt(in_three_steps)),
     path("in-a-transaction/", csrf_exempt(in_a_transaction)),
 ]

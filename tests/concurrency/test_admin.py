@@ -1,7 +1,5 @@
 """Save in the admin, pressed twice, in threads: one object, and both get there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
@@ -10,15 +8,15 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from tests.concurrency.answers import new_key
-from tests.concurrency.storm import all_at_once
+from tests.support.cases import cases
+from tests.support.client import new_key
+from tests.support.threads import all_at_once
 from tests.testapp.models import Order
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.postgresql,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.integration.saving"),
+    pytest.mark.urls("tests.integration.admin.saving"),
 ]
 
 COPIES = 8
@@ -37,31 +35,23 @@ def _atomic_requests(
     connection.close()
 
 
-def save_at_once(form: dict[str, str]) -> list[tuple[int, str]]:
+@pytest.mark.usefixtures("_atomic_requests")
+@cases(
+    "key, objects",
+    {"one form": ({"idempotency_key": new_key()}, 1), "control: no key": ({}, COPIES)},
+)
+def test_copies_of_one_form_are_one_object(key: dict[str, str], objects: int) -> None:
     boss = User.objects.create_superuser("boss")
 
     def save(number: int) -> tuple[int, str]:
         client = Client()
         client.force_login(boss)
-        answer = client.post(ADD, form)
+        answer = client.post(ADD, {**key, "amount": "3", "_continue": "yes"})
         return answer.status_code, answer.headers.get("Location", "")
 
-    return all_at_once(COPIES, save)
+    answers = all_at_once(COPIES, save)
 
-
-@pytest.mark.usefixtures("_atomic_requests")
-def test_copies_of_one_form_are_one_object() -> None:
-    form = {"idempotency_key": new_key(), "amount": "3", "_continue": "yes"}
-
-    answers = save_at_once(form)
-
-    place = f"/admin/testapp/order/{Order.objects.get().pk}/change/"
-    assert answers == [(302, place)] * COPIES
-    assert LogEntry.objects.count() == 1
-
-
-def test_copies_without_a_key_are_an_object_each() -> None:
-    """The negative control."""
-    save_at_once({"amount": "3", "_save": "Save"})
-
-    assert Order.objects.count() == COPIES
+    saved = Order.objects.values_list("pk", flat=True)
+    assert len(answers) == COPIES
+    assert set(answers) == {(302, f"/admin/testapp/order/{pk}/change/") for pk in saved}
+    assert (len(saved), LogEntry.objects.count()) == (objects, objects)

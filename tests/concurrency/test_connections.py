@@ -1,36 +1,21 @@
 """Connections that are stale, refused, read-only or few."""
 
-from __future__ import annotations
-
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from tests.concurrency.answers import call, new_key, post, told
-from tests.concurrency.conftest import Connect
+from tests.concurrency.conftest import AT_THE_SHOP, Connect
+from tests.concurrency.leader import leading
 from tests.concurrency.shop import inner
-from tests.concurrency.storm import (
-    AT_THE_GATE,
-    TIMEOUT,
-    crew,
-    gate_closed,
-    second_connection,
-    start,
-    until,
-    until_waiting,
-)
+from tests.support.client import call, new_key, post, told
+from tests.support.threads import TIMEOUT, crew, second_connection, start, until
 from tests.testapp.models import Order
 
-pytestmark = [
-    pytest.mark.concurrency,
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.concurrency.shop"),
-]
+pytestmark = AT_THE_SHOP
 
 
 def end_session_of(victim: BaseDatabaseWrapper) -> None:
@@ -50,55 +35,43 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.direct
-def test_request_on_a_stale_connection_is_served() -> None:
-    end_session_of(connection)
-
-    assert post("/protected/", new_key()).word == "201"
-
-
-@pytest.mark.direct
-def test_repeat_on_a_stale_connection_is_replayed() -> None:
+@pytest.mark.parametrize("word", ["201", "201 replayed"])
+def test_request_on_a_stale_connection_is_served(word: str) -> None:
     key = new_key()
-    post("/protected/", key)
+    if word == "201 replayed":
+        post("/protected/", key)
     end_session_of(connection)
 
-    assert post("/protected/", key).word == "201 replayed"
+    assert post("/protected/", key).word == word
 
 
-@pytest.mark.direct
-def test_claim_in_a_lost_transaction_is_refused() -> None:
+def be_idle_for_too_long(victim: BaseDatabaseWrapper) -> None:
+    with victim.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+        cursor.execute("SELECT pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    until(lambda: not is_alive(pid))
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        pytest.param(end_session_of, id="lost", marks=pytest.mark.direct),
+        pytest.param(be_idle_for_too_long, id="given up"),
+    ],
+)
+def test_claim_in_a_transaction_that_is_gone_is_refused(
+    lose: Callable[[BaseDatabaseWrapper], None],
+) -> None:
     """A new connection would lose what the transaction around it has written."""
     words = []
-
-    @transaction.atomic
-    def lose_the_connection() -> None:
+    with pytest.raises(OperationalError), transaction.atomic():  # noqa: PT012
         Order.objects.create()
-        end_session_of(connection)
+        lose(connection)
         words.append(call(inner, new_key()).word)
-
-    with pytest.raises(OperationalError):
-        lose_the_connection()
 
     assert words == ["503 store-unavailable"]
     assert Order.objects.count() == 0
-
-
-def test_claim_in_a_transaction_that_the_server_gave_up_is_refused() -> None:
-    words = []
-
-    @transaction.atomic
-    def be_idle_for_too_long() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
-            cursor.execute("SELECT pg_backend_pid()")
-            pid = cursor.fetchone()[0]
-        until(lambda: not is_alive(pid))
-        words.append(call(inner, new_key()).word)
-
-    with pytest.raises(OperationalError):
-        be_idle_for_too_long()
-
-    assert words == ["503 store-unavailable"]
 
 
 @pytest.mark.direct
@@ -106,14 +79,10 @@ def test_claim_that_the_projects_transaction_timeout_ends_is_refused(
     connect_with: Connect,
 ) -> None:
     """It ends the session, too: what can be said is that nothing was done."""
-    key = new_key()
-    with gate_closed() as gate, crew() as threads:
-        leader = start(threads, post, "/protected/", key)
-        until_waiting(1, AT_THE_GATE)
+    with leading("/protected/") as leader:
         connect_with(options="-c transaction_timeout=200ms")
-        answer = start(threads, post, "/protected/", key).result(TIMEOUT)
-        gate.open()
-        leader.result(TIMEOUT)
+        answer = leader.copies(1)[0].result(TIMEOUT)
+        leader.go_on()
 
     assert answer.word == "503 store-unavailable"
 
@@ -130,29 +99,22 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unreachable")
-def test_claim_without_a_database_is_refused() -> None:
-    assert call(inner, new_key()).word == "503 store-unavailable"
+def test_claim_without_a_database_is_refused_and_told_when_to_try_again() -> None:
+    answer = call(inner, new_key())
 
-
-@pytest.mark.usefixtures("unreachable")
-def test_client_is_told_when_to_try_again() -> None:
-    assert call(inner, new_key()).headers["Retry-After"] == "1"
-
-
-@pytest.mark.direct
-def test_claim_in_a_read_only_database_is_refused(connect_with: Connect) -> None:
-    connect_with(options="-c default_transaction_read_only=on")
-
-    assert call(inner, new_key()).word == "503 store-unavailable"
+    assert (answer.word, answer.headers["Retry-After"]) == (
+        "503 store-unavailable",
+        "1",
+    )
 
 
 @pytest.mark.direct
-def test_claim_is_tried_again_when_the_database_can_be_written(
+def test_claim_is_refused_until_the_database_can_be_written(
     connect_with: Connect,
 ) -> None:
     key = new_key()
     connect_with(options="-c default_transaction_read_only=on")
-    call(inner, key)
+    assert call(inner, key).word == "503 store-unavailable"
     connect_with()
 
     assert call(inner, key).word == "201"
@@ -175,20 +137,17 @@ def test_waiting_copies_do_not_keep_the_pool_from_others(path: str) -> None:
     A waiting copy has a connection, so that the policy's wait is also how long others
     may have to wait for theirs.
     """
-    key = new_key()
-    with gate_closed() as gate, crew() as threads:
-        slow = start(threads, post, path, key)
-        until_waiting(1, AT_THE_GATE)
+    with leading(path) as slow:
         connection.close()
-        copies = [start(threads, post, path, key) for _ in range(20)]
-        others = [start(threads, call, inner, new_key()) for _ in range(5)]
+        copies = slow.copies(20)
+        others = [start(slow.threads, call, inner, new_key()) for _ in range(5)]
         words = [
             told(each.result(TIMEOUT) for each in group) for group in (copies, others)
         ]
-        gate.open()
+        slow.gate.open()
 
     assert words == [{"409 in-flight": 20}, {"201": 5}]
-    assert slow.result().word == "201"
+    assert slow.answer.result().word == "201"
 
 
 def test_time_spent_on_getting_a_connection_is_no_wait_for_a_leader(

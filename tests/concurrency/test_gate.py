@@ -1,7 +1,5 @@
 """Copies in one process wait before they touch the database, and hold nothing."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,12 +7,13 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from django_idempotency import engine
-from django_idempotency.gate import Gate
+from django_idempotency.engine import atomic as engine
+from django_idempotency.engine.gate import Gate
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import call, new_key, post, told
+from tests.concurrency.conftest import AT_THE_SHOP
 from tests.concurrency.shop import held, inner, scene
-from tests.concurrency.storm import (
+from tests.support.client import call, new_key, post, told
+from tests.support.threads import (
     AT_A_CLAIM,
     AT_THE_GATE,
     TIMEOUT,
@@ -27,12 +26,7 @@ from tests.concurrency.storm import (
 )
 from tests.testapp.models import Order
 
-pytestmark = [
-    pytest.mark.concurrency,
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.concurrency.shop"),
-]
+pytestmark = AT_THE_SHOP
 
 
 @pytest.fixture(autouse=True)

@@ -1,25 +1,25 @@
-"""REPEATABLE READ and SERIALIZABLE: copies conflict, other keys don't."""
-
-from __future__ import annotations
+"""Of copies that arrive together one runs, at each level; other keys don't conflict."""
 
 import contextlib
 from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
-from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.models.functions import Now
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import Answer, call, new_key, post, told
-from tests.concurrency.conftest import Connect
-from tests.concurrency.shop import scene
-from tests.concurrency.storm import (
-    AT_A_CLAIM,
-    TIMEOUT,
+from tests.concurrency.conftest import AT_THE_SHOP, Connect
+from tests.concurrency.leader import storm
+from tests.concurrency.shop import leased, scene
+from tests.concurrency.test_purge_under_traffic import LEVELS
+from tests.support.cases import cases
+from tests.support.client import Answer, call, new_key, post, told
+from tests.support.records import expire
+from tests.support.threads import (
+    AT_THE_GATE,
     all_at_once,
     crew,
     gate_closed,
@@ -29,55 +29,47 @@ from tests.concurrency.storm import (
 )
 from tests.testapp.models import Order
 
-pytestmark = [
-    pytest.mark.concurrency,
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.concurrency.shop"),
-]
+pytestmark = AT_THE_SHOP
 
 
-@pytest.fixture(
-    autouse=True,
-    params=[IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE],
-    ids=["repeatable read", "serializable"],
-)
-def _level(request: pytest.FixtureRequest, connect_with: Connect) -> None:
+@pytest.fixture(autouse=True, params=LEVELS, ids=lambda level: level.name)
+def level(request: pytest.FixtureRequest, connect_with: Connect) -> None:
     connect_with(isolation_level=request.param)
 
 
-def storm(key: str, *, copies: int) -> list[Answer]:
-    with gate_closed() as gate, crew() as threads:
-        futures = [start(threads, post, "/protected/", key) for _ in range(copies)]
-        until_waiting(copies - 1, AT_A_CLAIM)
-        gate.open()
-        return [future.result(TIMEOUT) for future in futures]
-
-
-def test_ten_copies_make_one_order() -> None:  # FR-081
-    assert told(storm(new_key(), copies=10)) == {"201": 1, "201 replayed": 9}
-    assert Order.objects.count() == 1
-
-
-def test_ten_copies_of_a_released_key_make_one_order() -> None:
+@cases(
+    "before, failures",
+    {
+        "new": ("nothing", 0),
+        "expired (FR-070)": ("expired", 0),
+        "released": ("released", 0),
+        "first fails": ("nothing", 1),
+        "four fail": ("nothing", 4),
+    },
+)
+def test_of_twenty_copies_one_runs_and_the_others_get_its_bytes(
+    before: str, failures: int
+) -> None:
+    """FR-001, FR-081; FR-002: all have found nothing before the first has written."""
     key = new_key()
-    scene.failures.append(ValueError())
-    post("/protected/", key)
+    if before == "released":
+        scene.failures.append(ValueError())
+    if before != "nothing":
+        post("/protected/", key)
+    if before == "expired":
+        expire()
+    scene.failures.extend(ValueError() for _ in range(failures))
 
-    assert told(storm(key, copies=10)) == {"201": 1, "201 replayed": 9}
-    assert Order.objects.count() == 1
+    answers = storm("/protected/", key, copies=20)
+
+    failed = {"500": failures} if failures else {}
+    assert told(answers) == failed | {"201": 1, "201 replayed": 19 - failures}
+    assert len({answer.body for answer in answers if answer.status == 201}) == 1
+    assert scene.calls == 1 + failures + (before != "nothing")
+    assert Order.objects.count() == 1 + (before == "expired")
 
 
-def test_copies_behind_a_leader_that_fails_make_one_order() -> None:
-    scene.failures.append(ValueError())
-
-    answers = storm(new_key(), copies=6)
-
-    assert told(answers) == {"500": 1, "201": 1, "201 replayed": 4}
-    assert Order.objects.count() == 1
-
-
-def test_many_rounds_of_copies_make_one_order_each() -> None:
+def test_copies_that_nobody_holds_back_make_one_order_each() -> None:  # FR-107
     keys = [new_key() for _ in range(10)]
 
     answers = all_at_once(8, lambda _: [post("/protected/", key) for key in keys])
@@ -88,26 +80,14 @@ def test_many_rounds_of_copies_make_one_order_each() -> None:
 
 
 def test_different_keys_do_not_fail() -> None:  # FR-081
-    """320 over 16 threads: what fails here, fails because of our own statements."""
+    """160 over 16 threads: what fails here, fails because of our own statements."""
     answers = all_at_once(
-        16, lambda _: [post("/protected/", new_key()) for _ in range(20)]
+        16, lambda _: [post("/protected/", new_key()) for _ in range(10)]
     )
 
     flat = [answer for each in answers for answer in each]
-    assert told(flat) == {"201": 320}
-    assert Order.objects.count() == 320
-
-
-def test_different_keys_that_are_repeated_do_not_fail() -> None:
-    """Replays are looked up and counted while other keys are claimed and kept."""
-
-    def send_twice(number: int) -> list[Answer]:
-        keys = [new_key() for _ in range(10)]
-        return [post("/protected/", key) for key in keys for _ in range(2)]
-
-    flat = [answer for each in all_at_once(8, send_twice) for answer in each]
-
-    assert told(flat) == {"201": 80, "201 replayed": 80}
+    assert told(flat) == {"201": 160}
+    assert Order.objects.count() == 160
 
 
 @pytest.mark.parametrize("kind", ["expired", "released"])
@@ -127,12 +107,6 @@ def test_different_keys_that_are_renewed_do_not_fail(kind: str) -> None:
 
     assert told(answer for each in answers for answer in each) == {"201": 160}
     assert Order.objects.count() == 320
-
-
-@idempotent(lease=timedelta(minutes=1))
-def leased(request: IdempotentRequest) -> HttpResponse:
-    order = request.idempotency.write("order", lambda: Order.objects.create().pk)
-    return JsonResponse({"order": order}, status=201)
 
 
 def call_until_answered(key: str) -> Answer:
@@ -156,6 +130,9 @@ def test_copies_of_leased_operations_make_one_order_each() -> None:
     assert len({answer.body for answer in flat}) == 10
 
 
+@pytest.mark.parametrize(
+    "level", LEVELS[1:], ids=lambda level: level.name, indirect=True
+)
 def test_conflict_of_the_views_own_frees_the_key() -> None:  # FR-081
     """At the first try another session changes the row that the view has read."""
     stock = Order.objects.create(amount=5)
@@ -178,3 +155,26 @@ def test_conflict_of_the_views_own_frees_the_key() -> None:  # FR-081
 
     assert [call(take_one, key).word for _ in range(2)] == ["201", "201 replayed"]
     assert Order.objects.get().amount == 3
+
+
+def test_different_keys_do_not_wait_for_each_other() -> None:
+    with gate_closed() as gate, crew() as threads:
+        futures = [start(threads, post, "/protected/", new_key()) for _ in range(8)]
+        until_waiting(8, AT_THE_GATE)
+        gate.open()
+
+    assert told(future.result() for future in futures) == {"201": 8}
+
+
+def test_the_same_storm_without_protection_makes_twenty_orders() -> None:
+    answers = storm("/unprotected/", new_key(), copies=20, held=20, at=AT_THE_GATE)
+
+    assert told(answers) == {"201": 20}
+    assert Order.objects.count() == 20
+
+
+def test_three_saves_with_pauses_are_one_execution() -> None:  # FR-011
+    answers = storm("/in-three-steps/", new_key(), copies=2)
+
+    assert told(answers) == {"201": 1, "201 replayed": 1}
+    assert Order.objects.count() == 3

@@ -1,13 +1,11 @@
 """Whose clock and whose lease decide, and what waits for a slow owner meanwhile."""
 
-from __future__ import annotations
-
-import json
-import signal
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,28 +13,69 @@ import pytest
 from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import path
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import Answer, call, new_key, post, told
-from tests.concurrency.leased.checkout import LONG_LEASE
-from tests.concurrency.leased.processes import Shop, bank, order, shop
-from tests.concurrency.storm import TIMEOUT, connections_in_use, crew, start, until
+from tests.support.client import Answer, call, new_key, post, told
+from tests.support.records import change
+from tests.support.threads import (
+    TIMEOUT,
+    all_at_once,
+    connections_in_use,
+    crew,
+    start,
+    until,
+)
 from tests.testapp.models import Order
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.postgresql,
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls(__name__),
 ]
 
 
+MINUTE, FIVE_MINUTES = timedelta(minutes=1), timedelta(minutes=5)
+
+
 # Clocks
+
+
+@contextmanager
+def wrong_clock(fast_by: timedelta) -> Iterator[None]:
+    """The clock of this process, not that of the database, wherever it is read."""
+    right_time, right_now = time.time, timezone.now
+    clocks: dict[Any, Callable[[], Any]] = {
+        right_time: lambda: right_time() + fast_by.total_seconds(),
+        right_now: lambda: right_now() + fast_by,
+    }
+    with pytest.MonkeyPatch.context() as changed:
+        for where, module in list(sys.modules.items()):
+            if where.startswith(("time", "django.utils.", "django_idempotency")):
+                for name, found in list(vars(module).items()):
+                    if found is right_time or found is right_now:
+                        changed.setattr(module, name, clocks[found])
+        yield
+
+
+def age_of_the_clock() -> float:
+    """By how many seconds what this process takes for now is ahead of the database."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
+        right: float = cursor.fetchone()[0]
+    return (time.time() + timezone.now().timestamp()) / 2 - right
+
+
+def test_clock_of_the_process_is_wrong_indeed() -> None:
+    """The negative control."""
+    with wrong_clock(FIVE_MINUTES):
+        assert 290 < age_of_the_clock() < 310
+    assert abs(age_of_the_clock()) < 10
 
 
 def lease_left() -> timedelta:
@@ -52,143 +91,79 @@ def let_the_lease_end() -> None:
     IdempotencyRecord.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
-@contextmanager
-def stopped_owner(at: Shop, key: str) -> Iterator[Future[Answer | None]]:
-    """Somebody holds a lease of 30 seconds, and sits still in its first call."""
-    clean = order(at, "long", new_key(), -1)
-    assert clean is not None
-    IdempotencyRecord.objects.all().delete()
-    point = json.loads(clean.headers["Doom-Points"]).index("before charges")
-    with crew() as threads:
-        owner = threads.submit(order, at, "long", key, 1, doom=point, by=signal.SIGSTOP)
-        until(lambda: len(at.stopped()) == 1)
-        yield owner
-        at.go_on()
+def charge(request: IdempotentRequest) -> HttpResponse:
+    return placed(request.idempotency.call("charge", slow.call))
 
 
-def word(answer: Answer | None) -> str:
-    return "died" if answer is None else answer.word
-
-
-FIVE_MINUTES = 300
-
-
-@pytest.mark.parametrize("fast_by", [FIVE_MINUTES, -FIVE_MINUTES])
-def test_take_over_is_decided_by_the_clock_of_the_database(fast_by: int) -> None:
-    """FR-022: a wrong clock neither steals early nor waits longer."""
-    key = new_key()
-    with (
-        bank() as other_side,
-        shop(other_side) as right,
-        shop(other_side, clock_seconds=fast_by) as wrong,
-        stopped_owner(right, key) as owner,
-    ):
-        early = order(wrong, "long", key, 1)
-        assert early is not None
-        let_the_lease_end()
-        after = order(wrong, "long", key, 1)
-        right.go_on()
-        late = owner.result(TIMEOUT)
-        done = other_side.counts("done")
-
-    assert early.word == "409 in-flight"
-    assert 20 <= int(early.headers["Retry-After"]) <= LONG_LEASE.total_seconds()
-    assert (word(after), word(late)) == ("201", "409 in-flight")
-    assert (done["charges", 1], Order.objects.filter(amount=1).count()) == (1, 1)
-
-
-@pytest.mark.parametrize("fast_by", [FIVE_MINUTES, -FIVE_MINUTES])
-def test_lease_of_an_owner_with_a_wrong_clock_has_its_right_length(
-    fast_by: int,
-) -> None:
-    """FR-022."""
-    key = new_key()
-    with (
-        bank() as other_side,
-        shop(other_side) as right,
-        shop(other_side, clock_seconds=fast_by) as wrong,
-        stopped_owner(wrong, key) as owner,
-    ):
-        left = lease_left()
-        early = order(right, "long", key, 1)
-        wrong.go_on()
-        answer = owner.result(TIMEOUT)
-
-    assert timedelta(seconds=20) < left <= LONG_LEASE
-    assert (word(early), word(answer)) == ("409 in-flight", "201")
-
-
-def test_clock_of_the_process_is_wrong_indeed() -> None:
-    """The negative control: what the process writes by its own clock is wrong."""
-    with bank() as other_side, shop(other_side, clock_seconds=FIVE_MINUTES) as wrong:
-        answer = order(wrong, "clock", new_key(), 1)
-
-    assert answer is not None
-    assert 290 < float(answer.body) < 310
-
-
-# Two views that share a scope
+impatient, hasty, patient = (
+    idempotent(lease=MINUTE, wait=timedelta(seconds=wait))(charge)
+    for wait in (0, 0.3, 20)
+)
 
 
 @contextmanager
-def slow_owner(lease: timedelta, key: str) -> Iterator[Future[Answer]]:
-    """A request that holds this lease until the end of the block."""
-    began, ends = threading.Event(), threading.Event()
-
-    @idempotent(lease=lease, wait=timedelta(0))
-    def view(request: HttpRequest) -> HttpResponse:
-        began.set()
-        assert ends.wait(TIMEOUT)
-        return HttpResponse(status=201)
-
+def owner_in_its_call(key: str) -> Iterator[Future[Answer]]:
     with crew() as threads:
-        owner = start(threads, call, view, key)
-        assert began.wait(TIMEOUT)
+        owner = start(threads, call, impatient, key)
+        assert slow.began.wait(TIMEOUT)
         try:
             yield owner
         finally:
-            ends.set()
+            slow.ends.set()
 
 
-def shares_its_scope(lease: timedelta, key: str) -> Answer:
-    @idempotent(lease=lease, wait=timedelta(0))
-    def view(request: HttpRequest) -> HttpResponse:
-        return HttpResponse(status=202)
-
-    return call(view, key)
+BOTH_WAYS = pytest.mark.parametrize("fast_by", [FIVE_MINUTES, -FIVE_MINUTES])
 
 
-MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
-
-
-def test_short_lease_of_the_caller_steals_no_long_one() -> None:
-    """FR-016: the claim is ten seconds old."""
+@BOTH_WAYS
+def test_take_over_is_decided_by_the_clock_of_the_database(fast_by: timedelta) -> None:
+    """FR-022: a wrong clock neither steals early nor waits longer."""
     key = new_key()
-    with slow_owner(MINUTE, key) as owner:
-        claimed_before(timedelta(seconds=10))
-        early = shares_its_scope(SECOND, key)
+    with owner_in_its_call(key) as owner:
+        ends, slow.ends = slow.ends, threading.Event()
+        slow.ends.set()  # for whoever takes over
+        with wrong_clock(fast_by):
+            early = call(impatient, key)
+            let_the_lease_end()
+            after = call(impatient, key)
+        ends.set()
+        late = owner.result(TIMEOUT)
 
     assert early.word == "409 in-flight"
-    assert 40 <= int(early.headers["Retry-After"]) <= 50
+    assert 20 <= int(early.headers["Retry-After"]) <= MINUTE.total_seconds()
+    assert (after.word, late.word) == ("201", "409 in-flight")
+    assert Order.objects.count() == 1
+
+
+@BOTH_WAYS
+def test_lease_of_an_owner_with_a_wrong_clock_has_its_right_length(
+    fast_by: timedelta,
+) -> None:
+    """FR-022."""
+    key = new_key()
+    with ExitStack() as stack:
+        with wrong_clock(fast_by):
+            owner = stack.enter_context(owner_in_its_call(key))
+        left, early = lease_left(), call(impatient, key)
+
+    assert timedelta(seconds=20) < left <= MINUTE
+    assert early.word == "409 in-flight"
     assert owner.result(TIMEOUT).word == "201"
 
 
-def test_long_lease_of_the_caller_prolongs_no_short_one() -> None:
-    """FR-016."""
+def test_of_copies_behind_a_dead_owner_one_takes_over() -> None:
+    """FR-013: the record is as a process leaves it that was killed in its call."""
     key = new_key()
-    with slow_owner(SECOND, key) as owner:
-        claimed_before(timedelta(seconds=10))
-        words = [shares_its_scope(MINUTE, key).word for _ in range(2)]
+    slow.ends.set()
+    call(impatient, key)
+    Order.objects.all().delete()
+    change(state="in_flight", lease_expires_at=Now() - timedelta(seconds=1), effects={})
 
-    assert words == ["202", "202 replayed"]
-    assert owner.result(TIMEOUT).word == "409 in-flight"
+    answers = told(all_at_once(5, lambda _: call(impatient, key)))
 
-
-def claimed_before(age: timedelta) -> None:
-    """Make the claim so old."""
-    IdempotencyRecord.objects.update(
-        lease_expires_at=F("lease_expires_at") - age, created_at=F("created_at") - age
-    )
+    assert answers["201"] == 1
+    assert set(answers) <= {"201", "409 in-flight", "201 replayed"}
+    assert Order.objects.count() == 1
 
 
 # A slow operation and a small pool
@@ -208,9 +183,6 @@ class Slow:
         assert self.ends.wait(TIMEOUT)
         return "ch_1"
 
-    def find(self, key: str) -> str:
-        return self.call(key)
-
 
 slow = Slow()
 
@@ -224,16 +196,6 @@ def placed(charge: Any) -> HttpResponse:
     return JsonResponse(
         {"order": Order.objects.create().pk, "charge": charge}, status=201
     )
-
-
-@idempotent(lease=MINUTE, wait=timedelta(seconds=20))
-def patient(request: IdempotentRequest) -> HttpResponse:
-    return placed(request.idempotency.call("charge", slow.call))
-
-
-@idempotent(lease=MINUTE, wait=timedelta(milliseconds=300))
-def hasty(request: IdempotentRequest) -> HttpResponse:
-    return placed(request.idempotency.call("charge", slow.call))
 
 
 @idempotent
@@ -250,10 +212,7 @@ urlpatterns = [
 
 @pytest.mark.parametrize(
     ("path", "copies"),
-    [
-        ("/patient/", {"201 replayed": 20}),
-        ("/hasty/", {"409 in-flight": 20}),
-    ],
+    [("/patient/", {"201 replayed": 20}), ("/hasty/", {"409 in-flight": 20})],
 )
 @pytest.mark.usefixtures("pool_of_five")
 def test_slow_operation_and_its_copies_leave_the_pool_to_others(
@@ -279,40 +238,32 @@ def test_slow_operation_and_its_copies_leave_the_pool_to_others(
     assert first.result().word == "201"
 
 
-@pytest.mark.usefixtures("pool_of_five")
-def test_call_holds_no_connection_of_the_pool() -> None:
-    with crew() as threads:
-        first = start(threads, post, "/patient/", new_key())
-        assert slow.began.wait(TIMEOUT)
-        connection.close()
-        until(lambda: connections_in_use() == 0)
-        slow.ends.set()
-        assert first.result(TIMEOUT).word == "201"
+def lost(key: str) -> None:
+    raise TimeoutError
 
 
 @pytest.mark.usefixtures("pool_of_five")
-def test_look_up_holds_no_connection_of_the_pool() -> None:
+@pytest.mark.parametrize("is_unknown", [False, True], ids=["call", "look-up"])
+def test_call_and_look_up_hold_no_connection_of_the_pool(is_unknown: bool) -> None:
     key = new_key()
-
-    def lost(key: str) -> None:
-        raise TimeoutError
 
     def view_with(fn: Any) -> Any:
         @idempotent(lease=MINUTE)
         def view(request: IdempotentRequest) -> HttpResponse:
             steps = request.idempotency
-            return placed(steps.call("charge", fn, if_unknown=slow.find))
+            return placed(steps.call("charge", fn, if_unknown=slow.call))
 
         return view
 
-    with pytest.raises(TimeoutError):
-        call(view_with(lost), key)
+    if is_unknown:
+        with pytest.raises(TimeoutError):
+            call(view_with(lost), key)
     with crew() as threads:
-        retry = start(threads, call, view_with(slow.call), key)
+        served = start(threads, call, view_with(slow.call), key)
         assert slow.began.wait(TIMEOUT)
         connection.close()
         until(lambda: connections_in_use() == 0)
         slow.ends.set()
-        answer = retry.result(TIMEOUT)
+        answer = served.result(TIMEOUT)
 
     assert answer.json["charge"] == "ch_1"

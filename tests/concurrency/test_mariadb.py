@@ -1,8 +1,5 @@
 """MariaDB: InnoDB's locks, snapshots and deadlocks, at each of its levels of isolation."""
 
-from __future__ import annotations
-
-import io
 import itertools
 import threading
 import time
@@ -15,25 +12,31 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models.functions import Now
 from django.db.transaction import TransactionManagementError
 from django.http import HttpResponse
 from django.utils import timezone
 
-from django_idempotency import engine, event_store
+from django_idempotency.core.operations import Scope, record_id_of
 from django_idempotency.decorators import idempotent
-from django_idempotency.dialects import dialect_of
+from django_idempotency.engine import record_row
 from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.fields import UtcNow
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.operations import Scope, record_id_of
-from tests.concurrency.answers import Answer, call, new_key, told
+from django_idempotency.store import events as event_store
+from django_idempotency.store.dialects import dialect_of
 from tests.concurrency.conftest import Connect
-from tests.concurrency.storm import (
+from tests.concurrency.test_purge_under_traffic import (
+    make_expired,
+    purge,
+    require_two_purges_to_share,
+    words_during_a_purge,
+)
+from tests.support.client import Answer, call, new_key, told
+from tests.support.records import expire
+from tests.support.threads import (
     TIMEOUT,
     all_at_once,
     crew,
@@ -43,11 +46,7 @@ from tests.concurrency.storm import (
 )
 from tests.testapp.models import Order
 
-pytestmark = [
-    pytest.mark.concurrency,
-    pytest.mark.mariadb,
-    pytest.mark.django_db(transaction=True),
-]
+pytestmark = [pytest.mark.mariadb, pytest.mark.django_db(transaction=True)]
 
 NEW_ORDER = "INSERT INTO testapp_order (reference, amount) VALUES ('', 0)"
 RECORDS = IdempotencyRecord._meta.db_table
@@ -172,36 +171,23 @@ def test_ten_new_keys_and_then_ten_copies_of_one(round_: int) -> None:
     assert Order.objects.count() == 11
 
 
-def test_copies_get_the_answer_of_the_one_they_wait_for() -> None:  # FR-080
-    assert told(storm(new_key(), copies=15)) == {"201": 1, "201 replayed": 14}
-    assert Order.objects.count() == 1
-
-
-def test_copies_of_a_released_key_make_one_order() -> None:
+@pytest.mark.parametrize("before", ["nothing", "released", "expired", "fails"])
+def test_copies_get_the_answer_of_the_one_they_wait_for(before: str) -> None:
+    """FR-080."""
     key = new_key()
-    release(key)
+    if before == "released":
+        release(key)
+    elif before == "expired":
+        send(key)
+        expire()
 
-    assert told(storm(key, copies=10)) == {"201": 1, "201 replayed": 9}
-    assert Order.objects.count() == 1
-    assert IdempotencyRecord.objects.get().attempts == 2
+    failures = {"500": 4} if before == "fails" else {}
+    stage.failures.extend(ValueError() for _ in range(failures.get("500", 0)))
 
+    words = told(storm(key, copies=10))
 
-def test_copies_of_an_expired_key_make_one_more_order() -> None:
-    key = new_key()
-    send(key)
-    IdempotencyRecord.objects.update(expires_at=Now() - timedelta(hours=1))
-
-    assert told(storm(key, copies=10)) == {"201": 1, "201 replayed": 9}
-    assert Order.objects.count() == 2
-
-
-def test_copies_behind_leaders_that_fail_make_one_order() -> None:
-    stage.failures.extend(ValueError() for _ in range(4))
-
-    answers = storm(new_key(), copies=8)
-
-    assert told(answers) == {"500": 4, "201": 1, "201 replayed": 3}
-    assert Order.objects.count() == 1
+    assert words == failures | {"201": 1, "201 replayed": 9 - len(failures) * 4}
+    assert Order.objects.count() == 1 + (before == "expired")
 
 
 def test_many_keys_at_once_of_which_each_fails_once() -> None:
@@ -269,7 +255,7 @@ def test_replay_does_not_wait_for_who_has_locked_the_row(
     key = new_key()
     send(key)
     # As in another process, which claims first.
-    monkeypatch.setattr(engine, "answered", engine.RecentIds(1))
+    monkeypatch.setattr(record_row, "answered", record_row.RecentIds(1))
     with second_connection() as other:
         other.set_autocommit(False)
         execute(other, f"SELECT 1 FROM {RECORDS} FOR UPDATE")  # noqa: S608
@@ -543,38 +529,10 @@ def test_objects_of_events_that_differ_in_case_alone_do_not_wait_for_each_other(
 # The purge
 
 
-def purge(*arguments: str) -> int:
-    out = io.StringIO()
-    call_command("purge_idempotency_keys", *arguments, stdout=out, stderr=out)
-    return int(out.getvalue().split("Purged ")[1].split()[0])
-
-
-def make_expired(count: int) -> None:
-    now = timezone.now()
-    IdempotencyRecord.objects.bulk_create(
-        IdempotencyRecord(
-            id=uuid.uuid4(),
-            state="released",
-            created_at=now,
-            expires_at=now - timedelta(seconds=number + 1),
-        )
-        for number in range(count)
-    )
-
-
-def test_two_purges_share_the_work() -> None:
-    make_expired(2000)
-
-    counts = all_at_once(2, lambda _: purge("--batch-size", "50"))
-
-    assert sum(counts) == 2000
-    assert not IdempotencyRecord.objects.exists()
-
-
 def test_purge_leaves_what_is_being_renewed() -> None:
     key = new_key()
     send(key)
-    IdempotencyRecord.objects.update(expires_at=Now() - timedelta(hours=1))
+    expire()
     stage.entered = 0
     make_expired(5)
     with crew() as threads, stage.closed():
@@ -587,20 +545,12 @@ def test_purge_leaves_what_is_being_renewed() -> None:
     assert (purged, send(key).word) == (5, "201 replayed")
 
 
+def test_two_purges_share_the_work() -> None:
+    require_two_purges_to_share(2000)
+
+
 def test_requests_go_on_during_a_purge() -> None:
-    keys = [new_key() for _ in range(30)]
-    for key in keys:
-        send(key)
-    IdempotencyRecord.objects.update(expires_at=Now() - timedelta(hours=1))
-    make_expired(2000)
+    words = words_during_a_purge(2000, send, lambda: None)
 
-    def act(number: int) -> list[Answer]:
-        if number == 3:
-            purge("--batch-size", "50")
-            return []
-        return [send(key) for key in keys[number::3] for _ in range(2)]
-
-    answers = [answer for each in all_at_once(4, act) for answer in each]
-
-    assert told(answers) == {"201": 30, "201 replayed": 30}
-    assert Order.objects.count() == 60
+    assert words == {"201": 40, "201 replayed": 40}
+    assert Order.objects.count() == 80

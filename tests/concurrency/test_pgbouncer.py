@@ -3,28 +3,22 @@
 It has few connections to the server here, so that the clients have to share them.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
-from django.http import HttpResponse, JsonResponse
 
-from django_idempotency.decorators import idempotent
-from django_idempotency.http import IdempotentRequest
-from tests import pgbouncer
-from tests.concurrency.answers import Answer, call, new_key, post, told
-from tests.concurrency.shop import refused
-from tests.concurrency.storm import TIMEOUT, all_at_once, until
+from tests.concurrency.servers import sessions_in_a_transaction
+from tests.concurrency.shop import leased, refused
+from tests.support import pgbouncer
+from tests.support.client import Answer, call, new_key, post, told
+from tests.support.threads import TIMEOUT, all_at_once, until
 from tests.testapp.models import Order
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.behind_pgbouncer,
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("tests.concurrency.shop"),
@@ -59,12 +53,6 @@ def _few_server_connections(
         connection.close()
     with connection.cursor() as cursor:
         cursor.execute(f"{role} RESET lock_timeout")
-
-
-@idempotent(lease=timedelta(minutes=1))
-def leased(request: IdempotentRequest) -> HttpResponse:
-    order = request.idempotency.write("order", lambda: Order.objects.create().pk)
-    return JsonResponse({"order": order}, status=201)
 
 
 def mixed_requests(hot_keys: list[str]) -> list[Answer]:
@@ -104,25 +92,15 @@ def lock_timeouts() -> set[str]:
     return set(found.values())
 
 
-def count(sql: str) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {sql}")  # noqa: S608 - ours
-        counted: int = cursor.fetchone()[0]
-        return counted
-
-
 def advisory_locks() -> int:
-    return count(
-        "pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
-        " WHERE locktype = 'advisory' AND datname = current_database()"
-    )
-
-
-def open_transactions() -> int:
-    return count(
-        "pg_stat_activity WHERE datname = current_database()"
-        " AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks"
+            " JOIN pg_database ON pg_database.oid = pg_locks.database"
+            " WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+        count: int = cursor.fetchone()[0]
+        return count
 
 
 def test_two_hundred_mixed_requests_are_answered_as_on_a_direct_connection() -> None:
@@ -134,13 +112,8 @@ def test_two_hundred_mixed_requests_are_answered_as_on_a_direct_connection() -> 
         "400 key-missing": CLIENTS,
     }
     assert Order.objects.count() == 10 * CLIENTS + CLIENTS + 2
-
-
-def test_two_hundred_mixed_requests_leave_no_lock_and_no_transaction() -> None:
-    mixed_traffic()  # FR-075
-
     assert advisory_locks() == 0
-    until(lambda: not open_transactions())
+    until(lambda: not sessions_in_a_transaction())
 
 
 def test_lock_of_a_session_would_be_seen() -> None:
@@ -156,7 +129,7 @@ def test_transaction_that_is_left_open_would_be_seen() -> None:
         with transaction.atomic() if number else nullcontext():
             Order.objects.count()
             together.wait(TIMEOUT)
-            found = 0 if number else open_transactions()
+            found = 0 if number else sessions_in_a_transaction()
             together.wait(TIMEOUT)
         return found
 

@@ -4,10 +4,8 @@ Requests go through the handler that a server calls, not through Django's test c
 which keeps the connections that a server would close.
 """
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
@@ -21,8 +19,9 @@ from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
-from tests.concurrency.answers import Answer, new_key, told
-from tests.concurrency.storm import (
+from tests.support.cases import cases
+from tests.support.client import Answer, new_key, told
+from tests.support.threads import (
     AT_THE_GATE,
     TIMEOUT,
     connections_in_use,
@@ -34,7 +33,6 @@ from tests.concurrency.storm import (
 from tests.testapp.models import Order
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.postgresql,
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls(__name__),
@@ -125,64 +123,43 @@ def test_storms_on_few_connections_make_one_order_each(
     assert Order.objects.count() == 10
 
 
-def first(server: Server, shape: str) -> list[Future[Answer]]:
-    return [server.serve(f"/{shape}/", new_key())]
-
-
-def replay(server: Server, shape: str) -> list[Future[Answer]]:
+@pytest.mark.parametrize("shape", SHAPES)
+@cases(
+    "amounts, word",
+    {
+        "first": ([1], "201"),
+        "replay": ([1, 1], "201 replayed"),
+        "mismatch": ([1, 5], "422 key-reused"),
+        "refused": ([REFUSED], "503"),
+        "raises": ([RAISES], "500"),
+    },
+)
+def test_connection_is_given_back(
+    server: Server, shape: str, amounts: list[int], word: str
+) -> None:
     key = new_key()
-    server.serve(f"/{shape}/", key).result(TIMEOUT)
-    return [server.serve(f"/{shape}/", key)]
+    words = [
+        server.serve(f"/{shape}/", key, amount).result(TIMEOUT).word
+        for amount in amounts
+    ]
+
+    assert words[-1] == word
+    until(lambda: connections_in_use() == 0)
 
 
-def mismatch(server: Server, shape: str) -> list[Future[Answer]]:
-    key = new_key()
-    server.serve(f"/{shape}/", key).result(TIMEOUT)
-    return [server.serve(f"/{shape}/", key, amount=5)]
-
-
-def refused(server: Server, shape: str) -> list[Future[Answer]]:
-    return [server.serve(f"/{shape}/", new_key(), amount=REFUSED)]
-
-
-def raises(server: Server, shape: str) -> list[Future[Answer]]:
-    return [server.serve(f"/{shape}/", new_key(), amount=RAISES)]
-
-
-def in_flight(server: Server, shape: str) -> list[Future[Answer]]:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_connections_of_a_copy_in_flight_are_given_back(
+    server: Server, shape: str
+) -> None:
     key = new_key()
     with gate_closed() as gate:
         leader = server.serve(f"/hasty-{shape}/", key)
         until_waiting(1, AT_THE_GATE)
         connection.close()
-        copy = server.serve(f"/hasty-{shape}/", key)
-        copy.result(TIMEOUT)
+        copy = server.serve(f"/hasty-{shape}/", key).result(TIMEOUT)
         gate.open()
-    return [leader, copy]
 
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        (first, ["201"]),
-        (replay, ["201 replayed"]),
-        (mismatch, ["422 key-reused"]),
-        (refused, ["503"]),
-        (raises, ["500"]),
-        (in_flight, ["201", "409 in-flight"]),
-    ],
-    ids=["first", "replay", "mismatch", "refused", "raises", "in flight"],
-)
-def test_connection_is_given_back(
-    server: Server,
-    shape: str,
-    kind: Callable[[Server, str], list[Future[Answer]]],
-    words: list[str],
-) -> None:
-    answers = [each.result(TIMEOUT) for each in kind(server, shape)]
-
-    assert [answer.word for answer in answers] == words
+    assert (leader.result(TIMEOUT).word, copy.word) == ("201", "409 in-flight")
     until(lambda: connections_in_use() == 0)
 
 

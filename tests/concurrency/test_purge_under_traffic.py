@@ -1,37 +1,25 @@
 """A purge beside requests and beside another purge."""
 
-from __future__ import annotations
-
 import io
 import re
+import uuid
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import Answer, new_key, post, told
-from tests.concurrency.conftest import Connect
-from tests.concurrency.storm import (
-    AT_THE_GATE,
-    TIMEOUT,
-    all_at_once,
-    crew,
-    gate_closed,
-    start,
-    until_waiting,
-)
-from tests.integration.test_purge import make_expired
+from tests.concurrency.conftest import AT_THE_SHOP, Connect
+from tests.concurrency.leader import leading
+from tests.support.client import Answer, new_key, post, told
+from tests.support.threads import all_at_once
 from tests.testapp.models import Order
 
-pytestmark = [
-    pytest.mark.concurrency,
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.concurrency.shop"),
-]
+pytestmark = AT_THE_SHOP
 
 
 def purge(*arguments: str) -> int:
@@ -47,31 +35,19 @@ def expire(key: str) -> None:
     IdempotencyRecord.objects.filter(key=key).update(expires_at=past)
 
 
-def test_record_of_a_running_first_call_stays() -> None:  # FR-072
+@pytest.mark.parametrize("exists", [False, True], ids=["first call", "renewal"])
+def test_record_of_a_running_request_stays(exists: bool) -> None:
+    """FR-072."""
     key = new_key()
-    with gate_closed() as gate, crew() as threads:
-        first = start(threads, post, "/protected/", key)
-        until_waiting(1, AT_THE_GATE)
+    if exists:
+        post("/protected/", key)
+        expire(key)
+    with leading("/protected/", key) as leader:
         purged = purge()
-        gate.open()
-        first.result(TIMEOUT)
+        assert leader.go_on().word == "201"
 
     assert (purged, post("/protected/", key).word) == (0, "201 replayed")
-
-
-def test_expired_record_that_is_being_renewed_stays() -> None:  # FR-072
-    key = new_key()
-    post("/protected/", key)
-    expire(key)
-    with gate_closed() as gate, crew() as threads:
-        renewal = start(threads, post, "/protected/", key)
-        until_waiting(1, AT_THE_GATE)
-        purged = purge()
-        gate.open()
-        assert renewal.result(TIMEOUT).word == "201"
-
-    assert (purged, post("/protected/", key).word) == (0, "201 replayed")
-    assert Order.objects.count() == 2
+    assert Order.objects.count() == 1 + exists
 
 
 LEVELS = [
@@ -81,17 +57,37 @@ LEVELS = [
 ]
 
 
-@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
-def test_two_purges_share_the_work(
-    connect_with: Connect, level: IsolationLevel
-) -> None:
-    make_expired(5000)
-    connect_with(isolation_level=level)
+AT_EACH_LEVEL = pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+
+
+def make_expired(count: int) -> None:
+    now = timezone.now()
+    IdempotencyRecord.objects.bulk_create(
+        IdempotencyRecord(
+            id=uuid.uuid4(),
+            state="released",
+            created_at=now,
+            expires_at=now - timedelta(seconds=number + 1),
+        )
+        for number in range(count)
+    )
+
+
+def require_two_purges_to_share(count: int) -> None:
+    make_expired(count)
 
     counts = all_at_once(2, lambda _: purge("--batch-size", "50"))
 
-    assert sum(counts) == 5000
+    assert sum(counts) == count
     assert not IdempotencyRecord.objects.exists()
+
+
+@AT_EACH_LEVEL
+def test_two_purges_share_the_work(
+    connect_with: Connect, level: IsolationLevel
+) -> None:
+    connect_with(isolation_level=level)
+    require_two_purges_to_share(2000)
 
 
 def answered(key: str) -> Answer:
@@ -101,25 +97,34 @@ def answered(key: str) -> Answer:
     return answered(key) if answer.status == 500 else answer
 
 
-@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
-def test_requests_go_on_during_a_purge(
-    connect_with: Connect, level: IsolationLevel
-) -> None:
-    """FR-071: first calls, repeats and renewals of what is just being purged."""
+def words_during_a_purge(
+    count: int, send: Callable[[str], Answer], begin: Callable[[], None]
+) -> dict[str, int]:
+    """What first calls, repeats and renewals are told of what is just being purged."""
     keys = [new_key() for _ in range(40)]
     for key in keys:
-        post("/protected/", key)
+        send(key)
     IdempotencyRecord.objects.update(expires_at=Now() - timedelta(hours=1))
-    make_expired(5000)
-    connect_with(isolation_level=level)
+    make_expired(count)
+    begin()
 
     def act(number: int) -> list[Answer]:
         if number == 3:
             purge("--batch-size", "50")
             return []
-        return [answered(key) for key in keys[number::3] for _ in range(2)]
+        return [send(key) for key in keys[number::3] for _ in range(2)]
 
-    answers = [answer for each in all_at_once(4, act) for answer in each]
+    return told(answer for each in all_at_once(4, act) for answer in each)
 
-    assert told(answers) == {"201": 40, "201 replayed": 40}
+
+@AT_EACH_LEVEL
+def test_requests_go_on_during_a_purge(
+    connect_with: Connect, level: IsolationLevel
+) -> None:
+    """FR-071."""
+    words = words_during_a_purge(
+        2000, answered, lambda: connect_with(isolation_level=level)
+    )
+
+    assert words == {"201": 40, "201 replayed": 40}
     assert Order.objects.count() == 80

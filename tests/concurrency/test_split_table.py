@@ -1,7 +1,5 @@
 """The table of records split by hash, as ``docs/howto/split-the-table.md`` does it."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator
@@ -12,18 +10,13 @@ from django.core.management import call_command
 from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import new_key, post, told
-from tests.concurrency.storm import all_at_once
+from tests.concurrency.conftest import AT_THE_SHOP
 from tests.concurrency.test_purge_under_traffic import expire, purge
+from tests.support.client import new_key, post, told
+from tests.support.threads import all_at_once
 from tests.testapp.models import Order
 
-pytestmark = [
-    pytest.mark.concurrency,
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.concurrency.shop"),
-    pytest.mark.usefixtures("split_table"),
-]
+pytestmark = [*AT_THE_SHOP, pytest.mark.usefixtures("split_table")]
 
 PAGE = Path(__file__).parents[2] / "docs/howto/split-the-table.md"
 TABLE = IdempotencyRecord._meta.db_table
@@ -71,14 +64,17 @@ def test_the_table_is_split_and_holds_what_it_held() -> None:
     assert post("/protected/", "before-the-split-000000").word == "201 replayed"
 
 
-@pytest.mark.parametrize("round_", range(5))
-def test_copies_make_one_order(round_: int) -> None:
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "expired"])
+def test_copies_make_one_order(exists: bool) -> None:
     key = new_key()
+    if exists:
+        post("/protected/", key)
+        expire(key)
 
     answers = all_at_once(8, lambda _: post("/protected/", key))
 
     assert told(answers) == {"201": 1, "201 replayed": 7}
-    assert Order.objects.count() == 2  # one of them before the split
+    assert Order.objects.count() == 2 + exists  # one of them before the split
 
 
 def test_many_keys_are_told_apart() -> None:
@@ -88,16 +84,6 @@ def test_many_keys_are_told_apart() -> None:
 
     assert (set(first), set(again)) == ({"201"}, {"201 replayed"})
     assert IdempotencyRecord.objects.count() == 41
-
-
-def test_of_many_callers_one_renews_an_expired_record() -> None:
-    key = new_key()
-    post("/protected/", key)
-    expire(key)
-
-    answers = all_at_once(8, lambda _: post("/protected/", key))
-
-    assert told(answers) == {"201": 1, "201 replayed": 7}
 
 
 def test_purge_deletes_what_has_expired_and_nothing_in_the_same_place() -> None:

@@ -1,19 +1,12 @@
 """Deliveries as Stripe and GoCardless make them, to the shop in this process."""
 
-from __future__ import annotations
-
 import json
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from django.test import Client
 
-from django_idempotency.webhooks.providers import GOCARDLESS, STRIPE
-from django_idempotency.webhooks.verifiers import HMACVerifier
-
-if TYPE_CHECKING:
-    from django.test.client import _MonkeyPatchedWSGIResponse as Answer
+from tests.support import deliveries
 
 SECRET = "whsec_new"  # noqa: S105 - signs nothing outside the tests
 OLD_SECRET = "whsec_old"  # noqa: S105
@@ -25,11 +18,10 @@ def stripe_event(
     *,
     status: str = "succeeded",
     created: int = 2_000,
-    event_type: str | None = None,
 ) -> dict[str, Any]:
     return {
         "id": event_id,
-        "type": event_type or f"payment_intent.{status}",
+        "type": f"payment_intent.{status}",
         "created": created,
         "livemode": False,
         "data": {"object": {"id": payment, "status": status, "amount": 2500}},
@@ -46,20 +38,16 @@ def direct_debit(event_id: str, payment: str) -> dict[str, Any]:
     }
 
 
-def deliver(path: str, event: dict[str, Any], *, secret: str = SECRET) -> Answer:
-    body, timestamp = json.dumps(event).encode(), str(int(time.time()))
-    verifier = cast("HMACVerifier", STRIPE.verifier)
-    signature = verifier.sign(secret, body, timestamp=timestamp)
-    return _post(path, body, {verifier.header: f"t={timestamp},v1={signature}"})
+def deliver(path: str, event: dict[str, Any], *, secret: str = SECRET) -> Any:
+    body = json.dumps(event).encode()
+    return _deliver(path, deliveries.stripe_signed(body, secret=secret))
 
 
-def deliver_batch(path: str, events: Sequence[dict[str, Any]]) -> Answer:
+def deliver_batch(path: str, events: Sequence[dict[str, Any]]) -> Any:
     body = json.dumps({"events": events}).encode()
-    verifier = cast("HMACVerifier", GOCARDLESS.verifier)
-    return _post(path, body, {verifier.header: verifier.sign(SECRET, body)})
+    return _deliver(path, deliveries.gocardless_signed(body, secret=SECRET))
 
 
-def _post(path: str, body: bytes, headers: dict[str, str]) -> Answer:
+def _deliver(path: str, sent: deliveries.Sent) -> Any:
     # CSRF is checked as in production: a provider has no cookie.
-    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
-    return client.post(path, body, content_type="application/json", headers=headers)
+    return deliveries.deliver(path, sent, Client(enforce_csrf_checks=True))

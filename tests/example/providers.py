@@ -1,9 +1,13 @@
 """A payment provider in memory that honours keys, as Stripe does."""
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar, cast
 
+from django.test import override_settings
+
+from example_project.checkout.payments import payment_provider
 from example_project.checkout.refusals import CardDeclined, ProviderUnavailable
 
 GOOD_CARD = "pm_good"
@@ -59,10 +63,7 @@ class CardProvider(RecordingProvider):
     answers_to_lose = 0
 
     def charge(self, *, amount_minor: int, payment_method: str, key: str) -> str:
-        cards = {
-            "pm_card_visa": GOOD_CARD,
-            "pm_card_chargeCustomerFail": DECLINED_CARD,
-        }
+        cards = {"pm_card_visa": GOOD_CARD, "pm_card_chargeCustomerFail": DECLINED_CARD}
         charge_id = super().charge(
             amount_minor=amount_minor, payment_method=cards[payment_method], key=key
         )
@@ -78,3 +79,15 @@ class CardProvider(RecordingProvider):
         if self.answers_to_lose:
             self.answers_to_lose -= 1
             raise ProviderUnavailable
+
+
+P = TypeVar("P", bound=RecordingProvider)
+
+
+@contextmanager
+def paying_by(kind: type[P]) -> Iterator[P]:
+    """Let the shop be paid by a fresh provider of this kind."""
+    payment_provider.cache_clear()
+    with override_settings(PAYMENT_PROVIDER=f"{__name__}.{kind.__name__}"):
+        yield cast("P", payment_provider())
+    payment_provider.cache_clear()

@@ -1,22 +1,16 @@
 """The customer's request and the provider's report of the same payment, at once."""
 
-from __future__ import annotations
-
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
 import pytest
-from django.db import connections
 
 from example_project.checkout.models import Cart, Confirmation, Order
-from example_project.checkout.payments import payment_provider
 from tests.example.conftest import Customer, new_customer
 from tests.example.deliveries import deliver, stripe_event
+from tests.example.providers import ForeseeableProvider, paying_by
+from tests.support.threads import all_at_once
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.postgresql,
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("example_project.urls"),
@@ -25,15 +19,11 @@ pytestmark = [
 
 ROUNDS = 50
 
-T = TypeVar("T")
-
 
 @pytest.fixture(autouse=True)
-def provider(settings: Any) -> Iterator[None]:
-    settings.PAYMENT_PROVIDER = "tests.example.providers.ForeseeableProvider"
-    payment_provider.cache_clear()
-    yield
-    payment_provider.cache_clear()
+def provider() -> Iterator[ForeseeableProvider]:
+    with paying_by(ForeseeableProvider) as provider:
+        yield provider
 
 
 def test_one_order_per_cart_in_each_round() -> None:
@@ -41,9 +31,7 @@ def test_one_order_per_cart_in_each_round() -> None:
     ada = new_customer("ada", "view")
     carts = [ada.new_cart() for _ in range(ROUNDS)]
 
-    with ThreadPoolExecutor(3) as pool:
-        statuses = [play_round(pool, ada, cart) for cart in carts]
-        close_connections(pool, workers=3)
+    statuses = [play_round(ada, cart) for cart in carts]
 
     # The second tab is another wish: not its key but the cart's lock refuses it.
     assert {tuple(sorted(pair[:2])) for pair in statuses} == {(201, 409)}
@@ -57,35 +45,17 @@ def test_one_order_per_cart_in_each_round() -> None:
     assert Confirmation.objects.count() == ROUNDS
 
 
-def play_round(
-    pool: ThreadPoolExecutor, ada: Customer, cart: Cart
-) -> tuple[int, int, int]:
-    barrier = threading.Barrier(3, timeout=30)
-
-    def together(send: Callable[[], T]) -> T:
-        barrier.wait()
-        return send()
-
+def play_round(ada: Customer, cart: Cart) -> list[int]:
     def pay() -> int:
         return ada.pay(cart, card=f"pm_{cart.pk}").status_code
 
     def report() -> int:
-        return deliver("/webhooks/payments/", report_of(cart)).status_code
+        status: int = deliver("/webhooks/payments/", report_of(cart)).status_code
+        return status
 
-    first, second, webhook = pool.map(together, (pay, pay, report), timeout=60)
-    return first, second, webhook
+    acts = (pay, pay, report)
+    return all_at_once(len(acts), lambda number: acts[number]())
 
 
 def report_of(cart: Cart) -> dict[str, object]:
     return stripe_event(f"evt_{cart.pk}", f"pi_{cart.pk}")
-
-
-def close_connections(pool: ThreadPoolExecutor, *, workers: int) -> None:
-    """Each thread has its own."""
-    barrier = threading.Barrier(workers, timeout=30)
-
-    def close(number: int) -> None:
-        barrier.wait()
-        connections.close_all()
-
-    list(pool.map(close, range(workers)))

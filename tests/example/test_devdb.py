@@ -1,7 +1,5 @@
 """The embedded PostgreSQL: started once, found again, stopped, and gone."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -15,38 +13,27 @@ from pathlib import Path
 import psutil
 import pytest
 
-from example_project import devdb
+from example_project.theatre import devdb
+from tests.support.servers import ServerFailed, postgresql
 
 # They know no Django, so that one row of the matrix is enough for them.
-pytestmark = pytest.mark.concurrency
-
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder that everybody can enter."""
+def home(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """In a folder that everybody may enter, unless a test says otherwise."""
     with tempfile.TemporaryDirectory(prefix="devdb-test-") as name:
-        Path(name).chmod(0o755)
-        yield from emptied(Path(name) / "home")
-
-
-@pytest.fixture
-def closed_home() -> Iterator[Path]:
-    """A folder that only we can enter."""
-    with tempfile.TemporaryDirectory(prefix="devdb-test-") as name:
-        yield from emptied(Path(name) / "home")
-
-
-def emptied(home: Path) -> Iterator[Path]:
-    yield home
-    devdb.stop(home)
-    shutil.rmtree((home / "cluster").resolve(), ignore_errors=True)
+        Path(name).chmod(getattr(request, "param", 0o755))
+        home = Path(name) / "home"
+        yield home
+        devdb.stop(home)
+        shutil.rmtree((home / "cluster").resolve(), ignore_errors=True)
 
 
 def in_other_processes(number: int, home: Path) -> list[str]:
     """Start the server from that many processes at once; what each found."""
-    command = [sys.executable, "-m", "example_project.devdb", "start", "--home"]
+    command = [sys.executable, "-m", "example_project.theatre.devdb", "start", "--home"]
     processes = [
         subprocess.Popen(  # noqa: S603
             [*command, home], cwd=PROJECT, stdout=subprocess.PIPE, text=True
@@ -75,20 +62,17 @@ def test_server_listens_on_loopback_only(home: Path) -> None:
     assert listening == {"127.0.0.1"}
 
 
-def test_stopped_server_is_not_running(home: Path) -> None:
+@pytest.mark.parametrize("home", [0o755, 0o700], ids=oct, indirect=True)
+def test_stopped_server_is_not_running_and_its_data_stays(home: Path) -> None:
     server = devdb.start(home)
+    identifier = (server.data / "PG_VERSION").stat().st_ino
 
     assert devdb.stop(home)
     assert devdb.running(home) is None
     assert not is_alive(server.pid)
     assert not devdb.stop(home)
-
-
-def test_data_outlives_the_server(home: Path) -> None:
-    identifier = (devdb.start(home).data / "PG_VERSION").stat().st_ino
-    devdb.stop(home)
-
-    assert (devdb.start(home).data / "PG_VERSION").stat().st_ino == identifier
+    data = devdb.start(home).data
+    assert (data / "PG_VERSION").stat().st_ino == identifier
 
 
 def test_killed_server_is_replaced(home: Path) -> None:
@@ -100,8 +84,12 @@ def test_killed_server_is_replaced(home: Path) -> None:
     assert devdb.start(home).pid != killed.pid
 
 
-@pytest.mark.parametrize("content", ["", "garbage", "123\n"])
-def test_damaged_pid_file_is_ignored(home: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    ["", "garbage", "123\n", f"{os.getpid()}\n/\n0\n5432\n\n127.0.0.1\n\nready\n"],
+    ids=["empty", "garbage", "cut", "of-somebody-else"],
+)
+def test_pid_file_of_no_server_is_ignored(home: Path, content: str) -> None:
     data = stopped(home)
     (data / "postmaster.pid").write_text(content)
 
@@ -109,20 +97,13 @@ def test_damaged_pid_file_is_ignored(home: Path, content: str) -> None:
     assert devdb.start(home) == devdb.running(home)
 
 
-def test_pid_of_somebody_else_is_no_server(home: Path) -> None:
-    data = stopped(home)
-    pretend(data, os.getpid())
-
-    assert devdb.running(home) is None
-    assert devdb.start(home).pid != os.getpid()
-
-
 def test_zombie_is_no_server(home: Path) -> None:
     data = stopped(home)
     with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.read()  # ends when the child does, which nobody has reaped yet
-        pretend(data, child.pid)
+        lines = [str(child.pid), str(data), "0", "5432", "", "127.0.0.1", "", "ready"]
+        (data / "postmaster.pid").write_text("\n".join([*lines, ""]))
 
         assert devdb.running(home) is None
         assert devdb.start(home).pid != child.pid
@@ -136,20 +117,8 @@ def test_interrupted_initdb_is_begun_again(home: Path) -> None:
     assert devdb.start(home) == devdb.running(home)
 
 
-def test_server_starts_where_only_its_starter_can_enter(closed_home: Path) -> None:
-    assert devdb.start(closed_home) == devdb.running(closed_home)
-
-
-def test_temporary_server_is_gone_at_the_end() -> None:
-    with devdb.temporary() as server:
-        assert is_alive(server.pid)
-
-    assert not is_alive(server.pid)
-    assert not server.data.parent.exists()
-
-
-def test_temporary_server_is_gone_after_an_exception() -> None:
-    with pytest.raises(LookupError), devdb.temporary() as server:
+def test_temporary_server_is_gone_even_after_an_exception() -> None:
+    with pytest.raises(LookupError), postgresql.temporary() as server:
         raise LookupError
 
     assert not is_alive(server.pid)
@@ -157,7 +126,7 @@ def test_temporary_server_is_gone_after_an_exception() -> None:
 
 
 def test_temporary_server_takes_settings() -> None:
-    with devdb.temporary({"max_connections": "7", "fsync": "on"}) as server:
+    with postgresql.temporary({"max_connections": "7", "fsync": "on"}) as server:
         configuration = (server.data / "postgresql.conf").read_text()
 
     assert "\nmax_connections = '7'" in configuration
@@ -165,10 +134,8 @@ def test_temporary_server_takes_settings() -> None:
 
 
 def test_failure_tells_what_the_log_says() -> None:
-    with (
-        pytest.raises(devdb.DevDbError, match="max_connections"),
-        devdb.temporary({"max_connections": "many"}),
-    ):
+    server = postgresql.temporary({"max_connections": "many"})
+    with pytest.raises(ServerFailed, match="max_connections"), server:
         pass
 
 
@@ -176,11 +143,9 @@ def test_folder_without_programs_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTGRESQL_PROGRAMS", str(tmp_path))
+    refused = pytest.raises(ServerFailed, match="no programs of PostgreSQL")
 
-    with (
-        pytest.raises(devdb.DevDbError, match="no programs of PostgreSQL"),
-        devdb.temporary(),
-    ):
+    with refused, postgresql.temporary():
         pass
 
 
@@ -204,11 +169,6 @@ def stopped(home: Path) -> Path:
     data = devdb.start(home).data
     devdb.stop(home)
     return data
-
-
-def pretend(data: Path, pid: int) -> None:
-    lines = [str(pid), str(data), "0", "5432", "", "127.0.0.1", "", "ready", ""]
-    (data / "postmaster.pid").write_text("\n".join(lines))
 
 
 def is_alive(pid: int) -> bool:

@@ -1,25 +1,16 @@
 """The leased checkout: what its steps remember, and what they keep others from."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
 from django_idempotency.models import IdempotencyRecord
-from example_project.checkout import ordering_in_steps
-from example_project.checkout.models import Cart, Order, Payment, Refund
+from example_project.checkout.models import Cart, Payment
 from tests.example.conftest import Customer, new_customer
 from tests.example.providers import DECLINED_CARD, SILENT_CARD, RecordingProvider
-
-if TYPE_CHECKING:
-    from django.core.mail import EmailMessage
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -30,21 +21,6 @@ pytestmark = [
 @pytest.fixture
 def ada(provider: RecordingProvider) -> Customer:
     return new_customer("ada", "leased")
-
-
-class Died(BaseException):
-    """What a test dies of in place of kill -9; it frees the key, as SIGTERM does."""
-
-
-@contextmanager
-def dying_in(function: str) -> Iterator[None]:
-    """Run what is inside to its death in this function of the shop's."""
-
-    def die(*args: Any, **kwargs: Any) -> None:
-        raise Died
-
-    with patch.object(ordering_in_steps, function, die), pytest.raises(Died):
-        yield
 
 
 def test_no_transaction_is_open_during_the_charge(
@@ -61,25 +37,6 @@ def test_no_transaction_is_open_during_the_charge(
 
     assert ada.pay(ada.new_cart()).status_code == 201
     assert in_transaction == [False]
-
-
-@pytest.mark.parametrize("step", ["record_order", "send_after_commit"])
-def test_retry_goes_on_after_the_last_step(
-    step: str,
-    ada: Customer,
-    provider: RecordingProvider,
-    mailbox: list[EmailMessage],
-) -> None:
-    cart = ada.new_cart()
-    with dying_in(step):
-        ada.pay(cart, key="k")
-    # What has happened since must not change what the retry does.
-    cart.items.update(quantity=99)
-
-    assert ada.pay(cart, key="k").status_code == 201
-    assert provider.asked.total() == 1
-    assert Order.objects.get().amount_minor == 2500
-    assert len(mailbox) == 1
 
 
 def test_cart_is_kept_for_who_pays(
@@ -141,20 +98,6 @@ def test_provider_without_keys_is_not_asked_again(
     assert ada.pay(cart, key="k", card=SILENT_CARD).status_code == 201
     assert provider.asked.total() == (1 if applied else 2)
     assert (Payment.objects.get().provider_id == "pi_seen") is applied
-
-
-def test_refund_is_resumed_after_it_was_made(
-    ada: Customer, provider: RecordingProvider
-) -> None:
-    order = ada.order_in(ada.pay(ada.new_cart()))
-    asked = provider.asked.total()
-    with dying_in("record_refund"):
-        ada.refund(order, key="k")
-
-    assert code_of(ada.refund(order)) == "refund-underway"
-    assert ada.refund(order, key="k").status_code == 201
-    assert provider.asked.total() - asked == 1
-    assert Refund.objects.count() == 1
 
 
 def code_of(answer: Any) -> str:

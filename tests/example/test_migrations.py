@@ -1,7 +1,5 @@
 """Migrations of the shop that find rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

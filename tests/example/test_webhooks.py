@@ -1,7 +1,5 @@
 """What the shop does when payment providers report, at both of its doors."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +16,7 @@ from tests.example.deliveries import (
     direct_debit,
     stripe_event,
 )
+from tests.example.factories import OrderFactory
 from tests.example.providers import RecordingProvider
 
 pytestmark = [
@@ -29,14 +28,9 @@ pytestmark = [
 BOOKKEEPING = "/webhooks/bookkeeping/"
 
 
-@pytest.fixture
-def path(door: str) -> str:
-    return {"view": "", "drf": "/api"}[door] + "/webhooks/payments/"
-
-
-@pytest.fixture
-def batch_path(door: str) -> str:
-    return {"view": "", "drf": "/api"}[door] + "/webhooks/direct-debits/"
+@pytest.fixture(params=["", "/api"], ids=["view", "drf"])
+def path(request: pytest.FixtureRequest) -> str:
+    return f"{request.param}/webhooks/payments/"
 
 
 @pytest.fixture
@@ -75,21 +69,9 @@ def test_forgery_leaves_nothing_and_spoils_nothing(ada: Customer, path: str) -> 
 
     assert deliver(path, event, secret="whsec_guess").status_code == 401  # noqa: S106
     assert not ProcessedEvent.objects.exists()
-    assert deliver(path, event).status_code == 200
-    assert confirmed() == ["evt_1"]
-
-
-def test_secret_before_the_newest_is_good(ada: Customer, path: str) -> None:
-    event = stripe_event("evt_1", paid(ada).provider_id)
-
+    # The secret before the newest is still good.
     assert deliver(path, event, secret=OLD_SECRET).status_code == 200
-
-
-def test_event_of_another_kind_is_acknowledged(ada: Customer, path: str) -> None:
-    event = stripe_event("evt_1", "cus_1", event_type="customer.created")
-
-    assert deliver(path, event).status_code == 200
-    assert confirmed() == []
+    assert confirmed() == ["evt_1"]
 
 
 def test_failure_undoes_what_the_handler_did(
@@ -125,24 +107,17 @@ def test_older_event_is_handled_and_does_not_undo_the_newer(
     payment.refresh_from_db()
     assert payment.status == "succeeded"
     assert payment.status_at == datetime.fromtimestamp(2_000, UTC)
-
-
-def test_of_two_in_one_second_the_later_to_arrive_wins(
-    ada: Customer, path: str
-) -> None:
-    payment = paid(ada)
-
-    deliver(path, stripe_event("evt_1", payment.provider_id, status="processing"))
-    deliver(path, stripe_event("evt_2", payment.provider_id))
-
+    # Of two in one second, the later to arrive wins.
+    deliver(path, stripe_event("evt_3", payment.provider_id, status="processing"))
     payment.refresh_from_db()
-    assert payment.status == "succeeded"
+    assert payment.status == "processing"
 
 
 def test_batch_waits_for_its_bad_item_and_repeats_no_other(
-    ada: Customer, batch_path: str
+    ada: Customer, path: str
 ) -> None:
     """Field report FR-091."""
+    path = path.replace("payments", "direct-debits")
     first, third = paid(ada), paid(ada)
     batch = [
         direct_debit("EV1", first.provider_id),
@@ -151,41 +126,26 @@ def test_batch_waits_for_its_bad_item_and_repeats_no_other(
         direct_debit("EV3", third.provider_id),
     ]
 
-    assert deliver_batch(batch_path, batch).status_code == 503
+    assert deliver_batch(path, batch).status_code == 503
     assert confirmed() == ["EV1", "EV3"]
     Payment.objects.create(
         order=order_of(ada), provider_id="PM_late", amount_minor=2500
     )
-    assert deliver_batch(batch_path, batch).status_code == 204
-    assert deliver_batch(batch_path, batch).status_code == 204
+    assert deliver_batch(path, batch).status_code == 204
+    assert deliver_batch(path, batch).status_code == 204
     assert confirmed() == ["EV1", "EV2", "EV3"]
 
 
-def test_books_are_kept_by_the_worker(ada: Customer) -> None:
+def test_money_that_came_in_is_booked_by_the_worker(ada: Customer) -> None:
     event = stripe_event("evt_1", "pi_1")
+    deliver(BOOKKEEPING, stripe_event("evt_2", "pi_2", status="processing"))
 
     assert [deliver(BOOKKEEPING, event).status_code for _ in range(2)] == [200, 200]
     assert not Booking.objects.exists()
-    assert [process_next(), process_next()] == [Step.PROCESSED, Step.NOTHING_DUE]
+    steps = [process_next() for _ in range(3)]
+    assert steps == [Step.PROCESSED, Step.PROCESSED, Step.NOTHING_DUE]
     booking = Booking.objects.get()
     assert (booking.provider_id, booking.amount_minor) == ("pi_1", 2500)
-
-
-def test_only_money_that_came_in_is_booked(ada: Customer) -> None:
-    deliver(BOOKKEEPING, stripe_event("evt_1", "pi_1", status="processing"))
-
-    assert process_next() is Step.PROCESSED
-    assert not Booking.objects.exists()
-
-
-def test_one_id_is_an_event_of_each_endpoint(ada: Customer, path: str) -> None:
-    event = stripe_event("evt_1", paid(ada).provider_id)
-
-    for each in (path, BOOKKEEPING, path, BOOKKEEPING):
-        assert deliver(each, event).status_code == 200
-    process_next()
-
-    assert (confirmed(), Booking.objects.count()) == (["evt_1"], 1)
 
 
 def paid(customer: Customer) -> Payment:
@@ -195,7 +155,7 @@ def paid(customer: Customer) -> Payment:
 
 
 def order_of(customer: Customer) -> Order:
-    return Order.objects.create(cart=customer.new_cart(), amount_minor=2500)
+    return OrderFactory.create(cart=customer.new_cart())
 
 
 def confirmed() -> list[str]:

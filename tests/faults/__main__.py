@@ -7,20 +7,16 @@ is 1 if a promise was broken, or if a kind of fault has struck too rarely. With 
 violation is what is expected.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
 from typing import Any
 
-from example_project.demo.processes import signals_as_exceptions
 from tests.faults import campaign
-from tests.faults.names import SABOTAGES
+from tests.faults.conditions import SABOTAGES
 from tests.faults.plans import KINDS
 from tests.faults.stage import set_up
-
-__all__ = ["main"]
+from tests.support.servers.processes import signals_as_exceptions
 
 
 def main() -> int:

@@ -1,23 +1,58 @@
-"""A campaign: batches of runs, until there were enough of each kind of fault."""
+"""A campaign: batches of runs, until there were enough of each kind of fault.
 
-from __future__ import annotations
+In each clients are at work, then it is quiet, and then the history is checked.
+"""
 
+import contextlib
+import http.client
 import json
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
-from tests.faults.batches import CLIENTS, QUIET_SECONDS, checked, played
-from tests.faults.checking import Violation
-from tests.faults.clients import History, record
-from tests.faults.plans import ENTRIES, KINDS, PURGE, WORKER, Fault, Points, plans
+from tests.faults import checking
+from tests.faults.checking import Truth, Violation
+from tests.faults.clients import (
+    OTHER,
+    USER,
+    History,
+    Moment,
+    ask_again,
+    key_of,
+    play,
+    post,
+    record,
+)
+from tests.faults.plans import (
+    ENTRIES,
+    KINDS,
+    OTHER_USER,
+    PURGE,
+    WORKER,
+    Fault,
+    Plan,
+    Points,
+    plans,
+)
 from tests.faults.stage import Stage
 
-__all__ = ["run"]
+CLIENTS = 12
+"""How many runs are in progress at once; each has its copies as well."""
+
+QUIET_SECONDS = 60.0
+"""For what is still to be handled when the clients of a batch have ended."""
+
+LOOKS = 5
+"""How often a person looks at one operation that is held."""
+
+TRIES = 50
+"""How often a person tries to say what was found: more often than there are threads."""
 
 RECORDED = 9_000_000
 """Added to the numbers of the runs that only count points."""
@@ -47,7 +82,7 @@ def run(
     ):
         left = runs - campaign.runs
         batch = list(islice(planned, min(size, left) if left > 0 else CLIENTS))
-        histories, seen = played(stage, batch, until_violation=until_violation)
+        histories, seen = _played(stage, batch, until_violation=until_violation)
         campaign.add(histories, seen)
         if campaign.violations and until_violation:
             break
@@ -74,7 +109,7 @@ class _Campaign:
             self.entries[history.plan.run] = history.plan.entry
             self.settled += len(history.operations_held())
             self.longest_wait = max(self.longest_wait, history.longest_wait)
-        found = [asdict(each) for each in seen] + checked(self.stage, histories)
+        found = [asdict(each) for each in seen] + _checked(self.stage, histories)
         for each in found:
             self.violations.append({"seed": self.seed, **each})
             sys.stderr.write(json.dumps(self.violations[-1]) + "\n")
@@ -132,4 +167,151 @@ def _counted(stage: Stage) -> Points:
     return {
         name: Counter(where for where, _ in passed)
         for name, passed in stage.watcher.recorded().items()
+    }
+
+
+def _played(
+    stage: Stage, batch: Sequence[Plan], *, until_violation: bool
+) -> tuple[list[History], list[Violation]]:
+    """Return what clients have seen, and what was to be seen in the database meanwhile."""
+    with (
+        ThreadPoolExecutor(CLIENTS) as clients,
+        _observed(stage, until_violation=until_violation) as seen,
+    ):
+        histories = list(clients.map(lambda plan: play(stage, plan), batch))
+        _wait_for_the_rest(stage, histories)
+        for history in histories:
+            for operation in history.operations_held():
+                _settle(stage, history, operation)
+        _wait_for_the_rest(stage, histories)
+    return histories, list(seen)
+
+
+def _checked(stage: Stage, histories: Sequence[History]) -> list[dict[str, Any]]:
+    truth = Truth(stage)
+    found = [
+        _told(stage, history, violation)
+        for history in histories
+        for violation in checking.violations_of(history, truth)
+    ]
+    return found + [asdict(each) for each in checking.leftovers(stage)]
+
+
+def _settle(stage: Stage, history: History, operation: int) -> None:
+    """Let a person look at what is held, and the client ask again.
+
+    It can be held again, if the machine is so slow that the call is given up.
+    """
+    who = "client, after a person has looked"
+    for _ in range(LOOKS):
+        # Nobody is needed where a slower process has come to the end after all.
+        for record_id in _held(stage, history, operation):
+            _look(stage, history, operation, record_id)
+        ask_again(stage, history, who, operation)
+        if history.is_answered(operation) or stage.has_failed.is_set():
+            return
+    history.unanswered.append((who, operation))
+
+
+def _look(stage: Stage, history: History, operation: int, record: str) -> None:
+    """Settle it. A thread of a worker may find that its connection has died.
+
+    It gets another one afterwards, but that is of no use if each try meets another
+    thread.
+    """
+    headers = {"X-Operation": str(operation), "X-Record": record}
+    for _ in range(TRIES):
+        began = time.time()
+        try:
+            answer = post(stage.shop_url, "settle", b"", headers, QUIET_SECONDS)
+            got = str(answer.status)
+        except (OSError, http.client.HTTPException) as error:
+            got = type(error).__name__
+        history.moments.append(
+            Moment(time=began, seconds=time.time() - began, who="person", got=got)
+        )
+        if got == "200":
+            return
+
+
+def _held(stage: Stage, history: History, operation: int) -> list[str]:
+    user = OTHER if operation > OTHER_USER else USER
+    rows = stage.query(
+        "SELECT id FROM django_idempotency_idempotencyrecord"
+        " WHERE state = 'held' AND key = %s AND scope LIKE %s",
+        key_of(history.plan.entry, history.plan.run),
+        f"%User:{user}|%",
+    )
+    return [str(record) for (record,) in rows]
+
+
+@contextlib.contextmanager
+def _observed(stage: Stage, *, until_violation: bool) -> Iterator[set[Violation]]:
+    """Look at the database all the time.
+
+    What a killed worker had begun is made due in moments, instead of in seconds.
+    """
+    seen: set[Violation] = set()
+    is_over = threading.Event()
+
+    def observe() -> None:
+        while not is_over.wait(0.3):
+            _make_due(stage)
+            seen.update(checking.never_to_be_seen(stage))
+            if seen and until_violation:
+                stage.has_failed.set()
+
+    with ThreadPoolExecutor(1) as thread:
+        observing = thread.submit(observe)
+        try:
+            yield seen
+        finally:
+            is_over.set()
+    observing.result()
+
+
+def _make_due(stage: Stage) -> None:
+    """Rows that are locked are being handled, and are left alone."""
+    stage.query(
+        "UPDATE django_idempotency_processedevent"
+        " SET next_attempt_at = clock_timestamp() WHERE id IN (SELECT id"
+        " FROM django_idempotency_processedevent"
+        " WHERE next_attempt_at > clock_timestamp() FOR UPDATE SKIP LOCKED)"
+    )
+
+
+def _wait_for_the_rest(stage: Stage, histories: Sequence[History]) -> None:
+    """Return when no process is stopped, nothing is open and no event waits."""
+    events = [
+        f"evt_{number}" for number in sorted(checking.acknowledged_events(histories))
+    ]
+    end = time.monotonic() + QUIET_SECONDS
+    while time.monotonic() < end:
+        is_purged = stage.watcher.told("purge left")[-1] == 0
+        if stage.watcher.is_quiet and is_purged and _is_quiet(stage, events):
+            return
+        time.sleep(0.1)
+
+
+def _is_quiet(stage: Stage, events: list[str]) -> bool:
+    rows = stage.query(
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE xact_start IS NOT NULL"
+        " AND datname = current_database() AND pid <> pg_backend_pid())"
+        " AND NOT EXISTS (SELECT FROM django_idempotency_processedevent"
+        " WHERE event_id = ANY(%s) AND next_attempt_at IS NOT NULL)"
+        " AND NOT EXISTS (SELECT FROM django_idempotency_idempotencyrecord"
+        " WHERE lease_expires_at > clock_timestamp())",
+        events,
+    )
+    return bool(rows[0][0])
+
+
+def _told(stage: Stage, history: History, violation: Violation) -> dict[str, Any]:
+    struck = stage.watcher.struck_between(history.started, history.ended)
+    return {
+        "run": history.plan.run,
+        **asdict(violation),
+        "plan": asdict(history.plan),
+        "history": history.told(),
+        "struck_meanwhile": struck,
     }

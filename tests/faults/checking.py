@@ -3,28 +3,17 @@
 Nothing here is asked of the package or of the shop.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 
-from tests.concurrency.answers import Answer
 from tests.faults.clients import OTHER, USER, History, key_of
+from tests.faults.conditions import IDLE_SECONDS, LEASE, deadline_seconds
 from tests.faults.plans import FORGED, OTHER_USER, WEBHOOKS
 from tests.faults.stage import Stage
-from tests.faults.timeouts import IDLE_SECONDS, LEASE, deadline_seconds
-
-__all__ = [
-    "Truth",
-    "Violation",
-    "acknowledged_events",
-    "leftovers",
-    "never_to_be_seen",
-    "violations_of",
-]
-
+from tests.support.client import Answer
 
 SLACK_SECONDS = 5.0
 """For PostgreSQL to notice that something is over."""
@@ -167,44 +156,45 @@ def _kept(
         yield Violation(rule="acknowledged, not kept", detail=f"there are {records}")
 
 
+RECORDS = "SELECT scope, key FROM django_idempotency_idempotencyrecord WHERE "
+SESSIONS = (
+    "SELECT pid, left(query, 60) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND "
+)
+
+
+def _seen(
+    stage: Stage, rule: str, sql: LiteralString, *parameters: object
+) -> Iterator[Violation]:
+    for row in stage.query(sql, *parameters):
+        yield Violation(rule=rule, detail=" ".join(str(each) for each in row))
+
+
 def never_to_be_seen(stage: Stage) -> Iterator[Violation]:
     """Yield what must not be in the database at any moment."""
-    for scope, key in stage.query(
-        "SELECT scope, key FROM django_idempotency_idempotencyrecord"
-        " WHERE state = 'in_flight' AND lease_token IS NULL"
-    ):
-        yield Violation(rule="claim without an owner", detail=f"{scope} {key}")
-    for scope, key in stage.query(
-        "SELECT scope, key FROM django_idempotency_idempotencyrecord"
-        " WHERE lease_expires_at > clock_timestamp() + %s",
-        LEASE,
-    ):
-        yield Violation(rule="lease too long", detail=f"{scope} {key}")
-
-    for pid, query in stage.query(
-        "SELECT pid, left(query, 60) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND state = 'idle in transaction'"
-        " AND state_change < clock_timestamp() - %s * interval '1 second'",
-        IDLE_SECONDS + SLACK_SECONDS,
-    ):
-        yield Violation(rule="transaction too long", detail=f"{pid}: {query}")
+    unowned = "state = 'in_flight' AND lease_token IS NULL"
+    yield from _seen(stage, "claim without an owner", RECORDS + unowned)
+    lease = "lease_expires_at > clock_timestamp() + %s"
+    yield from _seen(stage, "lease too long", RECORDS + lease, LEASE)
+    idle = (
+        "state = 'idle in transaction'"
+        " AND state_change < clock_timestamp() - %s * interval '1 second'"
+    )
+    seconds = IDLE_SECONDS + SLACK_SECONDS
+    yield from _seen(stage, "transaction too long", SESSIONS + idle, seconds)
 
 
 def leftovers(stage: Stage) -> Iterator[Violation]:
     """Yield what nothing in the shop should leave behind when all is quiet."""
     if left := stage.watcher.told("purge left")[-1]:
         yield Violation(rule="not purged", detail=f"{left} expired rows")
-    for pid, query in stage.query(
-        "SELECT pid, left(query, 60) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    others = (
+        "pid <> pg_backend_pid()"
         " AND xact_start < clock_timestamp() - interval '3 seconds'"
-    ):
-        yield Violation(rule="open transaction", detail=f"{pid}: {query}")
-    for scope, key in stage.query(
-        "SELECT scope, key FROM django_idempotency_idempotencyrecord"
-        " WHERE lease_expires_at > clock_timestamp()"
-    ):
-        yield Violation(rule="open lease", detail=f"{scope} {key}")
+    )
+    yield from _seen(stage, "open transaction", SESSIONS + others)
+    lease = "lease_expires_at > clock_timestamp()"
+    yield from _seen(stage, "open lease", RECORDS + lease)
 
 
 def acknowledged_events(histories: Iterable[History]) -> set[int]:

@@ -1,43 +1,20 @@
 """Clients that behave as real ones do: they give up waiting, and they try again."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import random
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-from tests.concurrency.answers import Answer
-from tests.deliveries import stripe
-from tests.faults.plans import (
-    FORGED,
-    HELD,
-    OTHER_USER,
-    REQUEST,
-    WEBHOOKS,
-    Fault,
-    Plan,
-)
+from tests.faults.conditions import LONGEST_PAUSE_SECONDS, deadline_seconds
+from tests.faults.plans import FORGED, HELD, OTHER_USER, REQUEST, WEBHOOKS, Fault, Plan
 from tests.faults.stage import Stage
-from tests.faults.timeouts import LONGEST_PAUSE_SECONDS, deadline_seconds
-
-__all__ = [
-    "OTHER",
-    "USER",
-    "History",
-    "Moment",
-    "ask_again",
-    "key_of",
-    "play",
-    "post",
-    "record",
-    "request",
-]
+from tests.support.client import Answer, connected, exchange
+from tests.support.deliveries import stripe
 
 USER, OTHER = 1, 2
 """Customers."""
@@ -114,18 +91,8 @@ def post(
         TimeoutError: if it does not answer in time.
         OSError, http.client.HTTPException: if the server dies before it answers.
     """
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=patience)
-    try:
-        sent = {"Content-Type": "application/json", **headers}
-        connection.request("POST", f"/{entry}/", body, sent)
-        response = connection.getresponse()
-        return Answer(
-            status=response.status,
-            headers=dict(response.getheaders()),
-            body=response.read(),
-        )
-    finally:
-        connection.close()
+    with closing(connected(address, patience)) as connection:
+        return exchange(connection, f"/{entry}/", body, headers)
 
 
 def play(stage: Stage, plan: Plan) -> History:
@@ -182,7 +149,7 @@ class _Run:
             sent = self._request(operation, user)
             fault = self._next_fault() if with_faults else None
             if fault is not None:
-                sent[1]["X-Fault"] = json.dumps(fault.values())
+                sent[1]["X-Fault"] = json.dumps(asdict(fault))
             answer = self._send(who, sent)
             if answer is not None and self._is_final(answer):
                 self._answered(who, operation, answer, self._seconds_since(started))
@@ -194,7 +161,7 @@ class _Run:
     def _leave_for_the_background(self, fault: Fault) -> None:
         name = f"{fault.target}-{fault.run}-{fault.number}"
         path = self.stage.folder / f"{name}.new"
-        path.write_text(json.dumps(fault.values()))
+        path.write_text(json.dumps(asdict(fault)))
         path.rename(path.with_suffix(".json"))
 
     def _next_fault(self) -> Fault | None:

@@ -1,26 +1,38 @@
-"""How long things may take in the shop, and what follows for its clients.
+"""What a campaign's processes are told: where things are, and how long they may take.
 
-In a campaign as short as it wants them: what counts is that each of them is set, as the
-documentation asks a project to do. Where nothing is left to chance they are patient, so
-that a machine that stalls changes nothing.
+In a campaign as short as it wants them: what counts is that each of the time-outs is set,
+as the documentation asks a project to do. Where nothing is left to chance they are
+patient, so that a machine that stalls changes nothing.
 """
-
-from __future__ import annotations
 
 import os
 from datetime import timedelta
 
-from tests.faults.names import PATIENT
+# Names of environment variables.
+LOG = "FAULTS_LOG"
+"""The file in which what has struck is written."""
 
-__all__ = [
-    "IDLE_SECONDS",
-    "LEASE",
-    "LONGEST_PAUSE_SECONDS",
-    "PATIENCE_SECONDS",
-    "PROVIDER_SECONDS",
-    "WAIT",
-    "deadline_seconds",
-]
+FOLDER = "FAULTS_FOLDER"
+"""Where faults for workers are put."""
+
+PATIENT = "FAULTS_PATIENT"
+"""Whether nothing in the shop is to end because it takes long."""
+
+PROVIDER_URL = "FAULTS_PROVIDER_URL"
+
+SABOTAGE = "FAULTS_SABOTAGE"
+"""The guard that the server processes go without."""
+
+SABOTAGES = (
+    "unique",
+    "savepoint",
+    "token",
+    "signature",
+    "scope",
+    "kept",
+    "held",
+    "expiry",
+)
 
 _is_patient = bool(os.environ.get(PATIENT))
 

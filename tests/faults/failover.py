@@ -18,24 +18,26 @@ from __future__ import annotations
 import argparse
 import http.client
 import itertools
-import json
 import os
 import random
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.concurrency.answers import new_key, post_to
-from tests.concurrency.storm import until
-from tests.faults.gunicorn_servers import gunicorn
-from tests.faults.replication import Pair, pair
-from tests.standalone import set_up
+import psutil
+import psycopg
+
+from tests.support.client import new_key, post_to
+from tests.support.servers import postgresql
+from tests.support.servers.gunicorn import gunicorn
+from tests.support.standalone import set_up, write
+from tests.support.threads import TIMEOUT, until
 
 CLIENTS = 16
 PROTECTED = ("/atomic/", "/leased/")
@@ -72,8 +74,7 @@ def main() -> int:
     with ExitStack() as stack:
         servers = stack.enter_context(
             pair(
-                synchronous=not options.asynchronous,
-                commit=options.synchronous_commit,
+                synchronous=not options.asynchronous, commit=options.synchronous_commit
             )
         )
         url = f"{servers.url}&conn_max_age=600"
@@ -83,11 +84,7 @@ def main() -> int:
         paths = UNPROTECTED if options.unprotected else PROTECTED
         failover = Failover(servers, address, paths, options.seed)
         result = failover.run(options.seconds, cut_off=options.asynchronous)
-    if options.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        for name, value in result.items():
-            sys.stdout.write(f"{name.replace('_', ' ')}: {value}\n")
+    write(result, as_json=options.json)
     faults = ("lost", "twice", "not_replayed", "contradicted", "unanswered")
     return 1 if any(result[fault] for fault in faults) else 0
 
@@ -217,6 +214,73 @@ class Failover:
             "outage_seconds": round(outage, 2),
             "met": dict(sum((client.met for client in self.clients), Counter())),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    primary: postgresql.Server
+    standby: postgresql.Server
+
+    @property
+    def url(self) -> str:
+        """Whichever of the two can be written to."""
+        hosts = ",".join(
+            f"127.0.0.1:{server.port}" for server in (self.primary, self.standby)
+        )
+        return f"postgres://postgres@{hosts}/postgres?target_session_attrs=read-write"
+
+    def kill_the_primary(self) -> None:
+        postmaster = psutil.Process(self.primary.pid)
+        # The postmaster first, which would do something about a child that is killed.
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=TIMEOUT)
+
+    def promote_the_standby(self) -> None:
+        (promoted,) = _ask(self.standby, "SELECT pg_promote()")
+        assert promoted
+
+    def stop_replication(self) -> None:
+        """The standby takes nothing any more, and the primary doesn't mind."""
+        _ask(self.standby, "ALTER SYSTEM SET primary_conninfo = ''")
+        _ask(self.standby, "SELECT pg_reload_conf()")
+        until(lambda: _ask(self.primary, REPLICATION) == (0,))
+
+
+REPLICATION = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+
+
+@contextmanager
+def pair(*, synchronous: bool, commit: str) -> Iterator[Pair]:
+    """Run both until the end.
+
+    `commit` is PostgreSQL's `synchronous_commit`. Nothing may be written before this
+    yields, since a synchronous primary waits for its standby.
+    """
+    settings = {
+        "max_connections": "200",
+        "synchronous_commit": commit,
+        "synchronous_standby_names": "*" if synchronous else "",
+    }
+    with (
+        postgresql.temporary(settings) as primary,
+        # Promoted, it has no standby of its own that it could wait for.
+        postgresql.temporary(
+            {"synchronous_standby_names": ""}, standby_of=primary
+        ) as standby,
+    ):
+        state = "sync" if synchronous else "async"
+        until(
+            lambda: _ask(primary, f"{REPLICATION} AND sync_state = '{state}'") == (1,)
+        )
+        yield Pair(primary, standby)
+
+
+def _ask(server: postgresql.Server, sql: str) -> tuple[Any, ...]:
+    with psycopg.connect(server.url, autocommit=True) as session:
+        cursor = session.execute(sql)
+        return (cursor.fetchone() or ()) if cursor.description else ()
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:

@@ -9,12 +9,9 @@ Counted are answers, what was committed, what the database says of deadlocks and
 sessions, and the memory of each process at the beginning and at the end.
 """
 
-from __future__ import annotations
-
 import argparse
 import http.client
 import itertools
-import json
 import random
 import statistics
 import sys
@@ -26,15 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 from django.db import connection
 
-from tests.concurrency.answers import Answer, new_key, told
-from tests.concurrency.storm import second_connection, until
-from tests.faults.gunicorn_servers import gunicorn
-from tests.standalone import set_up
+from tests.support.client import Answer, connected, exchange, new_key, told
+from tests.support.servers.gunicorn import gunicorn
+from tests.support.standalone import set_up, write
+from tests.support.threads import second_connection, until
 
 PROCESSES = 4
 POOL = 5
@@ -67,12 +63,8 @@ def main() -> int:
             load = Load(address, options.seed)
             result = load.run(options.minutes * 60)
         # The sessions have ended, and with them all has been counted.
-        result |= {"deadlocks": _deadlocks()}
-    if options.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        for name, value in result.items():
-            sys.stdout.write(f"{name.replace('_', ' ')}: {value}\n")
+        result |= {"deadlocks": _number("SELECT deadlocks FROM pg_stat_database")}
+    write(result, as_json=options.json)
     return 1 if any(result[fault] for fault in FAULTS) else 0
 
 
@@ -80,20 +72,11 @@ class Client:
     """One connection, kept open, as a proxy's is."""
 
     def __init__(self, address: str) -> None:
-        self.connection = http.client.HTTPConnection(
-            urlsplit(address).netloc, timeout=120
-        )
+        self.connection = connected(address, timeout=120)
 
     def post(self, path: str, order: Order) -> Answer:
-        body = json.dumps({"amount": order.number})
-        headers = {"Content-Type": "application/json", "Idempotency-Key": order.key}
-        self.connection.request("POST", path, body, headers)
-        response = self.connection.getresponse()
-        return Answer(
-            status=response.status,
-            headers=dict(response.getheaders()),
-            body=response.read(),
-        )
+        headers = {"Idempotency-Key": order.key}
+        return exchange(self.connection, path, {"amount": order.number}, headers)
 
 
 class Load:
@@ -255,14 +238,16 @@ def _amounts() -> Iterable[int]:
     return Order.objects.values_list("amount", flat=True)
 
 
-def _count(condition: str) -> int:
+def _number(sql: str) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"  # noqa: S608 - ours
-            f" WHERE datname = current_database() AND {condition}"
-        )
-        counted: int = cursor.fetchone()[0]
-        return counted
+        cursor.execute(f"{sql} WHERE datname = current_database()")
+        number: int = cursor.fetchone()[0]
+        return number
+
+
+def _count(condition: str) -> int:
+    counted = f"SELECT count(*) FILTER (WHERE {condition})"
+    return _number(f"{counted} FROM pg_stat_activity")
 
 
 def _open_transactions() -> int:
@@ -273,15 +258,6 @@ def _open_transactions() -> int:
             break
         time.sleep(0.1)
     return left
-
-
-def _deadlocks() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        )
-        deadlocks: int = cursor.fetchone()[0]
-        return deadlocks
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:

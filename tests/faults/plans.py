@@ -1,31 +1,11 @@
 """What is to happen in each run, drawn from the seed alone."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from tests.faults.timeouts import PATIENCE_SECONDS
-
-__all__ = [
-    "ASGI",
-    "ENTRIES",
-    "FORGED",
-    "HELD",
-    "KINDS",
-    "OTHER_USER",
-    "PURGE",
-    "REQUEST",
-    "WEBHOOKS",
-    "WORKER",
-    "Fault",
-    "Plan",
-    "Points",
-    "plans",
-]
+from tests.faults.conditions import PATIENCE_SECONDS
 
 ENTRIES = (
     "view",
@@ -76,13 +56,6 @@ class Fault:
     when: str = "before"
     seconds: float = 0
     provider: str = ""
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Fault:
-        return cls(**values)
-
-    def values(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ event of a worker. Before anything happens it is written to a log that outlives 
 process, since nobody else could tell.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -16,17 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import OperationalError, connection
 from django.db.backends.postgresql.base import DatabaseWrapper
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
-from tests.faults.names import FOLDER, LOG
+from tests.faults.conditions import FOLDER, LOG
 from tests.faults.plans import Fault
-
-__all__ = ["Armed", "at_point", "fault_for", "install", "provider_fault", "tell"]
 
 PAUSE_SECONDS = 0.6
 """How long a process stands still for somebody to restart the database meanwhile."""
@@ -118,7 +118,7 @@ def _at_statement(
 
 
 def _log(fault: Fault, detail: str) -> None:
-    tell({**fault.values(), "pid": os.getpid(), "detail": detail})
+    tell({**asdict(fault), "pid": os.getpid(), "detail": detail})
 
 
 def tell(line: Mapping[str, Any]) -> None:
@@ -176,5 +176,26 @@ def fault_for(target: str) -> Fault | None:
             path.rename(taken)
         except FileNotFoundError:
             continue
-        return Fault.of(json.loads(taken.read_text()))
+        return Fault(**json.loads(taken.read_text()))
     return None
+
+
+def serve_with_faults(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """The only middleware: who asks, and what the server is to suffer meanwhile."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        number = request.headers.get("X-User")
+        request.user = User(pk=int(number)) if number else AnonymousUser()
+        wanted = request.headers.get("X-Fault")
+        if not wanted:
+            return get_response(request)
+        armed = Armed(Fault(**json.loads(wanted)))
+        with armed.running():
+            response = get_response(request)
+        if armed.fault.act == "record":
+            armed.log_passed()
+        return response
+
+    return middleware

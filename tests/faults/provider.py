@@ -4,8 +4,6 @@ It takes a listening socket's descriptor. What it is to do to a call comes with 
 since the shop that is being tested must not know.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import sys
@@ -14,8 +12,6 @@ import time
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-__all__ = ["FORGETFUL", "Charge", "Listing"]
 
 FORGETFUL = "/forgetful/"
 """Here it charges each time that it is asked."""
@@ -47,29 +43,23 @@ class Books:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.charges: list[Charge] = []
         self.by_key: dict[str, Charge] = {}
-        self.asked: list[int] = []
-        self.refusals: list[int] = []
+        self.listing = Listing(charges=[], asked=[], refusals=[])
 
-    def listing(self) -> Listing:
+    def listed(self) -> dict[str, Any]:
         with self.lock:
-            return Listing(
-                charges=list(self.charges),
-                asked=list(self.asked),
-                refusals=list(self.refusals),
-            )
+            return asdict(self.listing)
 
     def charge(self, key: str, operation: int, *, is_forgetful: bool) -> Charge | None:
         with self.lock:
-            self.asked.append(operation)
+            self.listing.asked.append(operation)
             if is_forgetful or (charge := self.by_key.get(key)) is None:
-                name = f"ch_{len(self.charges) + 1}"
+                name = f"ch_{len(self.listing.charges) + 1}"
                 charge = Charge(id=name, key=key, operation=operation)
-                self.charges.append(charge)
+                self.listing.charges.append(charge)
                 self.by_key[key] = charge
             if charge.operation != operation:
-                self.refusals.append(operation)
+                self.listing.refusals.append(operation)
                 return None
             return charge
 
@@ -111,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, {"id": charge and charge.id})
         # Whoever asks for the list wants to know what became of all that was sent.
         elif TURNS.wait_for_earlier(self.connection):
-            self._answer(200, asdict(BOOKS.listing()))
+            self._answer(200, BOOKS.listed())
         else:
             self._answer(503, {})
 

@@ -3,24 +3,24 @@
 A campaign that reports nothing without the guard proves nothing with it.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
-from django_idempotency import engine, event_store, http, statements, store
-from django_idempotency.decisions import Decision, Renew, Replay
+from django_idempotency.core.decisions import Decision, Renew, Replay
+from django_idempotency.engine import record_row
+from django_idempotency.engine.steps import LeasedSteps
 from django_idempotency.exceptions import ClaimConflict
+from django_idempotency.http import requests as http
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.steps import LeasedSteps
-from django_idempotency.store import Claim
+from django_idempotency.store import events as event_store
+from django_idempotency.store import records as store
+from django_idempotency.store import rows, statements
+from django_idempotency.store.rows import Claim
 from django_idempotency.webhooks import receiver
 from django_idempotency.webhooks.deliveries import Verified
-
-__all__ = ["SABOTAGES", "apply"]
 
 
 def apply(name: str) -> None:
@@ -30,11 +30,15 @@ def apply(name: str) -> None:
 
 def unique() -> None:
     """A claim ignores the row that it conflicts with."""
-    modules: tuple[Any, ...] = (store, event_store)
-    insert_first = store.insert_first
+    modules: tuple[Any, ...] = (rows, store, event_store)
+    insert_first = rows.insert_first
 
     def insert_anyway(
-        statement: str, parameters: list[Any], row_id: UUID, using: str, wait: timedelta
+        statement: str,
+        parameters: dict[str, Any],
+        row_id: UUID,
+        using: str,
+        wait: timedelta,
     ) -> Claim:
         try:
             return insert_first(statement, parameters, row_id, using, wait)
@@ -51,8 +55,8 @@ def savepoint() -> None:
     """The answer is kept outside of the transaction, right after its commit."""
     keep = store.keep
 
-    def keep_afterwards(claim: Claim, answer: Any, *, using: str) -> None:
-        transaction.on_commit(lambda: keep(claim, answer, using=using), using=using)
+    def keep_afterwards(claim: Claim, answer: Any) -> None:
+        transaction.on_commit(lambda: keep(claim, answer), using=claim.using)
 
     store.keep = keep_afterwards
 
@@ -65,9 +69,9 @@ def token() -> None:
     def write_without_token(self: Any, *args: Any) -> None:
         write(self, *args)
         for name, statement in vars(self).items():
-            owned = "lease_token = %s"
+            owned = "lease_token = %(lease_token)s"
             head, where, condition = statement.partition(" WHERE ")
-            condition = condition.replace(owned, "%s::uuid IS NOT NULL")
+            condition = condition.replace(owned, "%(lease_token)s::uuid IS NOT NULL")
             setattr(self, name, head + where + condition)
 
     written._write_leased = write_without_token
@@ -80,12 +84,12 @@ def signature() -> None:
 
 def scope() -> None:
     """Everybody's keys are one set."""
-    http.principal_for = lambda request: "everybody"
+    http.caller_of = lambda request: http.Caller("everybody", is_guest=False)
 
 
 def kept() -> None:
     """An answer that was kept is not honoured."""
-    deciding: Any = engine
+    deciding: Any = record_row
     decide = deciding.decide
 
     def decide_to_run(*args: Any) -> Decision:

@@ -1,8 +1,6 @@
 """Settings of the server and worker processes that the faults are for."""
 
-from __future__ import annotations
-
-from tests.faults import timeouts
+from tests.faults import conditions
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES as _DATABASES
 
@@ -15,7 +13,7 @@ INSTALLED_APPS = [
     "tests.testapp",
 ]
 REST_FRAMEWORK = {}
-MIDDLEWARE = ["tests.faults.middleware.serve_with_faults"]
+MIDDLEWARE = ["tests.faults.points.serve_with_faults"]
 
 DATABASES = {
     "default": {
@@ -24,11 +22,11 @@ DATABASES = {
         "CONN_MAX_AGE": 60,
         "OPTIONS": {
             "options": (
-                f"-c idle_in_transaction_session_timeout={timeouts.IDLE_SECONDS}s"
+                f"-c idle_in_transaction_session_timeout={conditions.IDLE_SECONDS}s"
             ),
             "connect_timeout": 5,
         },
     }
 }
 
-IDEMPOTENCY_WAIT = timeouts.WAIT
+IDEMPOTENCY_WAIT = conditions.WAIT

@@ -5,8 +5,6 @@ that orders are effects that were committed. The number comes in a header, which
 part of any fingerprint, so that two customers can send the very same request.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -14,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,14 +34,18 @@ from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.tasks import current_operation, run_once
 from django_idempotency.webhooks import Event, providers, webhook
 from django_idempotency.webhooks.inbox import process_next
-from tests.deliveries import SECRET
 from tests.faults import points, sabotage
-from tests.faults.names import FOLDER, PROVIDER_URL, SABOTAGE
+from tests.faults.conditions import (
+    FOLDER,
+    LEASE,
+    PROVIDER_SECONDS,
+    PROVIDER_URL,
+    SABOTAGE,
+    WAIT,
+)
 from tests.faults.provider import FORGETFUL
-from tests.faults.timeouts import LEASE, PROVIDER_SECONDS, WAIT
+from tests.support.deliveries import SECRET
 from tests.testapp.models import Order
-
-__all__ = ["urlpatterns"]
 
 points.install()
 sabotage.apply(os.environ.get(SABOTAGE, ""))
@@ -120,22 +123,24 @@ class Orders(IdempotencyMixin, APIView):
         return Response(receipt(django_request, order, charge_id), status=201)
 
 
-@idempotent(lease=LEASE)
-def leased(request: IdempotentRequest) -> HttpResponse:
+def charge_and_place(
+    request: IdempotentRequest, *, at: str = "", if_unknown: Any = "repeat"
+) -> HttpResponse:
     operation, steps = operation_of(request), request.idempotency
-    charge_id = steps.call("charge", lambda key: charge(key, operation))
+    charge_id = steps.call(
+        "charge", lambda key: charge(key, operation, at=at), if_unknown=if_unknown
+    )
     order = steps.write("order", lambda: place(operation))
     return JsonResponse(receipt(request, order, charge_id), status=201)
+
+
+leased = idempotent(lease=LEASE)(charge_and_place)
+impatient_leased = idempotent(lease=LEASE, wait=timedelta(0))(charge_and_place)
 
 
 @idempotent(lease=LEASE)
 def looked_up(request: IdempotentRequest) -> HttpResponse:
-    operation, steps = operation_of(request), request.idempotency
-    charge_id = steps.call(
-        "charge", lambda key: charge(key, operation), if_unknown=look_up
-    )
-    order = steps.write("order", lambda: place(operation))
-    return JsonResponse(receipt(request, order, charge_id), status=201)
+    return charge_and_place(request, if_unknown=look_up)
 
 
 @idempotent(lease=LEASE)
@@ -242,6 +247,7 @@ urlpatterns = [
     path("view/", view),
     path("drf/", Orders.as_view()),
     path("leased/", leased),
+    path("impatient-leased/", impatient_leased),
     path("async-leased/", async_leased),
     path("asgi-leased/", async_leased),
     path("looked-up/", looked_up),

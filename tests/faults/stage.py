@@ -1,7 +1,5 @@
 """Everything that a campaign runs on: a database, a provider, a shop and its workers."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -19,16 +17,15 @@ from pathlib import Path
 from socket import socket
 from typing import Any, LiteralString
 
+import psutil
 import psycopg
 
-from example_project import devdb
-from example_project.demo.processes import Children, listen, url_of
-from tests.faults.names import FOLDER, LOG, PATIENT, PROVIDER_URL, SABOTAGE
+from tests.faults.conditions import FOLDER, LOG, PATIENT, PROVIDER_URL, SABOTAGE
 from tests.faults.plans import ASGI
-from tests.faults.postgres import Postgres
 from tests.faults.provider import Charge, Listing
-
-__all__ = ["Stage", "set_up"]
+from tests.support.servers import postgresql
+from tests.support.servers.postgresql_programs import Programs
+from tests.support.servers.processes import Children, listen, url_of
 
 WORKERS, THREADS, ASGI_WORKERS = 3, 12, 2
 
@@ -40,10 +37,40 @@ DURABLE = {"synchronous_commit": "on", "max_connections": "200"}
 ACTS = ("kill", "stop", "drop", "restart", "crash", "provider")
 """Those of faults."""
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 60
 
 STILL_SECONDS = 0.5
 """A loop that takes longer was held up by a machine that has other things to do."""
+
+
+class Postgres:
+    """A PostgreSQL that comes back after each end, at the same address."""
+
+    def __init__(self, server: postgresql.Server) -> None:
+        self.server = server
+        folder = server.data.parent
+        self.programs = Programs(copy_to=folder / "programs", log=folder / "log")
+
+    def restart(self) -> bool:
+        """Shut it down without a checkpoint; say whether it came back."""
+        return self._pg_ctl("restart", "-m", "immediate")
+
+    def kill(self) -> bool:
+        """kill -9 of the first process: nobody tells the sessions, nobody cleans up."""
+        pid_file = self.server.data / "postmaster.pid"
+        first = psutil.Process(int(pid_file.read_text().split("\n")[0]))
+        others = first.children(recursive=True)
+        os.kill(first.pid, signal.SIGKILL)
+        # They notice by themselves. While one is left, no new server may start.
+        if psutil.wait_procs(others, timeout=PATIENCE_SECONDS)[1]:
+            return False
+        # The number in it may be that of a zombie, which PostgreSQL takes for alive.
+        pid_file.unlink(missing_ok=True)
+        return self._pg_ctl("start", "-o", f"-p {self.server.port}")
+
+    def _pg_ctl(self, action: str, *options: str) -> bool:
+        wait = ("-w", "-t", PATIENCE_SECONDS, "-D", self.server.data)
+        return self.programs.run("pg_ctl", action, *options, *wait)
 
 
 class Watcher(threading.Thread):
@@ -203,7 +230,7 @@ def set_up(sabotage: str = "", *, one_by_one: bool = False) -> Iterator[Stage]:
 
 def _start(stack: contextlib.ExitStack, sabotage: str, *, one_by_one: bool) -> Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
-    database = stack.enter_context(devdb.temporary(DURABLE))
+    database = stack.enter_context(postgresql.temporary(DURABLE))
     shop, asgi, provider = (
         stack.enter_context(contextlib.closing(listen())) for _ in range(3)
     )
@@ -263,7 +290,7 @@ def _gunicorn(listener: socket, application: str, *options: str) -> list[str]:
         sys.executable,
         "-m",
         "gunicorn",
-        f"tests.faults.{application}:application",
+        f"tests.faults.serve:{application}()",
         f"--bind=fd://{listener.fileno()}",
         "--preload",
         "--no-control-socket",

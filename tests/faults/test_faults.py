@@ -1,6 +1,4 @@
-"""A short campaign, and what it must report when a guard is missing."""
-
-from __future__ import annotations
+"""Short runs of the programs of this folder, and what they must report as damage."""
 
 import json
 import subprocess
@@ -10,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults.names import SABOTAGES
+from tests.faults.conditions import SABOTAGES
+from tests.faults.load import CLIENTS, COPIES, FAULTS, POOL, PROCESSES
 from tests.faults.plans import KINDS
 
-# The campaign brings its own PostgreSQL.
-pytestmark = [pytest.mark.concurrency, pytest.mark.timeout(600)]
+# They bring their own PostgreSQL.
+pytestmark = pytest.mark.timeout(600)
 
 # Enough for each kind of fault to strike; a long campaign is run by hand.
 RUNS = 96
@@ -36,21 +35,21 @@ With all kinds it is noticed as well, only not as soon.
 """
 
 
-def campaign(*options: str) -> tuple[int, dict[str, Any]]:
+def reported(module: str, *options: str) -> tuple[int, dict[str, Any]]:
     """Return the exit code and what was reported."""
-    finished = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "tests.faults", "--json", *options],
+    done = subprocess.run(  # noqa: S603 - our own programs
+        [sys.executable, "-m", module, "--json", *options],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
-    result: dict[str, Any] = json.loads(finished.stdout)
-    return finished.returncode, result
+    result: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, result
 
 
 def test_short_campaign_finds_no_violation() -> None:
-    code, result = campaign(f"--runs={RUNS}", "--seed=1")
+    code, result = reported("tests.faults", f"--runs={RUNS}", "--seed=1")
 
     assert result["violations"] == []
     assert result["too_rare"] == []
@@ -66,7 +65,8 @@ def test_every_guard_has_a_control() -> None:
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_missing_guard_is_noticed(name: str) -> None:
     kind, rules = CONTROLS[name]
-    code, result = campaign(
+    code, result = reported(
+        "tests.faults",
         "--runs=200",
         "--seed=1",
         f"--only={kind}",
@@ -77,3 +77,40 @@ def test_missing_guard_is_noticed(name: str) -> None:
     assert code == 1
     assert rules & {each["rule"] for each in result["violations"]}
     assert all(each["seed"] == 1 for each in result["violations"])
+
+
+@pytest.mark.postgresql
+def test_load_breaks_nothing() -> None:
+    status, found = reported("tests.faults.load", "--minutes", "0.1")
+
+    assert {name: found[name] for name in FAULTS} == dict.fromkeys(FAULTS, 0)
+    assert status == 0
+    assert set(found["answers"]["first"]) == {"201"}
+    assert found["answers"]["storm"].keys() <= {"201", "201 replayed", "409 in-flight"}
+    assert sum(found["answers"]["storm"].values()) >= CLIENTS
+    own = 2  # the program's
+    assert found["most_sessions"] <= PROCESSES * POOL + own
+    assert found["slow_key"]["201"] == 1
+    assert found["slow_key"]["201 replayed"] == COPIES
+
+
+FAILOVER = ("tests.faults.failover", "--seconds", "2")
+
+
+@pytest.mark.postgresql
+def test_failover_to_a_synchronous_standby_loses_and_repeats_nothing() -> None:
+    status, found = reported(*FAILOVER)
+
+    assert status == 0, found
+    assert found["answered_before_the_kill"] > 0
+    faults = ("lost", "twice", "not_replayed", "contradicted", "unanswered")
+    assert {name: found[name] for name in faults} == dict.fromkeys(faults, 0)
+
+
+@pytest.mark.postgresql
+def test_what_is_lost_and_what_is_done_twice_is_seen() -> None:
+    status, found = reported(*FAILOVER, "--asynchronous", "--unprotected")
+
+    assert status == 1, found
+    assert found["lost"] > 0
+    assert found["twice"] > 0

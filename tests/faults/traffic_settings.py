@@ -1,7 +1,5 @@
 """Settings of the servers that are kept busy: no middleware, and a pool if wanted."""
 
-from __future__ import annotations
-
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, env
 

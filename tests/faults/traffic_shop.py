@@ -4,8 +4,6 @@ Each writes one order, whose amount is the request's number: orders are executio
 were committed.
 """
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 
@@ -16,8 +14,6 @@ from django.urls import path
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from tests.testapp.models import Order
-
-__all__ = ["SLOW", "urlpatterns"]
 
 LEASE = timedelta(seconds=2)
 

@@ -3,13 +3,11 @@
 Two handle the inbox, and one purges what has expired, again and again.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -92,14 +90,11 @@ def _purge(nowhere: IO[str]) -> None:
             fault = Fault(run=0, kind=PURGE, act="record")
         armed = None if fault is None else Armed(fault)
         arguments = ("purge_idempotency_keys", f"--batch-size={EXPIRED // 3}")
-        if armed is None:
+        with nullcontext() if armed is None else armed.running():
             call_command(*arguments, stdout=nowhere, stderr=nowhere)
-        else:
-            with armed.running():
-                call_command(*arguments, stdout=nowhere, stderr=nowhere)
-            if armed.fault.act == "record":
-                armed.log_passed()
-                is_recorded = True
+        if armed is not None and armed.fault.act == "record":
+            armed.log_passed()
+            is_recorded = True
         tell({"purge left": _count_expired()})
         time.sleep(0.1)
 

@@ -1,7 +1,5 @@
 """The built distribution and a fresh environment with its wheel."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,15 +1,14 @@
 """A project of somebody who has the wheel and nothing else of ours."""
 
-from __future__ import annotations
-
 import contextlib
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.servers import free_port
+from tests.support.servers.foreground import listens, started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,25 +37,16 @@ class Project:
     @contextlib.contextmanager
     def serve(self) -> Iterator[str]:
         """Run the development server; the value is its address."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        with (
-            (self.folder / "server.log").open("w") as log,
-            subprocess.Popen(  # noqa: S603 - our own program
-                [self.python, "manage.py", "runserver", "--noreload", address],
-                cwd=self.folder,
-                env=_clean_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            ) as server,
+        port = free_port()
+        address = f"127.0.0.1:{port}"
+        with started(
+            [self.python, "manage.py", "runserver", "--noreload", address],
+            log=self.folder / "server.log",
+            is_ready=lambda: listens(port),
+            cwd=self.folder,
+            env=_clean_environment(),
         ):
-            try:
-                _wait_for(address, server)
-                yield f"http://{address}"
-            finally:
-                server.terminate()
+            yield f"http://{address}"
 
 
 def run(*program: object, cwd: Path, env: Mapping[str, str] | None = None) -> str:
@@ -80,16 +70,3 @@ def _clean_environment() -> dict[str, str]:
     ours = ("COVERAGE", "DATABASE_URL", "DJANGO_", "PYTHON", "VIRTUAL_ENV")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return {**inherited, "PYTHONWARNINGS": "default"}
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
-    host, _, port = address.partition(":")
-    end = time.monotonic() + 30
-    while time.monotonic() < end and server.poll() is None:
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((host, int(port))),
-        ):
-            return
-        time.sleep(0.05)
-    raise AssertionError("the server does not listen; see server.log")

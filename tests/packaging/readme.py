@@ -1,7 +1,5 @@
 """The README, as the things that its tests and continuous integration look up in it."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What is written down in two places agrees."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess
@@ -18,9 +16,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CHANGELOG = (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
 
 
-def test_version_is_written_once() -> None:
+def test_version_is_written_once_and_only_django_is_required() -> None:
     assert PYPROJECT["project"]["dynamic"] == ["version"]
     assert "version" not in PYPROJECT["project"]
+    assert PYPROJECT["project"]["dependencies"] == ["Django>=5.2"]
 
 
 def test_package_imports_nothing() -> None:
@@ -31,19 +30,12 @@ def test_package_imports_nothing() -> None:
     assert not [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
-def test_changelog_begins_with_what_is_unreleased() -> None:
-    assert re.findall(r"^## (.+)$", CHANGELOG, re.MULTILINE)[0] == "Unreleased"
-
-
 def test_changelog_names_the_version() -> None:
     """Under its own heading once it is released, until then as the next one."""
     version = re.escape(django_idempotency.__version__)
 
+    assert re.findall(r"^## (.+)$", CHANGELOG, re.MULTILINE)[0] == "Unreleased"
     assert re.search(rf"^## {version}\b|will be {version}\.$", CHANGELOG, re.MULTILINE)
-
-
-def test_only_django_is_required() -> None:
-    assert PYPROJECT["project"]["dependencies"] == ["Django>=5.2"]
 
 
 @pytest.mark.parametrize(

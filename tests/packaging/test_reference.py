@@ -1,16 +1,16 @@
 """The reference in ``docs/`` lists what the code has, no more and no less."""
 
-from __future__ import annotations
-
 import re
 from argparse import ArgumentParser
 from dataclasses import fields
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 import pytest
 
-from django_idempotency import conf, problems
+from django_idempotency import conf
+from django_idempotency.http import problems
 from django_idempotency.management import commands
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.policies import IdempotencyPolicy
@@ -31,6 +31,7 @@ PUBLIC_MODULES = [
     "signals",
     "tasks",
     "testing",
+    "testing.factories",
     "webhooks",
     "webhooks.deliveries",
     "webhooks.inbox",
@@ -47,9 +48,7 @@ def _sections(name: str, heading: str) -> dict[str, str]:
     """The text under each second-level heading that is code and matches, by its group."""
     return dict(
         re.findall(
-            rf"^## `{heading}`$(.*?)(?=^## |\Z)",
-            _page(name),
-            re.MULTILINE | re.DOTALL,
+            rf"^## `{heading}`$(.*?)(?=^## |\Z)", _page(name), re.MULTILINE | re.DOTALL
         )
     )
 
@@ -68,17 +67,13 @@ def test_settings() -> None:
 def test_headers_that_are_not_replayed() -> None:
     page = _page("settings.md")
 
-    missing = [
-        name for name in conf.DEFAULT_HEADER_DENY_LIST if f"`{name}`" not in page
-    ]
-
-    assert missing == []
+    assert [
+        each for each in conf.DEFAULT_HEADER_DENY_LIST if f"`{each}`" not in page
+    ] == []
 
 
 def test_policy() -> None:
-    documented = _names_in_first_column(_page("policy.md"))
-
-    assert documented == {field.name for field in fields(IdempotencyPolicy)}
+    assert _names_in_first_column(_page("policy.md")) == _fields(IdempotencyPolicy)
 
 
 def test_problems() -> None:
@@ -90,9 +85,6 @@ def test_problems() -> None:
     ]
 
     assert sorted(documented) == sorted(existing)
-
-
-def test_problems_link_to_their_headings() -> None:
     assert conf.conf.IDEMPOTENCY_PROBLEM_BASE_URL.endswith("/reference/problems.html#")
 
 
@@ -138,19 +130,22 @@ def _names_under(name: str) -> set[str]:
 def test_options_of_webhooks() -> None:
     # What the decorator gets in another way, or makes itself.
     others = {"name", "profile", "handler", "handles"}
-    options = {field.name for field in fields(Endpoint)} - others
 
-    assert _names_under("webhook") == options | {"endpoint"}
+    assert _names_under("webhook") == _fields(Endpoint) - others | {"endpoint"}
 
 
 def test_attributes_of_events() -> None:
-    assert _names_under("Event") == {field.name for field in fields(Event)}
+    assert _names_under("Event") == _fields(Event)
 
 
 def test_fields_and_states_of_stored_events() -> None:
     columns = {field.name for field in ProcessedEvent._meta.get_fields()}
 
     assert _names_under("ProcessedEvent") == columns | set(ProcessedEvent.State.values)
+
+
+def _fields(of: Any) -> set[str]:
+    return {field.name for field in fields(of)}
 
 
 def test_commands() -> None:

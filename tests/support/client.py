@@ -1,19 +1,16 @@
 """What a client got, told in few words: storms are compared by counting the words."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.test import Client, RequestFactory
-
-__all__ = ["Answer", "call", "new_key", "post", "post_to", "told"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +49,13 @@ def post(
     client = client or Client()
     client.raise_request_exception = False
     response = client.post(
-        path,
-        {"amount": amount},
-        content_type="application/json",
-        headers=_headers(key),
+        path, {"amount": amount}, content_type="application/json", headers=_headers(key)
     )
     return _answer(response)
 
 
 def call(
-    view: Callable[..., Any],
-    key: str | None = None,
-    *,
-    amount: int = 1,
+    view: Callable[..., Any], key: str | None = None, *, amount: int = 1
 ) -> Answer:
     """Call the view itself, in whatever transaction is open here."""
     request = RequestFactory().post(
@@ -90,19 +81,30 @@ def post_to(
         TimeoutError: if it does not answer in `timeout` seconds.
         OSError, http.client.HTTPException: if the server dies before it answers.
     """
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=timeout)
-    try:
-        headers = {"Content-Type": "application/json", **_headers(key)}
-        body = json.dumps({"amount": amount})
-        connection.request("POST", path, body, headers)
-        response = connection.getresponse()
-        return Answer(
-            status=response.status,
-            headers=dict(response.getheaders()),
-            body=response.read(),
-        )
-    finally:
-        connection.close()
+    with closing(connected(address, timeout)) as connection:
+        return exchange(connection, path, {"amount": amount}, _headers(key))
+
+
+def connected(address: str, timeout: float) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(urlsplit(address).netloc, timeout=timeout)
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    path: str,
+    content: bytes | dict[str, Any],
+    headers: Mapping[str, str],
+) -> Answer:
+    """Send JSON over a connection that may be kept open."""
+    body = content if isinstance(content, bytes) else json.dumps(content)
+    sent = {"Content-Type": "application/json", **headers}
+    connection.request("POST", path, body, sent)
+    response = connection.getresponse()
+    return Answer(
+        status=response.status,
+        headers=dict(response.getheaders()),
+        body=response.read(),
+    )
 
 
 def _answer(response: Any) -> Answer:

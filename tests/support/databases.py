@@ -1,7 +1,5 @@
 """A second database beside the default one, and routers that send queries to it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +7,6 @@ from typing import Any, ClassVar
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections, router
 from django.test import override_settings
-
-__all__ = ["Routes", "alias", "copy_of_the_default", "without_limits"]
 
 
 def without_limits(sql: str) -> str:
@@ -75,3 +71,15 @@ def copy_of_the_default(name: str, **database: Any) -> Iterator[None]:
     finally:
         with connection._nodb_cursor() as cursor:
             cursor.execute(f'DROP DATABASE "{copy}" WITH (FORCE)')
+
+
+@contextmanager
+def read_only() -> Iterator[None]:
+    """Let PostgreSQL take no writes, as after a failover."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET default_transaction_read_only")

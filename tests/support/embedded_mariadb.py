@@ -5,7 +5,7 @@ It is asked for by a ``DATABASE_URL`` that names no server::
     DATABASE_URL=mysql:// pytest
 
 The programs are Debian's, of ``mariadb-server-core`` and ``mariadb-client``. Like
-:mod:`tests.embedded_postgresql`, it is started by the process that was started by hand
+:mod:`tests.support.embedded_postgresql`, it is started by the process that was started by hand
 and inherited by xdist's workers.
 """
 
@@ -14,23 +14,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from example_project.postgres_programs import account, own_folder, temporary_folder
-from tests.embedded_postgresql import make_termination_an_exception
+from tests.support.embedded_postgresql import make_termination_an_exception
+from tests.support.servers import ServerFailed, free_port
+from tests.support.servers.accounts import account, own_folder, temporary_folder
+from tests.support.servers.foreground import started
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 ASKED_FOR = "mysql://"
-
-PATIENCE_SECONDS = 60
 
 # As Debian sets them, and then what a server may skip whose data nobody wants back.
 OPTIONS = {
@@ -41,10 +39,6 @@ OPTIONS = {
     "innodb-flush-log-at-trx-commit": "0",
     "innodb-doublewrite": "0",
 }
-
-
-class MariaDBError(Exception):
-    """The embedded MariaDB can't be installed or started."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -87,12 +81,12 @@ def _install(data: Path) -> None:
     ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        raise MariaDBError(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")
+        raise ServerFailed(f"mariadb-install-db failed:\n{done.stdout}{done.stderr}")
 
 
 @contextlib.contextmanager
 def _started(data: Path) -> Iterator[int]:
-    port, log = _free_port(), data.with_name("log")
+    port, log = free_port(), data.with_name("log")
     words = [
         _program("mariadbd"),
         "--no-defaults",
@@ -102,28 +96,12 @@ def _started(data: Path) -> Iterator[int]:
         *(f"--{name}={value}" for name, value in OPTIONS.items()),
         *_as_account(),
     ]
-    with log.open("w") as output:
-        server = subprocess.Popen(  # noqa: S603
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
-        )
-    try:
-        _wait_until_ready(server, log)
+
+    def is_ready() -> bool:
+        return "ready for connections" in log.read_text(errors="replace")
+
+    with started(words, log=log, is_ready=is_ready, cwd="/"):
         yield port
-    finally:
-        server.terminate()
-        try:
-            server.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while "ready for connections" not in (text := log.read_text(errors="replace")):
-        if server.poll() is not None or time.monotonic() > end:
-            raise MariaDBError(f"MariaDB does not start. Its log:\n{text}")
-        time.sleep(0.05)
 
 
 def _as_account() -> list[str]:
@@ -135,14 +113,8 @@ def _as_account() -> list[str]:
 def _program(name: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
     if path is None:
-        raise MariaDBError(
+        raise ServerFailed(
             f"There is no {name}. On Debian: "
             "apt-get install --no-install-recommends mariadb-server-core mariadb-client"
         )
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

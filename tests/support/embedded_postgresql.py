@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from example_project import devdb
-from tests import pgbouncer
+from tests.support import pgbouncer
+from tests.support.servers import postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,7 +46,7 @@ def _start_server(config: pytest.Config) -> None:
     stack = ExitStack()
     # Runs on every way out of pytest that is an exception, usage errors included.
     config.add_cleanup(stack.close)
-    server = stack.enter_context(devdb.temporary({"max_connections": "300"}))
+    server = stack.enter_context(postgresql.temporary({"max_connections": "300"}))
     url = server.url
     if program := os.environ.get(pgbouncer.VARIABLE):
         between = pgbouncer.pgbouncer(program, server_port=server.port)

@@ -1,7 +1,5 @@
 """Multipart bodies as different HTTP clients spell them."""
 
-from __future__ import annotations
-
 
 def field(name: str, value: str | bytes) -> bytes:
     raw = value.encode() if isinstance(value, str) else value

@@ -1,24 +1,18 @@
 """A PgBouncer of its own before the tests' PostgreSQL, in transaction mode.
 
 The environment variable ``PGBOUNCER`` names the program; see
-:mod:`tests.embedded_postgresql`.
+:mod:`tests.support.embedded_postgresql`.
 """
-
-from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from example_project.postgres_programs import quietly, temporary_folder
-
-__all__ = ["DATABASE_SETTINGS", "VARIABLE", "is_between", "pgbouncer"]
+from tests.support.servers import free_port
+from tests.support.servers.accounts import quietly, temporary_folder
+from tests.support.servers.foreground import listens, started
 
 VARIABLE = "PGBOUNCER"
 
@@ -27,8 +21,6 @@ DATABASE_SETTINGS: dict[str, Any] = {
     "OPTIONS": {"prepare_threshold": None},
 }
 """What the documentation tells to add to a database behind PgBouncer."""
-
-TIMEOUT = 30.0
 
 CONFIGURATION = """\
 [databases]
@@ -61,49 +53,16 @@ def pgbouncer(program: str, *, server_port: int, pool_size: int = 100) -> Iterat
     try:
         users = folder / "users"
         users.write_text('"postgres" ""\n')
-        port = _free_port()
+        port = free_port()
         configuration = folder / "pgbouncer.ini"
         configuration.write_text(
             CONFIGURATION.format(
                 server_port=server_port, port=port, users=users, pool_size=pool_size
             )
         )
-        with _running(program, configuration, port):
+        words, log = [program, str(configuration)], folder / "log"
+        # It refuses to run as root, too.
+        with started(words, log=log, is_ready=lambda: listens(port), **quietly()):
             yield port
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _running(program: str, configuration: Path, port: int) -> Iterator[None]:
-    log = configuration.with_name("log")
-    with log.open("w") as output:
-        # It refuses to run as root, too.
-        options = quietly() | {"stdout": output, "stderr": output}
-        process = subprocess.Popen([program, str(configuration)], **options)  # noqa: S603
-    try:
-        _wait_until_it_listens(process, port, log)
-        yield
-    finally:
-        process.kill()
-        process.wait(TIMEOUT)
-
-
-def _wait_until_it_listens(
-    process: subprocess.Popen[bytes], port: int, log: Path
-) -> None:
-    end = time.monotonic() + TIMEOUT
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.01)
-        else:
-            return
-    raise RuntimeError(f"PgBouncer does not listen:\n{log.read_text()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

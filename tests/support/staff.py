@@ -1,11 +1,7 @@
 """Whoever looks at the admin."""
 
-from __future__ import annotations
-
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-
-__all__ = ["colleague"]
 
 
 def colleague(*permissions: str, of: str = "idempotencyrecord") -> Client:

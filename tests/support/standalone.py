@@ -1,13 +1,11 @@
 """What a program of the tests needs that runs without pytest."""
 
-from __future__ import annotations
-
+import json
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-
-__all__ = ["DURABLE", "set_up"]
-
+from typing import Any
 
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 """PostgreSQL's own defaults, which a temporary server doesn't have."""
@@ -24,10 +22,10 @@ def set_up(
     import django
 
     if "DATABASE_URL" not in os.environ:
-        from example_project import devdb
+        from tests.support.servers import postgresql
 
         os.environ["DATABASE_URL"] = stack.enter_context(
-            devdb.temporary(server_settings)
+            postgresql.temporary(server_settings)
         ).url
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
     django.setup()
@@ -36,3 +34,17 @@ def set_up(
 
     setup_test_environment(debug=False)  # the host "testserver"
     call_command("migrate", run_syncdb=True, verbosity=0)
+
+
+def write(figures: Mapping[str, Any], *, as_json: bool, indent: int = 0) -> None:
+    """Print what a program has found."""
+    if as_json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    for name, figure in figures.items():
+        label = " " * indent + name.replace("_", " ")
+        if isinstance(figure, Mapping):
+            sys.stdout.write(f"{label}\n")
+            write(figure, as_json=False, indent=indent + 2)
+        else:
+            sys.stdout.write(f"{label:<36}{figure}\n")

@@ -1,7 +1,5 @@
 """Threads that act at the same moment, and ways to know what they are waiting for."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,23 +9,6 @@ from typing import ParamSpec, TypeVar
 
 from django.db import connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-
-__all__ = [
-    "AT_A_CLAIM",
-    "AT_THE_GATE",
-    "TIMEOUT",
-    "Gate",
-    "all_at_once",
-    "connections_in_use",
-    "crew",
-    "gate_closed",
-    "go_through_the_gate",
-    "second_connection",
-    "start",
-    "until",
-    "until_waiting",
-    "waiting",
-]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,10 +31,7 @@ def crew() -> Iterator[ThreadPoolExecutor]:
 
 
 def start(
-    threads: ThreadPoolExecutor,
-    act: Callable[P, T],
-    *args: P.args,
-    **kwargs: P.kwargs,
+    threads: ThreadPoolExecutor, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> Future[T]:
     """Begin to act in a thread, which closes its connections afterwards."""
 
@@ -127,15 +105,15 @@ def go_through_the_gate() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [GATE])
 
 
-def until(condition: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool], *, timeout: float = TIMEOUT) -> None:
     """Return when the condition holds.
 
     Raises:
-        AssertionError: if that takes longer than TIMEOUT.
+        AssertionError: if that takes longer than so many seconds.
     """
-    end = time.monotonic() + TIMEOUT
+    end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, f"not in {TIMEOUT:.0f} seconds"
+        assert time.monotonic() < end, f"not in {timeout:.0f} seconds"
         time.sleep(0.005)
 
 

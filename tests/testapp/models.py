@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from django.db import models
 from django.db.models.functions import NullIf
 
@@ -20,3 +18,20 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"order {self.pk}"
+
+
+class Cart(models.Model):
+    """For forms that save rows of two tables."""
+
+    name = models.CharField(max_length=200)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CartItem(models.Model):
+    cart = models.ForeignKey(Cart, on_delete=models.CASCADE, related_name="items")
+    quantity = models.IntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"item {self.pk}"

@@ -1,4 +1,4 @@
-from __future__ import annotations
+from typing import Any
 
 import pytest
 from django.http import (
@@ -8,16 +8,17 @@ from django.http import (
     JsonResponse,
     StreamingHttpResponse,
 )
-from django.http.response import HttpResponseBase
-from django.test import override_settings
+from django.http.response import HttpResponseBase, HttpResponseRedirectBase
+from django.middleware.locale import LocaleMiddleware
+from django.test import RequestFactory, override_settings
 from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_idempotency.answers import is_login_redirect, replay_of, snapshot
 from django_idempotency.conf import DEFAULT_HEADER_DENY_LIST
-from django_idempotency.operations import StoredAnswer
+from django_idempotency.http.answers import is_sent_to_sign_in, replay_of, snapshot
 from django_idempotency.policies import IdempotencyPolicy
+from tests.support.cases import cases
 
 POLICY = IdempotencyPolicy()
 REPLAYED = {"Idempotency-Replayed": "true"}
@@ -39,62 +40,57 @@ def test_body_is_the_first_byte_by_byte(body: bytes) -> None:
     assert again(HttpResponse(body)).content == body
 
 
-@pytest.mark.parametrize(
+@cases(
     "response",
-    [
-        pytest.param(HttpResponse("é", charset="latin-1"), id="other-charset"),
-        pytest.param(HttpResponse(b"", content_type="text/csv"), id="empty-csv"),
-        pytest.param(JsonResponse({"a": 1}), id="json"),
-        pytest.param(HttpResponseRedirect("/orders/1/"), id="redirect"),
-        pytest.param(
-            HttpResponse(headers={"ETag": '"1"', "Link": "</a>; rel=next"}), id="etag"
-        ),
-        pytest.param(HttpResponse(headers={"X-Name": "café"}), id="latin-1"),
-        pytest.param(HttpResponse(headers={"X-Name": "Ж 😀"}), id="mime-encoded"),
-        pytest.param(HttpResponse(headers={"X-Name": ""}), id="empty-value"),
-        pytest.param(HttpResponse(headers={"x-nAME": "a"}), id="case-of-a-name"),
-        pytest.param(
-            HttpResponse(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), id="gzip"
-        ),
-    ],
+    {
+        "other-charset": HttpResponse("é", charset="latin-1"),
+        "empty-csv": HttpResponse(b"", content_type="text/csv"),
+        "json": JsonResponse({"a": 1}),
+        "redirect": HttpResponseRedirect("/orders/1/"),
+        "etag": HttpResponse(headers={"ETag": '"1"', "Link": "</a>; rel=next"}),
+        "latin-1": HttpResponse(headers={"X-Name": "café"}),
+        "mime-encoded": HttpResponse(headers={"X-Name": "Ж 😀"}),
+        "empty-value": HttpResponse(headers={"X-Name": ""}),
+        "case-of-a-name": HttpResponse(headers={"x-nAME": "a"}),
+        "gzip": HttpResponse(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}),
+    },
 )
 def test_headers_are_the_first_ones_and_the_mark(response: HttpResponse) -> None:
     assert dict(again(response).headers) == {**response.headers, **REPLAYED}
 
 
-def test_no_content_type_is_invented() -> None:
+@pytest.mark.parametrize("keep_body", [True, False])
+def test_no_content_type_is_invented(keep_body: bool) -> None:
     response = HttpResponse(status=204)
     del response.headers["Content-Type"]
+    replay = again(response, IdempotencyPolicy(keep_body=keep_body))
 
-    assert dict(again(response).headers) == REPLAYED
-
-
-@pytest.mark.parametrize("header", DEFAULT_HEADER_DENY_LIST)
-def test_header_of_one_exchange_is_not_stored(header: str) -> None:
-    response = HttpResponse(headers={header.swapcase(): "x", "Content-Type": "a/b"})
-
-    assert snapshot(response, POLICY).headers == (("Content-Type", "a/b"),)
+    assert "Content-Type" not in replay.headers
 
 
-def test_cookie_is_not_stored() -> None:
-    response = HttpResponse(headers={"Content-Type": "a/b"})
+def stored(response: HttpResponse) -> dict[str, str]:
+    """The headers that are kept of it, besides the type of its content."""
+    headers = dict(snapshot(response, POLICY).headers)
+    del headers["Content-Type"]
+    return headers
+
+
+def test_headers_and_cookies_of_one_exchange_are_not_stored() -> None:
+    denied = {each.swapcase(): "x" for each in DEFAULT_HEADER_DENY_LIST}
+    response = HttpResponse(headers={**denied, "Content-Type": "a/b"})
     response.set_cookie("sessionid", "secret")
 
-    assert snapshot(response, POLICY).headers == (("Content-Type", "a/b"),)
+    assert stored(response) == {}
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Replayed", "idempotency-replay"])
 def test_view_cannot_mark_its_first_answer_for_the_replay(header: str) -> None:
-    response = HttpResponse(headers={header: "x", "Content-Type": "a/b"})
-
-    assert snapshot(response, POLICY).headers == (("Content-Type", "a/b"),)
+    assert stored(HttpResponse(headers={header: "x"})) == {}
 
 
 @override_settings(IDEMPOTENCY_HEADER_DENY_LIST=["x-request-ID"])
 def test_deny_list_of_the_project_is_used() -> None:
-    response = HttpResponse(headers={"X-Request-Id": "7", "Content-Type": "a/b"})
-
-    assert snapshot(response, POLICY).headers == (("Content-Type", "a/b"),)
+    assert stored(HttpResponse(headers={"X-Request-Id": "7"})) == {}
 
 
 @override_settings(IDEMPOTENCY_REPLAYED_HEADER="X-Replay")
@@ -105,24 +101,17 @@ def test_mark_has_the_configured_name() -> None:
 
 
 def test_nul_in_a_header_does_not_reach_the_database() -> None:
-    response = HttpResponse(headers={"X-Name": "a\0b", "Content-Type": "a/b"})
-
-    assert snapshot(response, POLICY).headers == (
-        ("X-Name", "ab"),
-        ("Content-Type", "a/b"),
-    )
+    assert stored(HttpResponse(headers={"X-Name": "a\0b"})) == {"X-Name": "ab"}
 
 
-@pytest.mark.parametrize(
-    ("response", "policy"),
-    [
-        pytest.param(StreamingHttpResponse(iter([b"x"])), POLICY, id="streaming"),
-        pytest.param(FileResponse(iter([b"x"])), POLICY, id="file"),
-        pytest.param(
-            HttpResponse(b"x"), IdempotencyPolicy(keep_body=False), id="unwanted"
-        ),
-        pytest.param(HttpResponse(b"xx"), IdempotencyPolicy(max_body=1), id="too-long"),
-    ],
+@cases(
+    "response, policy",
+    {
+        "streaming": (StreamingHttpResponse(iter([b"x"])), POLICY),
+        "file": (FileResponse(iter([b"x"])), POLICY),
+        "unwanted": (HttpResponse(b"x"), IdempotencyPolicy(keep_body=False)),
+        "too-long": (HttpResponse(b"xx"), IdempotencyPolicy(max_body=1)),
+    },
 )
 def test_body_that_cannot_be_kept_is_omitted_and_says_so(
     response: HttpResponseBase, policy: IdempotencyPolicy
@@ -155,14 +144,22 @@ def test_empty_body_is_not_an_omitted_one() -> None:
     assert "Idempotency-Replay" not in again(HttpResponse(b"")).headers
 
 
-@pytest.mark.parametrize(
-    ("middleware", "expected"),
-    [
-        pytest.param(["django.middleware.locale.LocaleMiddleware"], "fr", id="with"),
-        pytest.param(["tests.unit.middleware.OwnLocaleMiddleware"], "fr", id="own"),
-        pytest.param(["tests.unit.middleware.passing"], None, id="function"),
-        pytest.param([], None, id="without"),
-    ],
+class OwnLocaleMiddleware(LocaleMiddleware):
+    """A project's own, as many have it."""
+
+
+def passing(get_response: Any) -> Any:
+    return get_response
+
+
+@cases(
+    "middleware, expected",
+    {
+        "with": (["django.middleware.locale.LocaleMiddleware"], "fr"),
+        "own": ([f"{__name__}.OwnLocaleMiddleware"], "fr"),
+        "function": ([f"{__name__}.passing"], None),
+        "without": ([], None),
+    },
 )
 def test_language_of_the_answer_is_kept_where_middleware_would_announce_it(
     middleware: list[str], expected: str | None
@@ -182,52 +179,84 @@ def test_language_that_the_view_set_is_kept() -> None:
     assert replay_of(answer).headers["Content-Language"] == "de"
 
 
-@pytest.mark.parametrize(
-    ("response", "expected"),
-    [
-        pytest.param(HttpResponseRedirect("/login/"), True, id="bare"),
-        pytest.param(HttpResponseRedirect("/login/?next=/pay/"), True, id="next"),
-        pytest.param(HttpResponseRedirect("https://x.test/login/"), True, id="host"),
-        pytest.param(HttpResponseRedirect("/orders/"), False, id="elsewhere"),
-        pytest.param(HttpResponseRedirect("/login/2/"), False, id="below"),
-        pytest.param(
-            HttpResponse(status=201, headers={"Location": "/login/"}), False, id="201"
-        ),
-        pytest.param(HttpResponse(status=302), False, id="no-location"),
-    ],
+def redirects(*to: str) -> dict[str, HttpResponse]:
+    return {location: HttpResponseRedirect(location) for location in to}
+
+
+CHECKED = redirects(
+    "/login/?next=/pay%C3%A9/",
+    "/login/?x=1&next=/pay%25C3%25A9/%3Fcart%3D7",
+    "http://testserver/login/?next=http://testserver/pay%25C3%25A9/",
+)
+OTHERS = {
+    "created": HttpResponse(status=201, headers={"Location": "/login/?next=/payé/"}),
+    "nowhere": HttpResponse(status=302),
+    **redirects(
+        "/login/",
+        "/login/?next=/account/",
+        "/login/?back=/payé/",
+        "/login/2/?next=/payé/",
+        "/orders/?next=/payé/",
+        "https://id.test/login/?next=/payé/",
+    ),
+}
+
+
+@cases(
+    "response, expected",
+    {name: (each, True) for name, each in CHECKED.items()}
+    | {name: (each, False) for name, each in OTHERS.items()},
 )
 @override_settings(LOGIN_URL="/login/")
-def test_redirect_to_sign_in(response: HttpResponse, expected: bool) -> None:
-    assert is_login_redirect(response) is expected
+def test_redirect_of_an_access_check(response: HttpResponse, expected: bool) -> None:
+    request = RequestFactory().post("/payé/?cart=7")
+
+    assert is_sent_to_sign_in(response, request) is expected
 
 
 @pytest.mark.parametrize(
-    ("location", "expected"),
+    ("login_url", "location", "expected"),
     [
-        pytest.param("https://id.test/login?next=x", True, id="same-host"),
-        pytest.param("https://shop.test/login", False, id="another-host"),
+        ("https://id.test/login", "https://id.test/login?next=/pay/", True),
+        ("https://id.test/login", "https://shop.test/login?next=/pay/", False),
+        ("/", "/?next=/pay/", True),
+        ("/", "/", False),
+        ("no-such-view", "/login/?next=/pay/", False),
+        (None, "/login/?next=/pay/", False),
     ],
 )
-@override_settings(LOGIN_URL="https://id.test/login")
-def test_redirect_to_sign_in_elsewhere(location: str, expected: bool) -> None:
-    assert is_login_redirect(HttpResponseRedirect(location)) is expected
-
-
-@override_settings(LOGIN_URL="no-such-view")
-def test_login_url_that_leads_nowhere_is_no_error() -> None:
-    assert is_login_redirect(HttpResponseRedirect("/login/")) is False
-
-
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [
-        pytest.param((), b"", id="nothing"),
-        pytest.param((("X-Name", "a"),), None, id="omitted"),
-    ],
-)
-def test_stored_answer_without_content_type_gets_none(
-    headers: tuple[tuple[str, str], ...], body: bytes | None
+def test_sign_in_page_is_the_one_of_the_settings(
+    login_url: str | None, location: str, expected: bool
 ) -> None:
-    answer = StoredAnswer(status=200, headers=headers, body=body)
+    request = RequestFactory().post("/pay/")
 
-    assert "Content-Type" not in replay_of(answer).headers
+    with override_settings(LOGIN_URL=login_url):
+        assert is_sent_to_sign_in(HttpResponseRedirect(location), request) is expected
+
+
+class AppRedirect(HttpResponseRedirect):
+    allowed_schemes = ["shop"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", ["/thanks/?a=%C3%A9", "https://x.test/é"])
+def test_redirect_comes_back_as_one(location: str, status: int) -> None:
+    replay = again(HttpResponseRedirect(location, content=b"there", status=status))
+
+    assert isinstance(replay, HttpResponseRedirectBase)
+    assert replay.url == HttpResponseRedirect(location).url
+    assert (replay.status_code, replay.content) == (status, b"there")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [AppRedirect("shop://order/1"), HttpResponse(status=302), HttpResponse(status=304)],
+    ids=["scheme-of-an-app", "nowhere", "not-modified"],
+)
+def test_what_django_would_not_redirect_is_replayed_all_the_same(
+    first: HttpResponse,
+) -> None:
+    replay = again(first)
+
+    assert replay.status_code == first.status_code
+    assert dict(replay.headers) == {**first.headers, **REPLAYED}

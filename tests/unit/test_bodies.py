@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import io
 from typing import Any
 
@@ -9,10 +7,11 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
-from django_idempotency.bodies import _content_length as content_length
-from django_idempotency.bodies import canonical_payload, hold_body, media_type
-from django_idempotency.fingerprints import canonical_bytes
-from tests.unit import multipart_bodies as multipart
+from django_idempotency.core.fingerprints import canonical_bytes
+from django_idempotency.http.bodies import _content_length as content_length
+from django_idempotency.http.bodies import canonical_payload, hold_body, media_type
+from tests.support import multipart_bodies as multipart
+from tests.support.cases import cases
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -25,6 +24,14 @@ small_limit = override_settings(
 
 def request_of(body: bytes, content_type: str, method: str = "POST") -> HttpRequest:
     return RequestFactory().generic(method, "/", body, content_type)
+
+
+def compared(body: bytes, content_type: str, method: str = "POST") -> HttpRequest:
+    """A request as its view gets it: its payload has been compared before."""
+    request = request_of(body, content_type, method)
+    hold_body(request)
+    canonical_payload(request, ())
+    return request
 
 
 def payload_of(
@@ -46,49 +53,31 @@ def multipart_payload(
 
 
 METHODS = pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+PARSED_OR_NOT = pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+UNPARSED = pytest.mark.parametrize("method", ["PUT", "PATCH"])
 
 
 @METHODS
 @pytest.mark.parametrize(
     ("body", "content_type"),
-    [
-        pytest.param(b'{"a": 1}', JSON, id="json"),
-        pytest.param(b"a=1", FORM, id="form"),
-        pytest.param(b"\0\xff", TEXT, id="bytes"),
-        pytest.param(b"", TEXT, id="empty"),
-    ],
+    [(b'{"a": 1}', JSON), (b"a=1", FORM), (b"\0\xff", TEXT), (b"", TEXT)],
 )
-def test_body_is_there_for_the_view(
-    body: bytes, content_type: str, method: str
-) -> None:
-    request = request_of(body, content_type, method)
-    hold_body(request)
-    canonical_payload(request, ())
-
-    assert request.body == body
+def test_body_is_left_for_the_view(body: bytes, content_type: str, method: str) -> None:
+    assert compared(body, content_type, method).body == body
 
 
 @METHODS
 @small_limit
 @pytest.mark.parametrize("size", [LIMIT + 1, 200_000])
-def test_body_over_the_limit_can_be_streamed_by_the_view(
-    size: int, method: str
-) -> None:
+def test_body_over_the_limit_can_be_streamed(size: int, method: str) -> None:
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    request = request_of(body, "application/octet-stream", method)
-    hold_body(request)
-    canonical_payload(request, ())
 
-    assert request.read() == body
+    assert compared(body, "application/octet-stream", method).read() == body
 
 
 @small_limit
 def test_body_over_the_limit_can_be_read_in_lines() -> None:
-    request = request_of(b"one\ntwo\n" * 100, TEXT)
-    hold_body(request)
-    canonical_payload(request, ())
-
-    assert list(request) == [b"one\n", b"two\n"] * 100
+    assert list(compared(b"one\ntwo\n" * 100, TEXT)) == [b"one\n", b"two\n"] * 100
 
 
 @small_limit
@@ -103,22 +92,18 @@ def test_body_over_the_limit_can_be_read_on_after_the_fingerprint() -> None:
 
 @small_limit
 def test_body_over_the_limit_is_refused_as_a_whole_as_without_us() -> None:
-    request = request_of(b"x" * (LIMIT + 1), TEXT)
-    hold_body(request)
-    canonical_payload(request, ())
-
     with pytest.raises(RequestDataTooBig):
-        request.body  # noqa: B018
+        compared(b"x" * (LIMIT + 1), TEXT).body  # noqa: B018
 
 
 @small_limit
-@pytest.mark.parametrize(
-    ("other", "equal"),
-    [
-        pytest.param(b"x" * 1_000, True, id="copy"),
-        pytest.param(b"x" * 999 + b"y", False, id="last-byte"),
-        pytest.param(b"x" * 1_001, False, id="longer"),
-    ],
+@cases(
+    "other, equal",
+    {
+        "copy": (b"x" * 1_000, True),
+        "last-byte": (b"x" * 999 + b"y", False),
+        "longer": (b"x" * 1_001, False),
+    },
 )
 def test_bodies_over_the_limit_are_compared(other: bytes, equal: bool) -> None:
     same = payload_of(b"x" * 1_000, TEXT) == payload_of(other, TEXT)
@@ -128,11 +113,7 @@ def test_bodies_over_the_limit_are_compared(other: bytes, equal: bool) -> None:
 
 @override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=None)
 def test_without_a_limit_the_body_is_there_for_the_view() -> None:
-    request = request_of(b"x" * 3_000_000, TEXT)
-    hold_body(request)
-    canonical_payload(request, ())
-
-    assert len(request.body) == 3_000_000
+    assert len(compared(b"x" * 3_000_000, TEXT).body) == 3_000_000
 
 
 @pytest.mark.parametrize("length", ["", "-1"])
@@ -161,57 +142,46 @@ def test_body_that_middleware_has_read_is_used() -> None:
     assert canonical_payload(request, ()) == canonical_bytes(b"x")
 
 
-@pytest.mark.parametrize(
-    ("content_type", "prefix"),
-    [
-        pytest.param(JSON, b"json:", id="json"),
-        pytest.param("Application/JSON; charset=UTF-8", b"json:", id="json-charset"),
-        pytest.param("application/vnd.api+json", b"json:", id="json-suffix"),
-        pytest.param(FORM, b"pairs:", id="form"),
-        pytest.param(TEXT, b"raw:", id="text"),
-        pytest.param("application/jsonlines", b"raw:", id="json-by-half"),
-        pytest.param("", b"raw:", id="none"),
-        pytest.param("; charset=x", b"raw:", id="no-type"),
-        pytest.param("multipart/mixed; boundary=x", b"raw:", id="other-multipart"),
-    ],
+@cases(
+    "content_type, prefix",
+    {
+        "json": (JSON, b"json:"),
+        "json-charset": ("Application/JSON; charset=UTF-8", b"json:"),
+        "json-suffix": ("application/vnd.api+json", b"json:"),
+        "form": (FORM, b"pairs:"),
+        "text": (TEXT, b"raw:"),
+        "json-by-half": ("application/jsonlines", b"raw:"),
+        "none": ("", b"raw:"),
+        "no-type": ("; charset=x", b"raw:"),
+        "other-multipart": ("multipart/mixed; boundary=x", b"raw:"),
+    },
 )
-def test_media_type_says_how_the_body_is_compared(
-    content_type: str, prefix: bytes
-) -> None:
+def test_media_type_says_how_body_is_compared(content_type: str, prefix: bytes) -> None:
     assert payload_of(b"1", content_type).startswith(prefix)
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "equal"),
-    [
-        pytest.param(JSON, f"{JSON}; charset=utf-8", True, id="charset"),
-        pytest.param(JSON, "APPLICATION/JSON", True, id="case"),
-        pytest.param(JSON, TEXT, False, id="type"),
-        pytest.param(JSON, f"{JSON}; version=2", False, id="parameter"),
-        pytest.param(f"{TEXT}; a=1; b=2", f"{TEXT}; b=2; a=1", True, id="order"),
-        pytest.param("multipart/form-data; boundary=x", "multipart/form-data; "
-            "boundary=y", True, id="boundary"),
-    ],
-)  # fmt: skip
-def test_media_types_are_compared_without_what_says_nothing(
-    one: str, other: str, equal: bool
-) -> None:
+@cases(
+    "one, other, equal",
+    {
+        "charset": (JSON, f"{JSON}; charset=utf-8", True),
+        "case": (JSON, "APPLICATION/JSON", True),
+        "type": (JSON, TEXT, False),
+        "parameter": (JSON, f"{JSON}; version=2", False),
+        "order": (f"{TEXT}; a=1; b=2", f"{TEXT}; b=2; a=1", True),
+        "boundary": (multipart.content_type("x"), multipart.content_type("y"), True),
+    },
+)
+def test_media_types_are_compared_by_meaning(one: str, other: str, equal: bool) -> None:
     same = media_type(request_of(b"x", one)) == media_type(request_of(b"x", other))
 
     assert same is equal
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+@PARSED_OR_NOT
 @pytest.mark.parametrize(
-    "fields",
-    [
-        pytest.param(b"csrfmiddlewaretoken=m4sk3d&", id="csrf-token"),
-        pytest.param(b"idempotency_key=k&", id="key"),
-    ],
+    "fields", [b"csrfmiddlewaretoken=m4sk3d&", b"idempotency_key=k&"]
 )
-def test_field_made_anew_with_each_rendering_does_not_count(
-    fields: bytes, method: str
-) -> None:
+def test_field_of_one_rendering_does_not_count(fields: bytes, method: str) -> None:
     assert payload_of(fields + b"a=1", FORM, method) == payload_of(b"a=1", FORM, method)
 
 
@@ -221,50 +191,32 @@ def test_configured_field_of_the_key_does_not_count() -> None:
 
 
 @override_settings(DATA_UPLOAD_MAX_NUMBER_FIELDS=2)
-@pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_form_with_too_many_fields_that_django_does_not_parse_counts_as_bytes(
-    method: str,
-) -> None:
+@UNPARSED
+def test_unparsed_form_with_too_many_fields_counts_as_bytes(method: str) -> None:
     assert payload_of(b"a=1&b=2&c=3", FORM, method) == canonical_bytes(b"a=1&b=2&c=3")
 
 
-MULTIPART_METHODS = pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 A, B = multipart.field("a", "1"), multipart.field("b", "2")
-FILE = multipart.file("f", b"bytes\0\xff")
+RAW = b"bytes\0\xff"
+FILE = multipart.file("f", RAW)
 
 
-@MULTIPART_METHODS
-@pytest.mark.parametrize(
-    ("parts", "equal"),
-    [
-        pytest.param([A, B, FILE], True, id="same"),
-        pytest.param([B, FILE, A], True, id="order-of-names"),
-        pytest.param(
-            [A, B, multipart.field("csrfmiddlewaretoken", "x"), FILE], True, id="csrf"
-        ),
-        pytest.param([A, FILE], False, id="field-less"),
-        pytest.param([A, B], False, id="file-less"),
-        pytest.param([A, B, FILE, FILE], False, id="file-twice"),
-        pytest.param(
-            [A, B, multipart.file("f", b"bytes\0\xfe")], False, id="changed-byte"
-        ),
-        pytest.param(
-            [A, B, multipart.file("f", b"bytes\0\xff", filename="b.txt")],
-            False,
-            id="file-name",
-        ),
-        pytest.param(
-            [A, B, multipart.file("f", b"bytes\0\xff", content_type="image/png")],
-            False,
-            id="file-type",
-        ),
-        pytest.param(
-            [A, B, multipart.file("g", b"bytes\0\xff")], False, id="name-of-the-part"
-        ),
-        pytest.param(
-            [A, B, multipart.field("f", b"bytes\0\xff")], False, id="field-not-file"
-        ),
-    ],
+@PARSED_OR_NOT
+@cases(
+    "parts, equal",
+    {
+        "same": ([A, B, FILE], True),
+        "order-of-names": ([B, FILE, A], True),
+        "csrf": ([A, B, multipart.field("csrfmiddlewaretoken", "x"), FILE], True),
+        "field-less": ([A, FILE], False),
+        "file-less": ([A, B], False),
+        "file-twice": ([A, B, FILE, FILE], False),
+        "changed-byte": ([A, B, multipart.file("f", b"bytes\0\xfe")], False),
+        "file-name": ([A, B, multipart.file("f", RAW, filename="b.txt")], False),
+        "file-type": ([A, B, multipart.file("f", RAW, content_type="a/b")], False),
+        "name-of-the-part": ([A, B, multipart.file("g", RAW)], False),
+        "field-not-file": ([A, B, multipart.field("f", RAW)], False),
+    },
 )
 def test_multipart_is_compared_by_its_parts(
     parts: list[bytes], equal: bool, method: str
@@ -275,7 +227,7 @@ def test_multipart_is_compared_by_its_parts(
     assert (first == second) is equal
 
 
-@MULTIPART_METHODS
+@PARSED_OR_NOT
 def test_parts_of_one_name_keep_their_order(method: str) -> None:
     one, other = multipart.field("a", "1"), multipart.field("a", "2")
 
@@ -284,7 +236,7 @@ def test_parts_of_one_name_keep_their_order(method: str) -> None:
     )
 
 
-@MULTIPART_METHODS
+@PARSED_OR_NOT
 @pytest.mark.parametrize("part", [A, multipart.file("a", b"x")], ids=["field", "file"])
 def test_excluded_part_does_not_count(part: bytes, method: str) -> None:
     with_it = multipart_payload(part, B, method=method, exclude=("a",))
@@ -297,9 +249,7 @@ def test_excluded_part_does_not_count(part: bytes, method: str) -> None:
 def test_upload_is_there_for_the_view(size: int) -> None:
     content = b"\0\xff" * (size // 2)
     body = multipart.body(multipart.file("f", content))
-    request = request_of(body, multipart.content_type())
-    hold_body(request)
-    canonical_payload(request, ())
+    request = compared(body, multipart.content_type())
     upload = request.FILES["f"]
 
     assert isinstance(upload, UploadedFile)
@@ -308,69 +258,49 @@ def test_upload_is_there_for_the_view(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 200_000], ids=["in-memory", "on-disk"])
-@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@UNPARSED
 @small_limit
-def test_multipart_that_django_does_not_parse_is_there_for_the_view(
-    method: str, size: int
-) -> None:
+def test_unparsed_multipart_is_there_for_the_view(method: str, size: int) -> None:
     body = multipart.body(multipart.file("f", b"\0\xff" * (size // 2)))
-    request = request_of(body, multipart.content_type(), method)
-    hold_body(request)
-    canonical_payload(request, ())
 
-    assert request.read() == body
+    assert compared(body, multipart.content_type(), method).read() == body
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH"])
-@pytest.mark.parametrize(
-    ("body", "content_type"),
-    [
-        pytest.param(b"no parts", "multipart/form-data", id="no-boundary"),
-        pytest.param(b"no parts", "multipart/form-data; boundary=é", id="bad-boundary"),
-        pytest.param(b"no parts", multipart.content_type(), id="no-parts"),
-        pytest.param(multipart.body(FILE)[:-30], multipart.content_type(), id="cut"),
-        pytest.param(b"", multipart.content_type(), id="empty"),
-        pytest.param(b"\0" * 300, multipart.content_type(), id="nuls"),
-        pytest.param(
+@UNPARSED
+@cases(
+    "body, content_type",
+    {
+        "no-boundary": (b"no parts", "multipart/form-data"),
+        "bad-boundary": (b"no parts", "multipart/form-data; boundary=é"),
+        "no-parts": (b"no parts", multipart.content_type()),
+        "cut": (multipart.body(FILE)[:-30], multipart.content_type()),
+        "empty": (b"", multipart.content_type()),
+        "nuls": (b"\0" * 300, multipart.content_type()),
+        "bad-base64": (
             multipart.body(
                 b'Content-Disposition: form-data; name="a"\r\n'
                 b"Content-Transfer-Encoding: base64\r\n\r\n!"
             ),
             multipart.content_type(),
-            id="bad-base64",
         ),
-    ],
+    },
 )
 @pytest.mark.parametrize("limit", [LIMIT, 10], ids=["within", "over-the-limit"])
 def test_broken_multipart_that_django_does_not_parse_is_left_to_the_view(
     body: bytes, content_type: str, method: str, limit: int
 ) -> None:
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=limit):
-        request = request_of(body, content_type, method)
-        hold_body(request)
-        canonical_payload(request, ())
-
-        assert request.read() == body
+        assert compared(body, content_type, method).read() == body
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH"])
-@pytest.mark.parametrize(
-    "limits",
-    [
-        pytest.param({"DATA_UPLOAD_MAX_NUMBER_FIELDS": 1}, id="fields"),
-        pytest.param({"DATA_UPLOAD_MAX_NUMBER_FILES": 1}, id="files"),
-    ],
-)
+@UNPARSED
+@pytest.mark.parametrize("parts", ["FIELDS", "FILES"])
 def test_multipart_with_too_many_parts_that_django_does_not_parse_is_left_to_the_view(
-    limits: dict[str, Any], method: str
+    parts: str, method: str
 ) -> None:
     body = multipart.body(A, B, FILE, multipart.file("g", b""))
-    with override_settings(**limits):
-        request = request_of(body, multipart.content_type(), method)
-        hold_body(request)
-        canonical_payload(request, ())
-
-        assert request.read() == body
+    with override_settings(**{f"DATA_UPLOAD_MAX_NUMBER_{parts}": 1}):
+        assert compared(body, multipart.content_type(), method).read() == body
 
 
 class _Counting(io.BytesIO):

@@ -1,39 +1,30 @@
-from __future__ import annotations
-
-import itertools
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from django_idempotency.decisions import (
+from django_idempotency.core.decisions import (
     Decision,
     Held,
     InFlight,
     Mismatch,
+    RecordState,
     Renew,
     Replay,
     RowView,
-    State,
     Unreadable,
     decide,
 )
-from django_idempotency.fingerprints import fingerprint_of
-from django_idempotency.operations import Operation, Scope, StoredAnswer
+from tests.support.cases import cases
+from tests.support.values import ANSWER, OPERATION, OTHER_PAYLOAD
 
-SCOPE = "auth.User:1|POST|/orders/"
-ANSWER = StoredAnswer(status=201, headers=(), body=b"{}")
-OPERATION = Operation(
-    scope=Scope(principal="auth.User:1", method="POST", path="/orders/"),
-    key="k",
-    fingerprint=fingerprint_of(b"payload"),
-    wait=timedelta(0),
-    retention=timedelta(1),
-)
-OTHER_PAYLOAD = fingerprint_of(b"other")
+SCOPE = str(OPERATION.scope)
 
 
-def row(state: State | str, *, same: bool = True, expired: bool = False) -> RowView:
+def row(
+    state: RecordState | str, *, same: bool = True, expired: bool = False
+) -> RowView:
     fingerprint = OPERATION.fingerprint if same else OTHER_PAYLOAD
     return RowView(
         scope=SCOPE,
@@ -41,78 +32,79 @@ def row(state: State | str, *, same: bool = True, expired: bool = False) -> RowV
         fingerprint=fingerprint.sign(),
         state=state,
         expired=expired,
-        answer=ANSWER if state == State.KEPT else None,
+        answer=ANSWER if state == RecordState.KEPT else None,
     )
 
 
-@pytest.mark.parametrize(
-    ("state", "same", "expired", "decision"),
-    [
-        pytest.param(State.KEPT, True, False, Replay(ANSWER), id="kept"),
-        pytest.param(State.KEPT, False, False, Mismatch(), id="kept-other-payload"),
-        pytest.param(State.KEPT, True, True, Renew(), id="kept-expired"),
-        pytest.param(State.KEPT, False, True, Renew(), id="kept-expired-other"),
-        pytest.param(State.RELEASED, True, False, Renew(), id="released"),
-        pytest.param(State.RELEASED, False, False, Mismatch(), id="released-other"),
-        pytest.param(State.RELEASED, True, True, Renew(), id="released-expired"),
-        pytest.param(State.RELEASED, False, True, Renew(), id="released-expired-other"),
-        pytest.param(State.IN_FLIGHT, True, False, InFlight(), id="in-flight"),
-        pytest.param(State.IN_FLIGHT, False, False, InFlight(), id="in-flight-other"),
-        pytest.param(State.IN_FLIGHT, True, True, Renew(), id="in-flight-expired"),
-        pytest.param(State.IN_FLIGHT, False, True, Renew(), id="in-flight-exp-other"),
-        pytest.param(State.HELD, True, False, Held(), id="held"),
-        pytest.param(State.HELD, False, False, Held(), id="held-other-payload"),
-        pytest.param(State.HELD, True, True, Held(), id="held-never-expires"),
-        pytest.param(State.HELD, False, True, Held(), id="held-never-expires-other"),
-    ],
+KEPT, RELEASED = RecordState.KEPT, RecordState.RELEASED
+IN_FLIGHT, HELD = RecordState.IN_FLIGHT, RecordState.HELD
+REPLAY = Replay(ANSWER)
+
+
+@cases(
+    "state, same, expired, decision",
+    {
+        "kept": (KEPT, True, False, REPLAY),
+        "kept-other-payload": (KEPT, False, False, Mismatch()),
+        "kept-expired": (KEPT, True, True, Renew()),
+        "kept-expired-other": (KEPT, False, True, Renew()),
+        "released": (RELEASED, True, False, Renew()),
+        "released-other": (RELEASED, False, False, Mismatch()),
+        "released-expired": (RELEASED, True, True, Renew()),
+        "released-expired-other": (RELEASED, False, True, Renew()),
+        "in-flight": (IN_FLIGHT, True, False, InFlight()),
+        "in-flight-other": (IN_FLIGHT, False, False, InFlight()),
+        "in-flight-expired": (IN_FLIGHT, True, True, Renew()),
+        "in-flight-expired-other": (IN_FLIGHT, False, True, Renew()),
+        "held": (HELD, True, False, Held()),
+        "held-other-payload": (HELD, False, False, Held()),
+        "held-never-expires": (HELD, True, True, Held()),
+        "held-never-expires-other": (HELD, False, True, Held()),
+    },
 )
-def test_decision(state: State, same: bool, expired: bool, decision: Decision) -> None:
+def test_decision(
+    state: RecordState, same: bool, expired: bool, decision: Decision
+) -> None:
     assert decide(OPERATION, row(state, same=same, expired=expired), SCOPE) == decision
 
 
-EVERY_ROW = [
-    pytest.param(row(state, same=same, expired=expired), id=f"{state}-{same}-{expired}")
-    for state, same, expired in itertools.product(State, [True, False], [True, False])
-]
+each_state = pytest.mark.parametrize("state", RecordState)
+each_expiry = pytest.mark.parametrize(
+    "expired", [True, False], ids=["expired", "fresh"]
+)
+each_payload = pytest.mark.parametrize("same", [True, False], ids=["same", "other"])
 
 
-@pytest.mark.parametrize("found", EVERY_ROW)
+@each_state
+@each_expiry
+@each_payload
+@pytest.mark.parametrize("left", [None, timedelta(seconds=30)])
 @pytest.mark.parametrize(
-    "differing",
-    [
-        pytest.param({"scope": "auth.User:2|POST|/orders/"}, id="scope"),
-        pytest.param({"key": "K"}, id="key"),
-    ],
+    "other", [{"scope": "auth.User:2|POST|/orders/"}, {"key": "K"}]
 )
 def test_row_of_another_scope_or_key_is_never_answered(
-    found: RowView, differing: dict[str, str]
+    state: RecordState, expired: bool, same: bool, left: timedelta | None, other: Any
 ) -> None:
-    stranger = RowView(
-        scope=differing.get("scope", found.scope),
-        key=differing.get("key", found.key),
-        fingerprint=found.fingerprint,
-        state=found.state,
-        expired=found.expired,
-        answer=found.answer,
-    )
+    stranger = replace(row(state, same=same, expired=expired), lease_left=left, **other)
 
     assert decide(OPERATION, stranger, SCOPE) == Mismatch()
 
 
-def test_kept_answer_that_cannot_be_read_is_never_run_again() -> None:
-    unreadable = replace(row(State.KEPT), answer=None)
-
-    assert decide(OPERATION, unreadable, SCOPE) == Unreadable()
+@cases(
+    "found",
+    {
+        "unreadable answer": replace(row(KEPT), answer=None),
+        "state of a later release": row("settling"),
+    },
+)
+def test_what_cannot_be_read_is_never_run_again(found: RowView) -> None:
+    assert decide(OPERATION, found, SCOPE) == Unreadable()
 
 
 def test_payload_is_compared_before_the_answer_is_looked_at() -> None:
-    unreadable = replace(row(State.KEPT, same=False), answer=None)
+    unreadable = replace(row(KEPT, same=False), answer=None)
 
     assert decide(OPERATION, unreadable, SCOPE) == Mismatch()
-
-
-def test_state_of_a_later_release_is_never_run_again() -> None:
-    assert decide(OPERATION, row("settling"), SCOPE) == Unreadable()
 
 
 # Leases
@@ -122,16 +114,16 @@ OVER = timedelta(seconds=-1)
 
 
 def leased_row(
-    state: State, left: timedelta, *, same: bool = True, expired: bool = False
+    state: RecordState, left: timedelta, *, same: bool = True, expired: bool = False
 ) -> RowView:
     return replace(row(state, same=same, expired=expired), lease_left=left)
 
 
-@pytest.mark.parametrize("expired", [True, False], ids=["expired", "fresh"])
-@pytest.mark.parametrize("same", [True, False], ids=["same", "other-payload"])
-@pytest.mark.parametrize("state", State)
+@each_state
+@each_expiry
+@each_payload
 def test_live_lease_is_respected_whatever_else_the_row_says(
-    state: State, same: bool, expired: bool
+    state: RecordState, same: bool, expired: bool
 ) -> None:
     """FR-013, FR-016: the stored lease decides, whoever asks."""
     found = leased_row(state, ALIVE, same=same, expired=expired)
@@ -140,31 +132,29 @@ def test_live_lease_is_respected_whatever_else_the_row_says(
 
 
 @pytest.mark.parametrize("lease", [None, timedelta(seconds=1), timedelta(hours=1)])
-def test_lease_of_the_caller_is_not_asked(lease: timedelta | None) -> None:
-    """FR-016."""
+def test_lease_of_the_caller_is_not_asked(lease: timedelta | None) -> None:  # FR-016
     caller = replace(OPERATION, lease=lease)
     decisions = [
-        decide(caller, leased_row(State.IN_FLIGHT, left), SCOPE)
-        for left in (ALIVE, OVER)
+        decide(caller, leased_row(IN_FLIGHT, left), SCOPE) for left in (ALIVE, OVER)
     ]
 
     assert decisions == [InFlight(retry_after=ALIVE), Renew()]
 
 
-@pytest.mark.parametrize(
-    ("state", "same", "expired", "decision"),
-    [
-        pytest.param(State.IN_FLIGHT, True, False, Renew(), id="in-flight"),
-        pytest.param(State.IN_FLIGHT, False, False, Mismatch(), id="in-flight-other"),
-        pytest.param(State.IN_FLIGHT, True, True, Renew(), id="in-flight-expired"),
-        pytest.param(State.IN_FLIGHT, False, True, Renew(), id="in-flight-exp-other"),
-        pytest.param(State.HELD, True, False, Held(), id="held"),
-        pytest.param(State.HELD, False, False, Held(), id="held-other-payload"),
-        pytest.param(State.HELD, True, True, Held(), id="held-never-expires"),
-    ],
+@cases(
+    "state, same, expired, decision",
+    {
+        "in-flight": (IN_FLIGHT, True, False, Renew()),
+        "in-flight-other": (IN_FLIGHT, False, False, Mismatch()),
+        "in-flight-expired": (IN_FLIGHT, True, True, Renew()),
+        "in-flight-expired-other": (IN_FLIGHT, False, True, Renew()),
+        "held": (HELD, True, False, Held()),
+        "held-other-payload": (HELD, False, False, Held()),
+        "held-never-expires": (HELD, True, True, Held()),
+    },
 )
 def test_decision_when_the_lease_is_over(
-    state: State, same: bool, expired: bool, decision: Decision
+    state: RecordState, same: bool, expired: bool, decision: Decision
 ) -> None:
     found = leased_row(state, OVER, same=same, expired=expired)
 
@@ -172,13 +162,4 @@ def test_decision_when_the_lease_is_over(
 
 
 def test_lease_that_ends_just_now_is_over() -> None:
-    found = leased_row(State.IN_FLIGHT, timedelta(0))
-
-    assert decide(OPERATION, found, SCOPE) == Renew()
-
-
-@pytest.mark.parametrize("state", State)
-def test_live_lease_of_another_scope_is_none_of_ours(state: State) -> None:
-    stranger = replace(leased_row(state, ALIVE), scope="auth.User:2|POST|/orders/")
-
-    assert decide(OPERATION, stranger, SCOPE) == Mismatch()
+    assert decide(OPERATION, leased_row(IN_FLIGHT, timedelta(0)), SCOPE) == Renew()

@@ -1,51 +1,66 @@
-"""Which layer may know which part of Django.
+"""Where modules stand, and what each may import of Django and of the example project.
 
-import-linter sees other distributions only as a whole; this looks inside Django. The
-layers are those of its contract in ``pyproject.toml``.
+import-linter sees other distributions only as a whole; this looks inside Django.
 """
 
-from __future__ import annotations
-
 import ast
-import re
-import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "django_idempotency"
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "django_idempotency"
 QUERIES = {"cursor", "objects", "select_for_update"}
 MAY_QUERY = {
     "checks",  # asks the server for its settings
-    "dialects",
-    "event_store",
     "migrations",
     "models",
-    "purging",
     "store",
 }
+# All other tests are about the package, and run without the example project.
+SHOW_THE_EXAMPLE = ("tests/example/", "tests/browser/lab/", "tests/browser/shop/")
+# A new module at the top needs a user who imports it or Django, which looks for it there;
+# what only the package needs belongs in one of the folders inside.
+FOR_USERS = {
+    "conf",
+    "contrib",
+    "decorators",
+    "exceptions",
+    "http",
+    "policies",
+    "rest_framework",
+    "signals",
+    "tasks",
+    "testing",
+    "webhooks",
+}
+FOR_DJANGO = {
+    "__init__",
+    "admin",
+    "apps",
+    "checks",
+    "fields",  # migrations freeze its path
+    "management",
+    "migrations",
+    "models",
+    "templatetags",
+}
+INSIDE = {"core", "store", "engine"}
+KNOWS_NO_HTTP = {"engine", "store", "core", "models", "migrations"}
 
 
-def _layers() -> list[set[str]]:
-    """The modules of each layer, top to bottom."""
-    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
-    contracts = tomllib.loads(text)["tool"]["importlinter"]["contracts"]
-    (layers,) = (c["layers"] for c in contracts if c["type"] == "layers")
-    return [set(re.findall(r"\w+", layer)) for layer in layers]
-
-
-def _from_engine_down() -> set[str]:
-    layers = _layers()
-    (engine,) = (n for n, modules in enumerate(layers) if "engine" in modules)
-    return set().union(*layers[engine:])
-
-
-def _sources() -> Iterator[tuple[str, ast.Module]]:
-    """Each file's layer name (its first part) and syntax tree."""
-    for file in PACKAGE.rglob("*.py"):
-        first = file.relative_to(PACKAGE).with_suffix("").parts[0]
-        yield first, ast.parse(file.read_text(encoding="utf-8"))
+@cache
+def _sources() -> list[tuple[str, ast.Module]]:
+    """Each file's folder (its first part) and syntax tree."""
+    return [
+        (
+            file.relative_to(PACKAGE).with_suffix("").parts[0],
+            ast.parse(file.read_text(encoding="utf-8")),
+        )
+        for file in PACKAGE.rglob("*.py")
+    ]
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
@@ -63,18 +78,43 @@ def _imported(node: ast.AST) -> Iterator[str]:
         yield from _imported(child)
 
 
-@pytest.mark.parametrize(
-    "part_of_django",
-    ["django.http", "django.middleware", "django.shortcuts", "django.views"],
-)
-def test_engine_and_what_is_below_do_not_know_http(part_of_django: str) -> None:
+def test_top_level_is_for_users_and_for_django() -> None:
+    assert {name for name, _ in _sources()} == FOR_USERS | FOR_DJANGO | INSIDE
+
+
+def test_core_asks_no_database() -> None:
+    asking = {
+        name
+        for folder, tree in _sources()
+        if folder == "core"
+        for name in _imported(tree)
+        if f"{name}.".startswith(("django.db.", "django_idempotency.models."))
+    }
+
+    assert asking == set()
+
+
+def test_modules_inside_list_no_names() -> None:
+    """``__all__`` says what is for users; inside, the folder says that nothing is."""
+    listing = {
+        str(file.relative_to(PACKAGE))
+        for folder in (*INSIDE, "http")
+        for file in (PACKAGE / folder).rglob("*.py")
+        if "__all__" in file.read_text(encoding="utf-8")
+    }
+
+    assert listing == {"http/__init__.py"}
+
+
+@pytest.mark.parametrize("part", ["http", "middleware", "shortcuts", "views"])
+def test_engine_and_what_is_below_do_not_know_http(part: str) -> None:
     knowing = {
         module
         for module, tree in _sources()
-        if any(f"{name}.".startswith(f"{part_of_django}.") for name in _imported(tree))
+        if any(f"{name}.".startswith(f"django.{part}.") for name in _imported(tree))
     }
 
-    assert knowing & _from_engine_down() == set()
+    assert knowing & KNOWS_NO_HTTP == set()
 
 
 def test_only_the_store_and_what_is_beside_it_query() -> None:
@@ -86,3 +126,25 @@ def test_only_the_store_and_what_is_beside_it_query() -> None:
     }
 
     assert querying <= MAY_QUERY
+
+
+def _files_that_import(name: str, *folders: str) -> set[str]:
+    return {
+        str(file.relative_to(ROOT))
+        for folder in folders
+        for file in (ROOT / folder).rglob("*.py")
+        if name in (source := file.read_text(encoding="utf-8"))
+        for imported in _imported(ast.parse(source))
+        if f"{imported}.".startswith(f"{name}.")
+    }
+
+
+def test_package_is_tested_without_the_example_project() -> None:
+    knowing = _files_that_import("example_project", "django_idempotency", "tests")
+
+    assert {file for file in knowing if not file.startswith(SHOW_THE_EXAMPLE)} == set()
+
+
+@pytest.mark.parametrize("name", ["django", "example_project", "tests"])
+def test_servers_know_nobody_whom_they_serve(name: str) -> None:
+    assert _files_that_import(name, "tests/support/servers") == set()

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from typing import Any
@@ -9,43 +7,38 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.test import override_settings
 
+from django_idempotency.conf import DEFAULT_HEADER_DENY_LIST, Settings, conf
 from django_idempotency.policies import IdempotencyPolicy, PolicyOptions, keep_outcomes
 
-RELEASED = {405, 406, 408, 413, 415, 425, 429}
+RELEASED = {405, 406, 408, 413, 415, 421, 423, 424, 425, 429}
 
 
-@pytest.mark.parametrize("status", range(100, 600))
-def test_default_keeps_what_is_an_outcome(status: int) -> None:
-    kept = status < 500 and status not in RELEASED
+def test_default_keeps_what_is_an_outcome() -> None:
+    kept = {
+        each for each in range(100, 600) if keep_outcomes(HttpResponse(status=each))
+    }
 
-    assert keep_outcomes(HttpResponse(status=status)) is kept
+    assert kept == set(range(100, 500)) - RELEASED
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        pytest.param({"wait": 5}, r"wait=timedelta\(seconds=5\)", id="wait-number"),
-        pytest.param(
-            {"wait": timedelta(-1)}, "longer than nothing", id="wait-negative"
-        ),
-        pytest.param({"wait": "5s"}, "has no unit", id="wait-text"),
-        pytest.param({"retention": 60.0}, "has no unit", id="retention-number"),
-        pytest.param({"retention": 0}, "has no unit", id="retention-zero-number"),
-        pytest.param(
-            {"retention": timedelta(0)}, "longer than nothing", id="retention-zero"
-        ),
-        pytest.param(
-            {"retention": timedelta(hours=-1)},
-            "longer than nothing",
-            id="retention-negative",
-        ),
-        pytest.param({"exclude": "nonce"}, r"exclude=\('nonce',\)", id="exclude-text"),
-        pytest.param({"max_body": -1}, "number of bytes", id="max-body-negative"),
-        pytest.param({"max_body": "1 MiB"}, "number of bytes", id="max-body-text"),
-        pytest.param({"max_body": 1.5}, "number of bytes", id="max-body-fraction"),
-        pytest.param({"keep": {200}}, "must be a function", id="keep-statuses"),
-        pytest.param({"fingerprint": "body"}, "must be a function", id="fingerprint"),
+        ({"wait": 5}, r"wait=timedelta\(seconds=5\)"),
+        ({"wait": timedelta(-1)}, "must not be negative"),
+        ({"wait": "5s"}, "must be a timedelta"),
+        ({"retention": 60.0}, "must be a timedelta"),
+        ({"retention": 0}, "must be a timedelta"),
+        ({"retention": timedelta(0)}, "must be positive"),
+        ({"retention": timedelta(hours=-1)}, "must be positive"),
+        ({"exclude": "nonce"}, r"exclude=\('nonce',\)"),
+        ({"max_body": -1}, "number of bytes"),
+        ({"max_body": "1 MiB"}, "number of bytes"),
+        ({"max_body": 1.5}, "number of bytes"),
+        ({"keep": {200}}, "must be a function"),
+        ({"fingerprint": "body"}, "must be a function"),
     ],
+    ids=str,
 )
 def test_value_that_cannot_be_meant_is_refused_where_it_is_written(
     options: dict[str, Any], sentence: str
@@ -57,13 +50,14 @@ def test_value_that_cannot_be_meant_is_refused_where_it_is_written(
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"wait": timedelta(0)}, id="not-to-wait"),
-        pytest.param({"retention": timedelta(microseconds=1)}, id="short-retention"),
-        pytest.param({"max_body": 0}, id="keep-only-empty-bodies"),
-        pytest.param({"exclude": ["nonce"]}, id="exclude-list"),
-        pytest.param({"exclude": {"nonce"}}, id="exclude-set"),
-        pytest.param({"exclude": ()}, id="exclude-nothing"),
+        {"wait": timedelta(0)},
+        {"retention": timedelta(microseconds=1)},
+        {"max_body": 0},
+        {"exclude": ["nonce"]},
+        {"exclude": {"nonce"}},
+        {"exclude": ()},
     ],
+    ids=str,
 )
 def test_value_at_the_border_is_taken(options: PolicyOptions) -> None:
     ((name, value),) = options.items()
@@ -71,65 +65,36 @@ def test_value_at_the_border_is_taken(options: PolicyOptions) -> None:
     assert getattr(IdempotencyPolicy(**options), name) == value
 
 
+# A zero is a value, too.
 EFFECTIVE = {
-    "key_required": ("IDEMPOTENCY_REQUIRED", True, False),
-    "effective_wait": ("IDEMPOTENCY_WAIT", timedelta(seconds=5), timedelta(seconds=2)),
+    "key_required": ("required", "IDEMPOTENCY_REQUIRED", True, False),
+    "effective_wait": ("wait", "IDEMPOTENCY_WAIT", timedelta(seconds=5), timedelta(0)),
     "effective_retention": (
+        "retention",
         "IDEMPOTENCY_RETENTION",
         timedelta(hours=48),
         timedelta(days=7),
     ),
-    "effective_max_body": ("IDEMPOTENCY_MAX_BODY", 1024 * 1024, 10),
+    "effective_max_body": ("max_body", "IDEMPOTENCY_MAX_BODY", 1024 * 1024, 0),
 }
 
 
 @pytest.mark.parametrize("name", EFFECTIVE)
-def test_without_a_value_the_default_of_the_setting_holds(name: str) -> None:
-    _, default, _ = EFFECTIVE[name]
+def test_value_of_the_policy_beats_the_setting_that_holds_at_use(name: str) -> None:
+    option, setting, default, value = EFFECTIVE[name]
+    silent = IdempotencyPolicy()
+    options: Any = {option: value}
 
-    assert getattr(IdempotencyPolicy(), name) == default
-
-
-@pytest.mark.parametrize("name", EFFECTIVE)
-def test_without_a_value_the_setting_holds_at_use(name: str) -> None:
-    setting, _, value = EFFECTIVE[name]
-    policy = IdempotencyPolicy()
-
+    assert getattr(silent, name) == default
     with override_settings(**{setting: value}):
-        assert getattr(policy, name) == value
+        assert getattr(silent, name) == value
+    with override_settings(**{setting: default}):
+        assert getattr(IdempotencyPolicy(**options), name) == value
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        pytest.param({"required": False}, "key_required", id="required"),
-        pytest.param({"wait": timedelta(0)}, "effective_wait", id="wait"),
-        pytest.param(
-            {"retention": timedelta(1)}, "effective_retention", id="retention"
-        ),
-        pytest.param({"max_body": 0}, "effective_max_body", id="max-body"),
-    ],
-)
-@override_settings(
-    IDEMPOTENCY_REQUIRED=True,
-    IDEMPOTENCY_WAIT=timedelta(9),
-    IDEMPOTENCY_RETENTION=timedelta(9),
-    IDEMPOTENCY_MAX_BODY=9,
-)
-def test_value_of_the_policy_beats_the_setting(
-    options: PolicyOptions, name: str
-) -> None:
-    (value,) = options.values()
-
-    assert getattr(IdempotencyPolicy(**options), name) == value
-
-
-def test_policy_is_frozen() -> None:
+def test_policy_is_frozen_and_takes_keywords_only() -> None:
     with pytest.raises(FrozenInstanceError):
         IdempotencyPolicy().required = False  # type: ignore[misc]
-
-
-def test_policy_takes_keywords_only() -> None:
     with pytest.raises(TypeError):
         IdempotencyPolicy(True)  # type: ignore[call-arg]
 
@@ -138,3 +103,65 @@ def test_options_are_the_fields_of_the_policy() -> None:
     assert list(PolicyOptions.__annotations__) == list(
         IdempotencyPolicy.__dataclass_fields__
     )
+
+
+# The settings, which hold where a policy is silent.
+
+DEFAULTS: dict[str, object] = {
+    "IDEMPOTENCY_HEADER": "Idempotency-Key",
+    "IDEMPOTENCY_REPLAYED_HEADER": "Idempotency-Replayed",
+    "IDEMPOTENCY_FIELD": "idempotency_key",
+    "IDEMPOTENCY_REQUIRED": True,
+    "IDEMPOTENCY_WAIT": timedelta(seconds=5),
+    "IDEMPOTENCY_RETENTION": timedelta(hours=48),
+    "IDEMPOTENCY_EVENT_RETENTION": timedelta(days=35),
+    "IDEMPOTENCY_MAX_BODY": 1024 * 1024,
+    "IDEMPOTENCY_ANONYMOUS": "allow",
+    "IDEMPOTENCY_PRINCIPAL": None,
+    "IDEMPOTENCY_COUNT_REPLAYS": True,
+    "IDEMPOTENCY_HEADER_DENY_LIST": DEFAULT_HEADER_DENY_LIST,
+    "IDEMPOTENCY_OUTSIDE_CALLS": "ignore",
+    "IDEMPOTENCY_PROBLEM_BASE_URL": (
+        "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#"
+    ),
+}
+
+
+def test_every_setting_is_known_here() -> None:
+    assert {name for name in vars(Settings) if name.isupper()} == set(DEFAULTS)
+
+
+def test_defaults_are_those_that_are_documented() -> None:
+    assert {name: getattr(conf, name) for name in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_setting_is_read_at_use_and_says_what_it_is(name: str) -> None:
+    value = object()
+    with override_settings(**{name: value}):
+        assert getattr(conf, name) is value
+
+    assert vars(Settings)[name].__doc__.endswith(".")
+
+
+def test_headers_of_one_exchange_are_denied_by_default() -> None:
+    """And none that belongs to the answer."""
+    assert set(DEFAULT_HEADER_DENY_LIST) >= {
+        "Set-Cookie",
+        "Date",
+        "Server",
+        "Content-Length",
+        "Authorization",
+        "WWW-Authenticate",
+        "Connection",
+        "Transfer-Encoding",
+        "Keep-Alive",
+    }
+    assert not set(DEFAULT_HEADER_DENY_LIST) & {
+        "Content-Encoding",
+        "Vary",
+        "Content-Type",
+        "Location",
+        "ETag",
+        "Link",
+    }

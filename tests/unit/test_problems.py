@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import re
 from html import unescape
@@ -9,13 +7,14 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
-from django_idempotency import problems
-from django_idempotency.problems import PROBLEMS, Problem, problem_response
+from django_idempotency.http import problems
+from django_idempotency.http.problems import PROBLEMS, Problem, problem_response
+from tests.support.cases import cases
 
 BASE_URL = (
     "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#"
 )
-EVERY_PROBLEM = [pytest.param(problem, id=problem.code) for problem in PROBLEMS]
+each_problem = cases("problem", {each.code: each for each in PROBLEMS})
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
@@ -52,31 +51,25 @@ def test_codes_and_statuses_are_those_that_clients_know() -> None:
     }
 
 
-@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+@each_problem
 def test_document_has_the_members_of_rfc_9457_and_the_code(problem: Problem) -> None:
-    assert document_of(problem) == {
+    response = response_to(problem)
+    detail = problem.detail.format(header="Idempotency-Key", reason="The key is empty.")
+
+    assert json.loads(response.content) == {
         "type": BASE_URL + problem.code,
         "title": problem.title,
         "status": problem.status,
-        "detail": problem.detail.format(
-            header="Idempotency-Key", reason="The key is empty."
-        ),
+        "detail": detail,
         "code": problem.code,
     }
-
-
-@pytest.mark.parametrize("problem", EVERY_PROBLEM)
-def test_status_and_content_type_are_the_document_s(problem: Problem) -> None:
-    response = response_to(problem)
-
-    assert (response.status_code, response.headers["Content-Type"]) == (
-        problem.status,
-        "application/problem+json",
-    )
+    assert response.status_code == problem.status
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert re.fullmatch(r"[A-Z][^{}]+\.", detail)  # whole sentences
 
 
 @pytest.mark.parametrize("content_type", [JSON, FORM])
-@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+@each_problem
 def test_only_what_passes_by_itself_says_when_to_come_back(
     problem: Problem, content_type: str
 ) -> None:
@@ -84,11 +77,6 @@ def test_only_what_passes_by_itself_says_when_to_come_back(
     expected = {"in-flight": "1", "store-unavailable": "1"}.get(problem.code)
 
     assert response.headers.get("Retry-After") == expected
-
-
-@pytest.mark.parametrize("problem", EVERY_PROBLEM)
-def test_detail_is_made_of_whole_sentences(problem: Problem) -> None:
-    assert re.fullmatch(r"[A-Z][^{}]+\.", document_of(problem)["detail"])
 
 
 @override_settings(IDEMPOTENCY_HEADER="X-Request-Token")
@@ -101,16 +89,16 @@ def test_type_leads_to_the_configured_place() -> None:
     assert document_of(problems.IN_FLIGHT)["type"] == "/help/in-flight"
 
 
-@pytest.mark.parametrize(
-    ("content_type", "accept", "expected"),
-    [
-        pytest.param(FORM, BROWSER, "text/html; charset=utf-8", id="form"),
-        pytest.param(MULTIPART, BROWSER, "text/html; charset=utf-8", id="multipart"),
-        pytest.param(JSON, BROWSER, "application/problem+json", id="script-in-a-page"),
-        pytest.param(FORM, "*/*", "application/problem+json", id="curl-form"),
-        pytest.param(FORM, JSON, "application/problem+json", id="form-by-script"),
-        pytest.param(FORM, "", "application/problem+json", id="accepts-nothing"),
-    ],
+@cases(
+    "content_type, accept, expected",
+    {
+        "form": (FORM, BROWSER, "text/html; charset=utf-8"),
+        "multipart": (MULTIPART, BROWSER, "text/html; charset=utf-8"),
+        "script-in-a-page": (JSON, BROWSER, "application/problem+json"),
+        "curl-form": (FORM, "*/*", "application/problem+json"),
+        "form-by-script": (FORM, JSON, "application/problem+json"),
+        "accepts-nothing": (FORM, "", "application/problem+json"),
+    },
 )
 def test_only_a_browser_that_sent_a_form_gets_a_page(
     content_type: str, accept: str, expected: str
@@ -122,17 +110,14 @@ def test_only_a_browser_that_sent_a_form_gets_a_page(
     assert response.headers["Content-Type"] == expected
 
 
-@pytest.mark.parametrize("problem", EVERY_PROBLEM)
+@each_problem
 def test_page_says_what_the_document_says(problem: Problem) -> None:
     response = response_to(problem, content_type=FORM, accept=BROWSER)
     page = unescape(response.content.decode())
-    document = document_of(problem)
 
-    assert (
-        response.status_code,
-        document["title"] in page,
-        document["detail"] in page,
-    ) == (problem.status, True, True)
+    assert response.status_code == problem.status
+    assert str(problem.title) in page
+    assert document_of(problem)["detail"] in page
 
 
 def test_page_escapes_what_it_is_given() -> None:

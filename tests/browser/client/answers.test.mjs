@@ -1,4 +1,4 @@
-/** Which answers are tried again, and which end the attempt. */
+/** Which answers are tried again, and which end the operation. */
 import assert from "node:assert/strict";
 import test from "node:test";
 import { answer, eachTest, inFlight, lose, problem } from "./support.mjs";
@@ -25,7 +25,8 @@ const KEEPS = [
   ["409 outcome-unknown", problem(409, "outcome-unknown")],
   ["409 answer-unavailable", problem(409, "answer-unavailable")],
 ];
-const SAYS_NOTHING = [401, 403, 405, 406, 408, 413, 415, 425, 429];
+// And 421, which a fetch itself sends again on another connection, so not countable here.
+const SAYS_NOTHING = [401, 403, 405, 406, 408, 413, 415, 423, 424, 425, 429];
 
 async function pressAfterLostAnswer(act) {
   scene.server.will(lose);
@@ -40,7 +41,7 @@ for (const [name, act] of ENDS) {
       scene.server.will(act);
       await press(act);
       assert.equal(scene.server.requests.length, 1);
-      assert.equal(scene.hasOpenAttempt("pay"), false);
+      assert.equal(scene.hasOpenOperation("pay"), false);
     });
   }
 }
@@ -50,29 +51,29 @@ for (const [name, act] of KEEPS) {
     scene.server.will(act);
     assert.equal((await scene.buy()).status, 409);
     assert.equal(scene.server.requests.length, 1);
-    assert.equal(scene.hasOpenAttempt("pay"), true);
+    assert.equal(scene.hasOpenOperation("pay"), true);
   });
 }
 
 for (const status of SAYS_NOTHING) {
-  test(`${status} at first means that nothing was done: the next press is a new attempt`, async () => {
+  test(`${status} at first means that nothing was done: the next press is a new operation`, async () => {
     scene.server.will(answer(status));
     await scene.buy();
     assert.equal(scene.server.requests.length, 1);
-    assert.equal(scene.hasOpenAttempt("pay"), false);
+    assert.equal(scene.hasOpenOperation("pay"), false);
   });
 
   test(`${status} after a lost answer says nothing of that one: the key stays`, async () => {
     assert.equal((await pressAfterLostAnswer(answer(status))).status, status);
     assert.equal(scene.server.requests.length, 1);
-    assert.equal(scene.hasOpenAttempt("pay"), true);
+    assert.equal(scene.hasOpenOperation("pay"), true);
   });
 
   test(`${status} on a retry is not tried again, and the key stays`, async () => {
     scene.server.will(lose, answer(status));
     assert.equal((await scene.buy()).status, status);
     assert.equal(scene.server.requests.length, 2);
-    assert.equal(scene.hasOpenAttempt("pay"), true);
+    assert.equal(scene.hasOpenOperation("pay"), true);
   });
 }
 
@@ -85,7 +86,7 @@ const toSignIn = (request, response) => {
 test("sign-in page in place of an answer says nothing of the lost one", async () => {
   const page = await pressAfterLostAnswer(toSignIn);
   assert.equal(page.redirected, true);
-  assert.equal(scene.hasOpenAttempt("pay"), true);
+  assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
 test("page behind any other redirect is final", async () => {
@@ -95,7 +96,7 @@ test("page behind any other redirect is final", async () => {
       : answer(200, {}, "Thank you!")(request, response);
   const page = await pressAfterLostAnswer(toOrder);
   assert.equal(await page.text(), "Thank you!");
-  assert.equal(scene.hasOpenAttempt("pay"), false);
+  assert.equal(scene.hasOpenOperation("pay"), false);
 });
 
 for (const [name, failure] of [
@@ -112,7 +113,7 @@ for (const [name, failure] of [
     assert.equal(scene.server.requests.length, 3);
     assert.equal(scene.server.differentKeys.length, 1);
     assert.deepEqual(scene.server.requests.map((each) => each.body), Array(3).fill('{"cart": 7}'));
-    assert.equal(scene.hasOpenAttempt("pay"), false);
+    assert.equal(scene.hasOpenOperation("pay"), false);
   });
 }
 

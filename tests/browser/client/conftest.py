@@ -1,19 +1,27 @@
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from tests.browser.client.site import Site, Visit, serve
+from tests.browser.client.scene import VARIABLE, Scene
+from tests.browser.client.site import Site, Visit
+from tests.support.programs import environment
+from tests.support.servers.gunicorn import gunicorn
 
 
 @pytest.fixture(scope="session")
 def _served(
     tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
 ) -> Iterator[Site]:
-    with serve(tmp_path_factory.mktemp("site")) as site:
-        yield site
+    """In two processes, on the test database."""
+    scene = Scene(tmp_path_factory.mktemp("scene"))
+    variables = environment(
+        DJANGO_SETTINGS_MODULE="tests.browser.client.settings",
+        **{VARIABLE: str(scene.folder)},
+    )
+    application = "tests.browser.client.scene:played()"
+    with gunicorn(application, workers=2, threads=8, **variables) as address:
+        yield Site(address, scene)
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ test("reload after a lost answer sends the same key (FR-113)", async () => {
   const [key] = scene.server.keys;
 
   const page = await loadPage();
-  assert.equal(page.hasOpenAttempt("pay"), true);
+  assert.equal(page.hasOpenOperation("pay"), true);
   scene.server.will(created);
-  await page.idempotentFetch(scene.server.url, { body: "{}" }, { attempt: "pay" });
+  await page.idempotentFetch(scene.server.url, { body: "{}" }, { operation: "pay" });
   assert.deepEqual(scene.server.keys, [key]);
-  assert.equal(page.hasOpenAttempt("pay"), false);
+  assert.equal(page.hasOpenOperation("pay"), false);
 });
 
 test("edited cart takes a new key once the first has its answer (FR-113)", async () => {
@@ -63,12 +63,12 @@ test("press after a mismatch takes a new key", async () => {
   assert.equal(scene.server.differentKeys.length, 2);
 });
 
-test("name with the version of the cart makes an edited cart an attempt of its own", async () => {
+test("name with the version of the cart makes an edited cart an operation of its own", async () => {
   scene.server.will(lose);
-  await assert.rejects(scene.buy("{}", { attempt: "pay 7 v1", tries: 1 }));
+  await assert.rejects(scene.buy("{}", { operation: "pay 7 v1", tries: 1 }));
   const [key] = scene.server.keys;
   scene.server.will(created);
-  await scene.buy("{}", { attempt: "pay 7 v2" });
+  await scene.buy("{}", { operation: "pay 7 v2" });
   assert.notEqual(scene.server.keys[0], key);
 });
 
@@ -122,10 +122,10 @@ test("second click leaves no key for the next page", async () => {
   await scene.buy();
   scene.server.will(lose);
   await assert.rejects(scene.buy("{}", { tries: 1 }));
-  assert.equal(scene.hasOpenAttempt("pay"), false);
+  assert.equal(scene.hasOpenOperation("pay"), false);
 });
 
-test("late answer does not end the attempt that came after it", async () => {
+test("late answer does not end the operation that came after it", async () => {
   let arrive;
   const arrived = new Promise((resolve) => (arrive = resolve));
   let send;
@@ -136,36 +136,36 @@ test("late answer does not end the attempt that came after it", async () => {
   );
   const late = scene.buy();
   await arrived;
-  await scene.buy(); // ends the attempt
+  await scene.buy(); // ends the operation
   await assert.rejects(scene.buy('{"cart": 2}', { tries: 1 }));
   send();
   await late;
-  assert.equal(scene.hasOpenAttempt("pay"), true);
+  assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
-test("attempts of different names don't share keys", async () => {
+test("operations of different names don't share keys", async () => {
   scene.server.will(lose);
-  for (const attempt of ["pay", "refund"]) {
-    await assert.rejects(scene.buy("{}", { attempt, tries: 1 }));
+  for (const operation of ["pay", "refund"]) {
+    await assert.rejects(scene.buy("{}", { operation, tries: 1 }));
   }
   assert.equal(scene.server.differentKeys.length, 2);
 });
 
-test("attempt that is forgotten gets a new key", async () => {
+test("operation that is forgotten gets a new key", async () => {
   scene.server.will(lose);
   await assert.rejects(scene.buy("{}", { tries: 1 }));
   const [key] = scene.server.keys;
-  scene.forgetAttempt("pay");
-  assert.equal(scene.hasOpenAttempt("pay"), false);
+  scene.forgetOperation("pay");
+  assert.equal(scene.hasOpenOperation("pay"), false);
   scene.server.will(created);
   await scene.buy();
   assert.notEqual(scene.server.keys[0], key);
 });
 
-test("attempt that has just ended can be forgotten", async () => {
+test("operation that has just ended can be forgotten", async () => {
   scene.server.will(created);
   await scene.buy();
-  scene.forgetAttempt("pay");
+  scene.forgetOperation("pay");
   await scene.buy();
   assert.equal(scene.server.differentKeys.length, 2);
 });
@@ -182,11 +182,11 @@ for (const [kind, storage] of [["blocked", undefined], ["full", blocked]]) {
     scene.server.will(lose);
     await assert.rejects(scene.buy("{}", { tries: 1 }));
     const [key] = scene.server.keys;
-    assert.equal(scene.hasOpenAttempt("pay"), true);
+    assert.equal(scene.hasOpenOperation("pay"), true);
     scene.server.will(created);
     await scene.buy();
     assert.deepEqual(scene.server.keys, [key]);
-    assert.equal(scene.hasOpenAttempt("pay"), false);
+    assert.equal(scene.hasOpenOperation("pay"), false);
   });
 }
 

@@ -1,31 +1,28 @@
 """What shall go wrong in the site's processes, told by files in a folder.
 
-``fail``: the view raises, after it has written.
 ``lose``: half of the answer arrives, after the commit.
 ``drop``: nothing of it does. That can't tell what the *library* does: the browser itself
 sends a POST again if it had opened the connection in advance.
-``turn``: the page may click once more.
 """
 
-from __future__ import annotations
-
 import os
+import socket
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["VARIABLE", "Scene"]
+from django.core.wsgi import get_wsgi_application
 
 VARIABLE = "SCENE"
 """Environment variable of the site's processes: the folder."""
+
+HALF_AN_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     folder: Path
-
-    @classmethod
-    def of_this_process(cls) -> Scene:
-        return cls(Path(os.environ[VARIABLE]))
 
     def next(self, event: str, times: int = 1) -> None:
         """Let the next requests that may meet this event do so, each once."""
@@ -49,3 +46,20 @@ class Scene:
     def clear(self) -> None:
         for file in self.folder.iterdir():
             file.unlink()
+
+
+def played() -> Callable[..., Iterable[bytes]]:
+    """The site, whose answers can get lost after they were made."""
+    django = get_wsgi_application()
+    scene = Scene(Path(os.environ[VARIABLE]))
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        answer: Iterable[bytes] = django(environ, start_response)
+        if environ["REQUEST_METHOD"] == "POST":
+            if is_half := scene.happens("lose"):
+                environ["gunicorn.socket"].sendall(HALF_AN_ANSWER)
+            if is_half or scene.happens("drop"):
+                environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
+        return answer
+
+    return application

@@ -145,7 +145,7 @@ export function eachTest() {
     Object.assign(scene, await loadPage());
     scene.clock.start();
     scene.buy = (body = "{}", options = {}, init = {}) =>
-      scene.idempotentFetch(scene.server.url, { body, ...init }, { attempt: "pay", ...options });
+      scene.idempotentFetch(scene.server.url, { body, ...init }, { operation: "pay", ...options });
   });
   afterEach(() => scene.clock.stop());
   after(async () => (await started).stop());

@@ -1,10 +1,6 @@
 """The browser library on a page: real clicks, lost answers, and counts from the database."""
 
-from __future__ import annotations
-
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import pytest
 from django.conf import settings
@@ -15,9 +11,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from django_idempotency.models import IdempotencyRecord
-from tests.browser.chromium import PHONE, until
+from tests.browser.chromium import offline, until
 from tests.browser.client.site import Site, Visit
-from tests.concurrency.storm import AT_THE_GATE, gate_closed, until_waiting
+from tests.support.threads import AT_THE_GATE, gate_closed, until_waiting
 from tests.testapp.models import Order
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
@@ -27,8 +23,6 @@ REFUSED = """
     return sent.filter((each) => each.responseStatus === arguments[0]).length;
 """
 """How many requests of the page had this status; 0 is none."""
-
-OpenChromium = Callable[..., AbstractContextManager[WebDriver]]
 
 
 def carts() -> list[int]:
@@ -45,11 +39,6 @@ def double_click(visit: Visit) -> None:
     ActionChains(visit.browser).double_click(button).perform()
 
 
-def test_pressing_orders_once(visit: Visit) -> None:
-    assert visit.pay() == "201"
-    assert (carts(), keys()) == ([1], 1)
-
-
 @pytest.mark.parametrize("event", ["lose", "drop"])
 def test_lost_answer_is_asked_for_again(site: Site, visit: Visit, event: str) -> None:
     site.scene.next(event, 2)
@@ -59,7 +48,7 @@ def test_lost_answer_is_asked_for_again(site: Site, visit: Visit, event: str) ->
 
 
 def test_key_per_try_orders_again(site: Site, visit: Visit) -> None:
-    """The negative control: the same loss, and a fetch with a new key for each try."""
+    """The negative control: the same loss, and a fetch with a new key for each attempt."""
     site.scene.next("lose")
     fetch_twice = """
         const done = arguments[arguments.length - 1];
@@ -68,7 +57,7 @@ def test_key_per_try_orders_again(site: Site, visit: Visit) -> None:
             "Idempotency-Key": crypto.randomUUID(),
             "X-CSRFToken": document.querySelector("input").value,
         });
-        const body = '{"cart": 1, "card": "good"}';
+        const body = '{"cart": 1}';
         async function send() {
             const init = { method: "POST", headers: headers(), body };
             const answer = await fetch("/orders/", init);
@@ -107,11 +96,12 @@ def test_edited_cart_takes_a_new_key(site: Site, visit: Visit) -> None:
 def test_cart_edited_before_the_outcome_is_known_is_not_bought_beside_the_first(
     site: Site, visit: Visit
 ) -> None:
+    """FR-115: a mismatch stops it, and is said."""
     visit.open("?tries=1")
     site.scene.next("lose")
     visit.pay()
 
-    assert visit.pay(cart="2") == "422"
+    assert (visit.pay(cart="2"), visit.is_open) == ("422", False)
     assert carts() == [1]
 
 
@@ -119,27 +109,12 @@ def test_cart_edited_before_the_outcome_is_known_is_bought_if_the_first_was_not(
     visit: Visit,
 ) -> None:
     visit.open("?tries=1")
-    offline(visit, True)
+    offline(visit.browser, True)
     assert visit.pay() == "TypeError"
-    offline(visit, False)
+    offline(visit.browser, False)
 
     assert visit.pay(cart="2") == "201"
     assert carts() == [2]
-
-
-def test_mismatch_stops_and_the_next_press_is_a_new_attempt(
-    site: Site, visit: Visit
-) -> None:
-    """FR-115: stopped and said, and then up to the customer."""
-    visit.open("?tries=1")
-    site.scene.next("lose")
-    visit.pay()
-    assert (visit.pay(cart="2"), visit.is_open) == ("422", False)
-
-    visit.wait_for_the_end_of_a_double_click()
-
-    assert visit.pay() == "201"
-    assert carts() == [1, 2]
 
 
 def test_copy_of_what_is_in_flight_ends_with_the_replay(visit: Visit) -> None:
@@ -163,54 +138,11 @@ def test_double_click_orders_once(visit: Visit) -> None:
     assert (carts(), keys()) == ([1], 1)
 
 
-def test_second_click_just_after_the_answer_orders_nothing(visit: Visit) -> None:
-    twice = """
-        const form = document.querySelector("form");
-        form.requestSubmit();
-        const observer = new MutationObserver(() => {
-            observer.disconnect();
-            form.requestSubmit();
-        });
-        observer.observe(document.querySelector("ol"), { childList: true });
-    """
-    visit.browser.execute_script(twice)
-
-    assert visit.answers(2) == ["201", "201 replayed"]
-    assert carts() == [1]
-
-
-def test_next_purchase_takes_a_new_key(visit: Visit) -> None:
-    visit.pay()
-    visit.wait_for_the_end_of_a_double_click()
-
-    assert visit.pay() == "201"
-    assert (carts(), keys()) == ([1, 1], 2)
-
-
-def test_decline_is_not_tried_again_and_another_card_takes_a_new_key(
-    visit: Visit,
-) -> None:
-    answers = [visit.pay(card="declined"), visit.pay(card="good")]
-
-    assert answers == ["402", "201"]
-    assert (carts(), keys()) == ([1, 1], 2)
-
-
-def test_failures_of_the_server_are_retried_with_one_key(
-    site: Site, visit: Visit
-) -> None:
-    site.scene.next("fail", 2)
-
-    assert visit.pay() == "201"
-    assert (carts(), keys()) == ([1], 1)
-    assert IdempotencyRecord.objects.get().attempts == 3
-
-
 def test_press_without_a_network_is_sent_when_there_is_one(visit: Visit) -> None:
-    offline(visit, True)
+    offline(visit.browser, True)
     visit.press()
     until(visit.browser, lambda page: page.execute_script(REFUSED, 0) >= 1)
-    offline(visit, False)
+    offline(visit.browser, False)
 
     assert visit.answers(1) == ["201"]
     assert (carts(), keys()) == ([1], 1)
@@ -231,7 +163,7 @@ def test_back_button_after_a_lost_answer_sends_the_same_key(
     assert (carts(), keys()) == ([1], 1)
 
 
-def test_attempt_outlives_the_session_that_has_expired(
+def test_operation_outlives_the_session_that_has_expired(
     site: Site, visit: Visit
 ) -> None:
     """The answer that leads to the sign-in page says nothing of the lost one."""
@@ -248,20 +180,17 @@ def test_attempt_outlives_the_session_that_has_expired(
     assert (carts(), keys()) == ([1], 1)
 
 
-@pytest.mark.parametrize("window", ["desktop", "phone"])
+@pytest.mark.parametrize("browser", ["desktop", "phone"], indirect=True)
 def test_page_that_is_not_secure_makes_unguessable_keys(
-    site: Site, chromium: OpenChromium, window: str
+    site: Site, browser: WebDriver
 ) -> None:
     """Plain http by another name than localhost: there is no crypto.randomUUID."""
-    options = {"window": PHONE} if window == "phone" else {}
-    mapped = "--host-resolver-rules=MAP shop.test 127.0.0.1"
-    with chromium(mapped, **options) as driver:
-        visit = Visit(driver, f"http://shop.test:{site.port}").open()
-        assert driver.execute_script(
-            "return [isSecureContext, typeof crypto.randomUUID]"
-        ) == [False, "undefined"]
+    visit = Visit(browser, f"http://shop.test:{site.port}").open()
+    assert browser.execute_script(
+        "return [isSecureContext, typeof crypto.randomUUID]"
+    ) == [False, "undefined"]
 
-        assert [visit.pay(), visit.pay(cart="2")] == ["201", "201"]
+    assert [visit.pay(), visit.pay(cart="2")] == ["201", "201"]
 
     versions = [uuid.UUID(each.key).version for each in IdempotencyRecord.objects.all()]
     assert versions == [4, 4]
@@ -297,21 +226,13 @@ def test_page_of_the_documentation_says_what_to_do_when_offline(
     until(visit.browser, lambda page: "you will not pay twice" in status.text)
 
 
-def test_two_tabs_are_two_attempts(visit: Visit) -> None:
+def test_two_tabs_are_two_operations(visit: Visit) -> None:
     visit.pay()
     visit.browser.switch_to.new_window("tab")
     visit.open()
 
     assert visit.pay() == "201"
     assert (carts(), keys()) == ([1, 1], 2)
-
-
-def offline(visit: Visit, is_offline: bool) -> None:
-    visit.browser.execute_cdp_cmd("Network.enable", {})
-    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-    visit.browser.execute_cdp_cmd(
-        "Network.emulateNetworkConditions", {"offline": is_offline, **conditions}
-    )
 
 
 def sign_in(visit: Visit) -> None:

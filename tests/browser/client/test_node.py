@@ -1,7 +1,5 @@
 """The tests in JavaScript, one by one, with Node's own test runner."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -43,14 +43,14 @@ test("last answer is returned after so many tries, and the key stays", async () 
   scene.server.will(answer(500), answer(502));
   assert.equal((await scene.buy("{}", { tries: 3 })).status, 502);
   assert.equal(scene.server.requests.length, 3);
-  assert.equal(scene.hasOpenAttempt("pay"), true);
+  assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
 test("last error is thrown after so many tries, and the key stays", async () => {
   scene.server.will(answer(500), lose);
   await assert.rejects(scene.buy("{}", { tries: 2 }), TypeError);
   assert.equal(scene.server.requests.length, 2);
-  assert.equal(scene.hasOpenAttempt("pay"), true);
+  assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
 test("pause that would go past the deadline is not made", async () => {
@@ -58,7 +58,7 @@ test("pause that would go past the deadline is not made", async () => {
   assert.equal((await scene.buy("{}", { deadlineMs: 70_000 })).status, 503);
   assert.deepEqual(scene.clock.pauses, [31_000, 31_000]);
   assert.equal(scene.server.requests.length, 3);
-  assert.equal(scene.hasOpenAttempt("pay"), true);
+  assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
 test("last try takes no longer than the deadline", async () => {
@@ -88,7 +88,7 @@ test("caller that aborts a try stops all of it, and the key stays", async () => 
   await assert.rejects(scene.buy("{}", {}, { signal: stop.signal }), /left/);
   assert.equal(scene.server.requests.length, 1);
   assert.deepEqual(scene.clock.pauses, []);
-  assert.equal(scene.hasOpenAttempt("pay"), true);
+  assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
 test("caller that aborts a pause stops all of it, and the key stays", async () => {
@@ -103,31 +103,31 @@ test("caller that aborts a pause stops all of it, and the key stays", async () =
   await assert.rejects(scene.buy("{}", {}, { signal: stop.signal }), /left/);
   globalThis.setTimeout = setTimeout;
   assert.equal(scene.server.requests.length, 1);
-  assert.equal(scene.hasOpenAttempt("pay"), true);
+  assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
 test("caller that has aborted already sends nothing and begins nothing", async () => {
   scene.server.will(created);
   await assert.rejects(scene.buy("{}", {}, { signal: AbortSignal.abort(new Error("left")) }), /left/);
   assert.equal(scene.server.requests.length, 0);
-  assert.equal(scene.hasOpenAttempt("pay"), false);
+  assert.equal(scene.hasOpenOperation("pay"), false);
 });
 
 const stream = () => new ReadableStream();
 for (const [name, call, message] of [
-  ["stream as the body", () => scene.buy(stream(), {}, { duplex: "half" }), /no stream/],
-  ["Request", () => scene.idempotentFetch(new Request(scene.server.url), {}, { attempt: "pay" }), /no Request/],
-  ["attempt without a name", () => scene.buy("{}", { attempt: "" }), /Name the attempt/],
+  ["stream as the body", () => scene.buy(stream(), {}, { duplex: "half" }), /not a stream/],
+  ["Request", () => scene.idempotentFetch(new Request(scene.server.url), {}, { operation: "pay" }), /not a Request/],
+  ["operation without a name", () => scene.buy("{}", { operation: "" }), /Name the operation/],
   ["body of a GET", () => scene.buy("{}", {}, { method: "GET" }), /GET/],
-  ["header that can't be", () => scene.buy("{}", {}, { headers: { "a b": "c" } }), /header/i],
-  ["address that can't be", () => scene.idempotentFetch("http://", {}, { attempt: "pay" }), /URL/i],
+  ["header with a space", () => scene.buy("{}", {}, { headers: { "a b": "c" } }), /header/i],
+  ["URL without a host", () => scene.idempotentFetch("http://", {}, { operation: "pay" }), /URL/i],
 ]) {
   test(`${name} is refused at once`, async () => {
     scene.server.will(created);
     await assert.rejects(call(), (error) => error instanceof TypeError && message.test(error.message));
     assert.equal(scene.server.requests.length, 0);
     assert.deepEqual(scene.clock.pauses, []);
-    assert.equal(scene.hasOpenAttempt("pay"), false);
+    assert.equal(scene.hasOpenOperation("pay"), false);
   });
 }
 

@@ -16,9 +16,7 @@ from urllib.parse import urljoin
 import httpx
 import psycopg
 
-from example_project.demo.stage import API_KEY
-
-__all__ = ["Books", "Counts"]
+from example_project.theatre.demo.stage import API_KEY
 
 ORDERS = (
     "SELECT id FROM checkout_order WHERE amount_minor = %(amount)s "

@@ -12,9 +12,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.browser.chromium import until
+from tests.browser.chromium import press, until
 
-__all__ = ["Demo", "LabPage", "Side", "Storm", "minor"]
+from .books import Counts
+
+STORY_SECONDS = 150
+"""Stories have time-outs of their own, and play one after the other."""
 
 # Writes down what the page shows of a run before its conclusion, whenever that changes.
 WATCH = """
@@ -68,9 +71,10 @@ class Storm:
     #: What the page showed before its conclusion.
     glances: list[dict[str, Any]]
     naive: Side
-    naive_charges: int
+    naive_counts: Counts
     naive_orders: list[int]
     protected: Side
+    protected_counts: Counts
     protected_orders: list[int]
 
 
@@ -83,13 +87,6 @@ class LabPage:
         driver.get(address)
         driver.execute_script("window.isTheSamePage = true;" + WATCH)
         return cls(driver)
-
-    def complaints(self) -> list[dict[str, Any]]:
-        """What the browser has said of the page since it was asked last."""
-        log: list[dict[str, Any]] = self.driver.execute("getLog", {"type": "browser"})[
-            "value"
-        ]
-        return log
 
     def button(self, story: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, f"button[value='{story}']")
@@ -106,16 +103,12 @@ class LabPage:
     def was_never_reloaded(self) -> bool:
         return bool(self.driver.execute_script("return window.isTheSamePage"))
 
-    @property
-    def glances(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.driver.execute_script("return glances")
-        return found
+    def seen(self, name: str) -> list[Any]:
+        """The ``glances`` or ``notes`` so far, also of what is gone again."""
+        return list(self.driver.execute_script(f"return [...{name}]"))
 
-    @property
-    def notes(self) -> list[str]:
-        """What the page has mentioned so far, also if it is gone again."""
-        found: list[str] = self.driver.execute_script("return [...notes]")
-        return found
+    def press(self, story: str) -> None:
+        press(self.driver, self.button(story))
 
     def play(self, story: str) -> str:
         """Press the button, wait for the end and return the conclusion.
@@ -123,7 +116,7 @@ class LabPage:
         Again if the page asks for that: on a busy machine a server may die too late.
         """
         for _ in range(3):
-            self.button(story).click()
+            self.press(story)
             words = self.conclusion()
             if not words.startswith("This did not happen as it should"):
                 break
@@ -132,7 +125,9 @@ class LabPage:
     def conclusion(self) -> str:
         """What the page says in the end, which is a conclusion and no error."""
         until(
-            self.driver, lambda _: self.text_of("conclusion") or self.text_of("error")
+            self.driver,
+            lambda _: self.text_of("conclusion") or self.text_of("error"),
+            seconds=STORY_SECONDS,
         )
         until(self.driver, lambda _: not self.is_busy)
         assert self.text_of("error") == ""

@@ -1,20 +1,16 @@
 """A person at a browser, with the shop's words for what can be done there."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 
-from example_project.demo.stage import Customer
-from tests.browser.chromium import until
-
-__all__ = ["DECLINED_CARD", "GOOD_CARD", "Shopper"]
+from example_project.theatre.demo.stage import Customer
+from tests.browser.chromium import complaints, press, until
 
 GOOD_CARD = "pm_card_visa"
 DECLINED_CARD = "pm_card_chargeCustomerFail"
@@ -58,10 +54,7 @@ class Shopper:
 
     def complaints(self) -> list[str]:
         """What the browser found wrong with the pages since it was last asked."""
-        entries = cast("Chrome", self.driver).get_log("browser")  # type: ignore[no-untyped-call]
-        return [
-            entry["message"] for entry in entries if _STATUS not in entry["message"]
-        ]
+        return [each for each in complaints(self.driver) if _STATUS not in each]
 
     # Forms
 
@@ -72,7 +65,8 @@ class Shopper:
 
     def press(self, words: str) -> None:
         """Press it, and wait for the page that follows."""
-        self.leave_page(self._in_view(self.button(words)).click)
+        button = self._in_view(self.button(words))
+        self.leave_page(lambda: press(self.driver, button))
 
     def press_twice(self, words: str) -> None:
         """Press it twice in a tenth of a second, and wait for the page that follows.
@@ -95,7 +89,8 @@ class Shopper:
         field.send_keys(value)
 
     def choose_card(self, card: str) -> None:
-        self._in_view(self.find(f"[name=payment_method][value={card}]")).click()
+        button = self._in_view(self.find(f"[name=payment_method][value={card}]"))
+        press(self.driver, button)
 
     def press_key(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()

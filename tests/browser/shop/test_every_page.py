@@ -6,35 +6,28 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from axe_selenium_python import Axe
 from selenium.webdriver import Keys
 
-from example_project.demo.stage import Customer, Stage
-from tests.browser.chromium import DESKTOP, PHONE, Window
-from tests.browser.shop.books import Accounts, Books
+from example_project.theatre.demo.stage import Customer, Stage
+from tests.browser.chromium import violations
+from tests.browser.shop.books import ONE_COFFEE, Books
 from tests.browser.shop.shopper import DECLINED_CARD, GOOD_CARD, Shopper
 from tests.browser.shop.wire import Wire
 
 if TYPE_CHECKING:
     from tests.browser.conftest import OpenChromium
 
-ONE_COFFEE = Accounts(orders=1, payments=1, charges=1, charged_minor=1250)
-
 
 @pytest.mark.timeout(300)  # nineteen pages, each of which axe goes through
-@pytest.mark.parametrize("window", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_no_page_is_barred_to_anybody(
-    chromium: OpenChromium, wire: Wire, books: Books, customer: Customer, window: Window
-) -> None:
+@pytest.mark.parametrize("browser", ["phone", "desktop"], indirect=True)
+def test_no_page_is_barred_to_anybody(shopper: Shopper, customer: Customer) -> None:
     """By the rules of axe, contrast included; none is wider than the window, and the
     browser has no complaints, such as of the content security policy."""
-    with wire.open() as shop_url, chromium(window=window) as driver:
-        shopper = Shopper(driver, shop_url)
-        found = {
-            page: faults
-            for page in walk_through(shopper, customer)
-            if (faults := faults_of(shopper))
-        }
+    found = {
+        page: faults
+        for page in walk_through(shopper, customer)
+        if (faults := faults_of(shopper))
+    }
 
     assert found == {}
 
@@ -96,18 +89,11 @@ def walk_through(shopper: Shopper, customer: Customer) -> Iterator[str]:
 
 
 def faults_of(shopper: Shopper) -> list[str]:
-    axe = Axe(shopper.driver)
-    axe.inject()
-    violations = [
-        f"{each['id']}: {node['html']}"
-        for each in axe.run()["violations"]
-        for node in each["nodes"]
-    ]
     wide, narrow = shopper.run(
         "return [document.documentElement.scrollWidth, window.innerWidth]"
     )
     too_wide = [f"{wide} pixels wide"] if wide > narrow else []
-    return violations + too_wide + shopper.complaints()
+    return violations(shopper.driver) + too_wide + shopper.complaints()
 
 
 def test_page_that_bars_somebody_is_found(shopper: Shopper) -> None:

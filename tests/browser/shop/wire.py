@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-__all__ = ["Post", "Wire"]
-
 _CHUNK = 65536
 _REQUEST = re.compile(rb"POST (\S+) HTTP/1\.1\r\n")
 _ANSWER = re.compile(rb"HTTP/1\.1 (\d+) ")
@@ -42,6 +40,7 @@ class Wire:
     answers_to_lose: int = 0
     #: How long an answer to a form takes: longer than a second click, if that is to come.
     answer_seconds: float = 0
+    _lines: list[_Line] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
@@ -53,6 +52,11 @@ class Wire:
                 yield f"http://127.0.0.1:{listener.getsockname()[1]}"
             finally:
                 listener.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Break all connections; those that come later are none the worse."""
+        for line in self._lines:
+            line.close()
 
     def answers(self, ending: str) -> list[tuple[int | None, bool]]:
         """Status, and whether it was a replay, of each form sent to such an address."""
@@ -73,14 +77,9 @@ class Wire:
                 browser, _ = listener.accept()
                 shop = socket.create_connection((address.hostname, address.port))
                 line = _Line(self, browser, shop)
+                self._lines.append(line)
                 for work in (line.carry_requests, line.carry_answers):
                     threading.Thread(target=work, daemon=True).start()
-
-    def note_request(self, path: str) -> Post:
-        post = Post(path=path)
-        with self._lock:
-            self.posts.append(post)
-        return post
 
     def note_answer(self, post: Post, *, status: int, is_replay: bool) -> bool:
         """Whether the answer may arrive."""
@@ -107,10 +106,11 @@ class _Line:
         with contextlib.suppress(OSError):
             while piece := self._browser.recv(_CHUNK):
                 if found := _REQUEST.match(piece):
-                    self._post = self._wire.note_request(found[1].decode())
+                    self._post = Post(path=found[1].decode())
+                    self._wire.posts.append(self._post)
                 self._shop.sendall(piece)
         if self._post is None:
-            self._close()  # else the shop is still at work, as if nobody had left
+            self.close()  # else the shop is still at work, as if nobody had left
 
     def carry_answers(self) -> None:
         with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ class _Line:
                     break
                 with contextlib.suppress(OSError):
                     self._browser.sendall(piece)
-        self._close()
+        self.close()
 
     def _may_arrive(self, piece: bytes) -> bool:
         found = _ANSWER.match(piece)
@@ -132,7 +132,7 @@ class _Line:
             is_replay=b"\r\nidempotency-replayed: true\r\n" in piece.lower(),
         )
 
-    def _close(self) -> None:
+    def close(self) -> None:
         for end in (self._browser, self._shop):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

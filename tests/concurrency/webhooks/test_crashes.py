@@ -1,35 +1,42 @@
 """Workers that are killed, or told to stop."""
 
-from __future__ import annotations
-
-import json
 import signal
+from contextlib import AbstractContextManager
 
 import pytest
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from django_idempotency.models import ProcessedEvent
-from tests.concurrency.storm import (
+from tests.concurrency.webhooks.receivers import LETHAL
+from tests.support.deliveries import deliver, stripe
+from tests.support.programs import Process, running
+from tests.support.threads import (
     AT_THE_GATE,
     TIMEOUT,
     gate_closed,
     until,
     until_waiting,
 )
-from tests.concurrency.webhooks.processes import process, worker
-from tests.concurrency.webhooks.receivers import LETHAL
-from tests.deliveries import deliver, stripe
 from tests.testapp.models import Order
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.postgresql,
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("tests.concurrency.webhooks.receivers"),
 ]
 
-DELIVER = ("-m", "tests.concurrency.webhooks.deliver")
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.concurrency.webhooks.settings"}
+DELIVER = """
+import django; django.setup()
+from tests.support.deliveries import deliver, stripe
+deliver("/inline/", stripe())
+"""
+
+
+def worker(*options: str) -> AbstractContextManager[Process]:
+    """Run ``manage.py process_events``."""
+    return running("-m", "django", "process_events", *options, **SETTINGS)
 
 
 def handled() -> list[int]:
@@ -42,42 +49,13 @@ def due() -> int:
     return waiting.update(next_attempt_at=Now())
 
 
-def test_redelivery_runs_what_a_killed_process_had_begun() -> None:  # F41
-    """Killed in its handler, after the order and before the commit."""
-    with process(*DELIVER, "/inline/", "evt_1", LETHAL) as doomed:
-        assert doomed.wait(TIMEOUT) == -signal.SIGKILL
-
-    assert not Order.objects.exists()
-    assert deliver("/inline/", stripe()).status_code == 200
-    assert deliver("/inline/", stripe()).status_code == 200
-    assert handled() == [1]
-
-
-def test_waiting_copy_takes_over_from_a_killed_process() -> None:
-    with gate_closed() as gate, process(*DELIVER, "/inline/", "evt_1", "x") as doomed:
+def test_waiting_copy_takes_over_from_a_killed_process() -> None:  # F41
+    with gate_closed() as gate, running("-c", DELIVER, **SETTINGS) as doomed:
         until_waiting(1, AT_THE_GATE)
         doomed.kill()
         doomed.wait(TIMEOUT)
         gate.open()
         assert deliver("/inline/", stripe()).status_code == 200
-    assert handled() == [1]
-
-
-def test_another_worker_takes_what_a_killed_one_had_begun() -> None:  # F41
-    deliver("/inbox/", stripe())
-    with gate_closed() as gate:
-        with worker() as doomed:
-            until_waiting(1, AT_THE_GATE)
-            doomed.kill()
-            doomed.wait(TIMEOUT)
-        gate.open()
-    event = ProcessedEvent.objects.get()
-    assert (event.state, event.attempts) == ("received", 1)
-
-    with worker():
-        until(lambda: due() == 0)
-    event = ProcessedEvent.objects.get()
-    assert (event.state, event.attempts) == ("processed", 2)
     assert handled() == [1]
 
 
@@ -114,20 +92,8 @@ def test_worker_stops_cleanly_on_sigterm() -> None:
 
 
 def test_idle_worker_stops_at_once_on_sigterm() -> None:
-    with process("-m", "django", "process_events", "--poll-seconds=600") as stopped:
+    with worker("--poll-seconds=600") as stopped:
         deliver("/inbox/", stripe())
         until(lambda: ProcessedEvent.objects.filter(state="processed").exists())
         stopped.terminate()
         assert stopped.wait(TIMEOUT) == 0
-
-
-def test_kills_at_random_points_lose_nothing_and_repeat_nothing() -> None:
-    """A short campaign; the long one is run by hand."""
-    campaign = "tests.concurrency.webhooks.campaign"
-    with process("-m", campaign, "--kills=20", "--seed=1", "--json") as run:
-        output, errors = run.communicate(timeout=110)
-    assert run.returncode == 0, errors
-    result = json.loads(output)
-    assert result["kills"] == 20
-    assert result["events"] == result["handled_once"] > 0
-    assert (result["handled_again"], result["lost"], result["dead"]) == (0, 0, 0)

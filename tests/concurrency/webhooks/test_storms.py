@@ -1,44 +1,46 @@
 """Copies of events at the same moment, in threads."""
 
-from __future__ import annotations
-
 import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 
-from django_idempotency import event_store
+from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
-from django_idempotency.operations import EventIdentity
+from django_idempotency.store import events as event_store
 from django_idempotency.webhooks import PermanentError, inbox
 from django_idempotency.webhooks.inbox import FIRST_RETRY, Step, process_next
-from tests.concurrency.storm import (
+from tests.concurrency.webhooks.receivers import HASTE, scene
+from tests.support.cases import cases
+from tests.support.deliveries import Sent, deliver, gocardless, stripe
+from tests.support.threads import (
     AT_A_CLAIM,
     AT_THE_GATE,
     TIMEOUT,
     all_at_once,
     crew,
     gate_closed,
+    go_through_the_gate,
     second_connection,
     start,
     until_waiting,
 )
-from tests.concurrency.webhooks.receivers import HASTE, scene
-from tests.deliveries import Sent, deliver, gocardless, stripe
 from tests.testapp.models import Order
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.postgresql,
     pytest.mark.django_db(transaction=True),
     pytest.mark.urls("tests.concurrency.webhooks.receivers"),
 ]
+
+NO_WAIT = timedelta(0)
 
 
 def status(path: str, sent: Sent) -> int:
@@ -59,21 +61,12 @@ def test_fifty_copies_are_handled_once_and_all_acknowledged(path: str) -> None:
     assert taken.count(Step.PROCESSED) == (1 if path == "/inbox/" else 0)
 
 
-def test_copy_that_came_between_look_and_insert_is_never_dispatched() -> None:
-    """FR-088: both are there before either is committed."""
-    with gate_closed() as gate, crew() as threads:
-        copies = [start(threads, status, "/inline/", stripe()) for _ in range(2)]
-        until_waiting(1, AT_THE_GATE)
-        until_waiting(1, AT_A_CLAIM)
-        gate.open()
-        answers = [copy.result(TIMEOUT) for copy in copies]
-
-    assert answers == [200, 200]
-    assert len(scene.calls) == 1
-
-
-def test_waiting_copy_takes_over_from_one_that_fails() -> None:  # F4
-    scene.failures.append(ValueError())
+@cases("failures", {"FR-088": 0, "F4: first fails": 1})
+def test_copies_that_wait_are_handled_only_if_the_first_one_fails(
+    failures: int,
+) -> None:
+    """All have looked and found nothing before the first one is committed."""
+    scene.failures.extend(ValueError() for _ in range(failures))
     with gate_closed() as gate, crew() as threads:
         copies = [start(threads, status, "/inline/", stripe()) for _ in range(8)]
         until_waiting(1, AT_THE_GATE)
@@ -81,21 +74,25 @@ def test_waiting_copy_takes_over_from_one_that_fails() -> None:  # F4
         gate.open()
         answers = [copy.result(TIMEOUT) for copy in copies]
 
-    assert Counter(answers) == {500: 1, 200: 7}
-    assert len(scene.calls) == 2
+    assert sorted(answers) == [200] * (8 - failures) + [500] * failures
+    assert len(scene.calls) == 1 + failures
     assert Order.objects.count() == 1
     assert ProcessedEvent.objects.get().state == "processed"
 
 
-def test_of_many_redeliveries_of_a_failed_event_one_runs() -> None:
-    scene.failures.append(ValueError())
-    assert status("/inline/", stripe()) == 500
+@cases("before, attempts", {"failed": (500, 2), "expired": (200, 1)})
+def test_of_many_redeliveries_one_runs(before: int, attempts: int) -> None:
+    if before == 500:
+        scene.failures.append(ValueError())
+    assert status("/inline/", stripe()) == before
+    if before == 200:
+        ProcessedEvent.objects.update(expires_at="2020-01-01T00:00Z")
 
     assert Counter(all_at_once(20, lambda _: status("/inline/", stripe()))) == {200: 20}
     assert len(scene.calls) == 2
-    assert Order.objects.count() == 1
+    assert Order.objects.count() == (1 if before == 500 else 2)
     event = ProcessedEvent.objects.get()
-    assert (event.state, event.attempts) == ("processed", 2)
+    assert (event.state, event.attempts) == ("processed", attempts)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "after-a-failure"])
@@ -117,6 +114,45 @@ def test_copy_of_a_long_event_is_told_to_come_back(first: bool) -> None:  # F5
     assert half * 0.9 < waited < half + 5
     assert answer == 200
     assert Order.objects.count() == 1
+
+
+@contextmanager
+def waits_granted() -> Iterator[list[timedelta]]:
+    """Collect how long each INSERT of an event may wait for another session."""
+    waits: list[timedelta] = []
+
+    def collect(
+        execute: Callable[..., Any], sql: str, parameters: Any, *rest: Any
+    ) -> Any:
+        if sql.startswith("INSERT INTO django_idempotency_processedevent"):
+            waits.append(timedelta(milliseconds=int(parameters["wait"])))
+        return execute(sql, parameters, *rest)
+
+    with connection.execute_wrapper(collect):
+        yield waits
+
+
+def receive_and_commit_later(path: str) -> int:
+    with transaction.atomic():
+        code = status(path, stripe())
+        go_through_the_gate()
+        return code
+
+
+@pytest.mark.parametrize("path", ["/hasty/", "/hasty-inbox/"])
+def test_copy_waits_no_longer_than_half_of_its_providers_patience(path: str) -> None:
+    """The row of the first delivery is there, and isn't committed."""
+    with gate_closed() as gate, crew() as threads:
+        first = start(threads, receive_and_commit_later, path)
+        until_waiting(1, AT_THE_GATE)
+        with waits_granted() as waits:
+            copy = status(path, stripe())
+        gate.open()
+        answer = first.result(TIMEOUT)
+
+    assert (copy, answer) == (409, 200)
+    # The last of a wait is rounded up.
+    assert NO_WAIT < sum(waits, NO_WAIT) < 0.6 * HASTE
 
 
 def test_batch_waits_no_longer_than_one_event() -> None:
@@ -158,19 +194,20 @@ def test_failure_that_is_noted_late_overwrites_nothing() -> None:
     done = ProcessedEvent.objects.get()
     event = event_store.NewEvent(
         row_id=done.pk,
-        identity=EventIdentity(
-            endpoint=done.endpoint,
+        endpoint=done.endpoint,
+        facts=EventFacts(
+            id=done.event_id,
+            type="",
             source=done.source,
             account=done.account,
-            event_id=done.event_id,
+            object_key="",
+            occurred_at=None,
+            headers={},
         ),
-        event_type="",
-        object_key="",
+        is_ordered=False,
         body_digest="",
-        headers={},
-        occurred_at=None,
     )
-    for state, payload in (("failed", None), ("dead", b"{}")):
+    for state, payload in ((EventState.FAILED, None), (EventState.DEAD, b"{}")):
         assert not event_store.note_failure(
             event, state, "Late", payload=payload, using="default"
         )
@@ -194,17 +231,16 @@ def test_batches_in_opposite_order_dont_deadlock() -> None:  # F33
 
 def test_deadlock_of_two_foreign_transactions_costs_one_of_them() -> None:  # FR-005
     """It rolls back cleanly and can come again; nothing is left half-claimed."""
-    first = {1: "evt_1", 2: "evt_2"}
-    second = {1: "evt_2", 2: "evt_1"}
+    events = [("evt_1", "evt_2"), ("evt_2", "evt_1")]
     meeting = threading.Barrier(2)
 
     def both(number: int) -> list[int]:
-        order = first if number == 0 else second
+        first, second = events[number]
         try:
             with transaction.atomic():
-                answers = [status("/inline/", stripe(order[1]))]
+                answers = [status("/inline/", stripe(first))]
                 meeting.wait(TIMEOUT)
-                answers.append(status("/inline/", stripe(order[2])))
+                answers.append(status("/inline/", stripe(second)))
                 if answers[1] != 200:
                     transaction.set_rollback(True)
                 return answers
@@ -258,7 +294,7 @@ def begun_and_locked() -> Iterator[tuple[Any, uuid.UUID]]:
 def test_worker_gets_a_row_that_another_one_has_only_looked_at() -> None:
     """It was due when the other one's query began, and begun when it had the lock."""
     with begun_and_locked() as (other, row_id), crew() as threads:
-        attempt = start(threads, inbox._Attempt(row_id, "default").step)
+        attempt = start(threads, inbox._BegunEvent(row_id, "default").step)
         until_waiting(1, AT_A_CLAIM)
         other.rollback()
         assert attempt.result(TIMEOUT) is Step.PROCESSED
@@ -267,7 +303,7 @@ def test_worker_gets_a_row_that_another_one_has_only_looked_at() -> None:
 
 def test_worker_doesnt_wait_long_for_what_another_one_has() -> None:
     with begun_and_locked() as (_, row_id):
-        assert inbox._Attempt(row_id, "default").step() is Step.TAKEN
+        assert inbox._BegunEvent(row_id, "default").step() is Step.TAKEN
     assert scene.calls == deque()
 
 
@@ -309,12 +345,3 @@ def test_ordered_events_of_an_object_never_run_at_once() -> None:  # F42
         numbers = [int(each[4:]) for each in handled if int(each[4:]) % 2 == parity]
         assert numbers == sorted(numbers)
     assert len(handled) == 12
-
-
-def test_late_delivery_of_an_expired_event_runs_once() -> None:
-    status("/inline/", stripe())
-    ProcessedEvent.objects.update(expires_at="2020-01-01T00:00Z")
-
-    answers: Any = all_at_once(10, lambda number: status("/inline/", stripe()))
-    assert Counter(answers) == {200: 10}
-    assert Order.objects.count() == 2

@@ -1,7 +1,5 @@
 """``manage.py demo`` as a process, and what it must not leave behind."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -13,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-__all__ = ["PROJECT", "pages_of", "processes_with", "start", "temporary_folder"]
 
 PROJECT = Path(__file__).resolve().parents[3]
 

@@ -1,7 +1,5 @@
 """``manage.py demo`` as people run it."""
 
-from __future__ import annotations
-
 import json
 import signal
 import time
@@ -9,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from example_project.theatre.demo.slow_scenarios import SLOW_SCENARIOS
+from example_project.theatre.demo.webhook_scenarios import WEBHOOK_SCENARIOS
 from tests.example.demo.commands import processes_with, start, temporary_folder
 
-pytestmark = [pytest.mark.demo, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 ENDPOINTS = ["naive", "view", "drf", "leased"]
 
@@ -23,23 +23,6 @@ def play(*arguments: str) -> tuple[int, dict[str, Any]]:
     assert output.count("\n") == 1, errors
     result: dict[str, Any] = json.loads(output)
     return demo.returncode, result
-
-
-WEBHOOK_SCENARIOS = [
-    "same event 20 times at once",
-    "handler fails once, then the redelivery",
-    "worker killed inside the handler",
-    "forged signature",
-    "event before its order exists",
-    "one id for two endpoints",
-    "batch with one bad item",
-]
-SLOW_SCENARIOS = [
-    "slow provider, worker killed at each step",
-    "slow provider, its answer lost",
-    "provider without keys: held, then settled",
-    "mail server down, then the mail task twice",
-]
 
 
 def rows_of(result: dict[str, Any], endpoint: str) -> list[dict[str, Any]]:
@@ -54,9 +37,11 @@ def test_protection_holds_and_the_naive_checkout_does_not() -> None:
     assert (status, result["ok"]) == (0, True)
     names = {each: [row["name"] for row in rows_of(result, each)] for each in ENDPOINTS}
     checkouts = names["view"][:8]
-    assert names["view"] == names["drf"] == checkouts + WEBHOOK_SCENARIOS
-    assert names["leased"] == checkouts + SLOW_SCENARIOS
-    assert names["naive"] == checkouts + WEBHOOK_SCENARIOS + SLOW_SCENARIOS
+    webhooks = [each.name for each in WEBHOOK_SCENARIOS]
+    slow = [each.name for each in SLOW_SCENARIOS]
+    assert names["view"] == names["drf"] == checkouts + webhooks
+    assert names["leased"] == checkouts + slow
+    assert names["naive"] == checkouts + webhooks + slow
     for endpoint in ("view", "drf", "leased"):
         rows = rows_of(result, endpoint)
         assert all(row["ok"] for row in rows)
@@ -83,9 +68,9 @@ def test_protection_holds_and_the_naive_checkout_does_not() -> None:
     copies, *others = (row["handled"] for row in rows_of(result, "naive")[8:15])
     assert copies > 1
     assert others == [0, 0, 2, 0, 1, 2]
-    slow = rows_of(result, "naive")[15:]
-    assert [row["charges"] for row in slow] == [6, 2, 3, 1]
-    assert [row["mails"] for row in slow] == [3, 1, 2, 2]
+    rows = rows_of(result, "naive")[15:]
+    assert [row["charges"] for row in rows] == [6, 2, 3, 1]
+    assert [row["mails"] for row in rows] == [3, 1, 2, 2]
 
 
 def test_without_protection_it_fails() -> None:
@@ -126,7 +111,7 @@ def test_signal_leaves_nothing_behind(number: signal.Signals, step: str) -> None
             pass
         time.sleep(0.3)  # into the step, at no special place
         demo.send_signal(number)
-        demo.communicate(timeout=30)
+        demo.communicate(timeout=100)
 
         assert demo.returncode == 128 + number
         assert processes_with(folder) == []

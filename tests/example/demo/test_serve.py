@@ -1,11 +1,10 @@
 """``manage.py demo --serve``: the shop, the lab and the admin, until Ctrl-C."""
 
-from __future__ import annotations
-
 import re
 import signal
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -18,17 +17,30 @@ from tests.example.demo.commands import (
     temporary_folder,
 )
 
-pytestmark = [pytest.mark.demo, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[dict[str, Any]]:
-    with start("--serve", "--format", "json") as demo:
+    with served_until(signal.SIGTERM) as pages:
+        yield pages
+
+
+@contextmanager
+def served_until(number: signal.Signals, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Serve until the signal, which leaves nothing behind."""
+    with (
+        temporary_folder() as folder,
+        start("--serve", "--format", "json", *arguments, TMPDIR=str(folder)) as demo,
+    ):
         try:
             yield pages_of(demo)
         finally:
-            demo.send_signal(signal.SIGTERM)
+            demo.send_signal(number)
             demo.communicate(timeout=60)
+        assert demo.returncode == 0
+        assert processes_with(folder) == []
+        assert list(folder.iterdir()) == []
 
 
 def browser() -> httpx.Client:
@@ -92,49 +104,34 @@ def test_owner_sees_what_happened_in_the_lab(served: dict[str, Any]) -> None:
         assert "/checkout/" in records.text
 
 
-def test_customer_does_not_see_the_admin(served: dict[str, Any]) -> None:
+def test_customer_sees_the_lab_from_the_shop_and_not_the_admin(
+    served: dict[str, Any],
+) -> None:
+    shop = served["checkouts"].partition("/naive")[0]
     with browser() as client:
         assert sign_in(client, served, "ada").status_code == 200  # the form, again
-
-
-def test_shop_on_the_stage_leads_to_the_lab(served: dict[str, Any]) -> None:
-    shop = served["checkouts"].partition("/naive")[0]
-
-    answer = httpx.get(f"{shop}/lab/", trust_env=False, timeout=60)
+        answer = client.get(f"{shop}/lab/")
 
     assert (answer.status_code, answer.headers["Location"]) == (302, served["lab"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_in_a_run_leaves_nothing_behind(number: signal.Signals) -> None:
+def test_signal_in_a_run_leaves_nothing_behind() -> None:
     with (
-        temporary_folder() as folder,
-        start("--serve", "--format", "json", TMPDIR=str(folder)) as demo,
         browser() as client,
+        ExitStack() as stays_open,
+        served_until(signal.SIGINT) as pages,
     ):
-        pages = pages_of(demo)
-        with client.stream("GET", start_run(client, pages, "held")) as events:
-            # Commands of the shop are among what runs now.
-            next(line for line in events.iter_lines() if '"sent"' in line)
-            demo.send_signal(number)
-            demo.communicate(timeout=60)
-
-        assert demo.returncode == 0
-        assert processes_with(folder) == []
-        assert list(folder.iterdir()) == []
+        stream = client.stream("GET", start_run(client, pages, "held"))
+        events = stays_open.enter_context(stream)
+        # Commands of the shop are among what runs now.
+        next(line for line in events.iter_lines() if '"sent"' in line)
 
 
 def test_serving_without_protection_does_damage_on_both_sides() -> None:
-    with start("--serve", "--unprotected", "--format", "json") as demo:
-        try:
-            with browser() as client:
-                pages = pages_of(demo)
-                assert "taken off on purpose" in client.get(pages["lab"]).text
-                url = start_run(client, pages, "worker-killed")
-                with client.stream("GET", url) as events:
-                    told = events.read().decode()
-        finally:
-            demo.send_signal(signal.SIGTERM)
-            demo.communicate(timeout=60)
+    with served_until(signal.SIGTERM, "--unprotected") as pages, browser() as client:
+        assert "taken off on purpose" in client.get(pages["lab"]).text
+        url = start_run(client, pages, "worker-killed")
+        with client.stream("GET", url) as events:
+            told = events.read().decode()
 
     assert "The protected one charged your customer twice" in told

@@ -1,7 +1,5 @@
 """The shop, its gateway and the payment server as processes, and what they have done."""
 
-from __future__ import annotations
-
 import email
 import sys
 import tempfile
@@ -16,14 +14,12 @@ import httpx
 import psycopg
 from django.db import connection
 
-from example_project.demo.processes import Children, listen, url_of
-from example_project.demo.stage import API_KEY
-from tests.concurrency.answers import Answer
-from tests.concurrency.servers import environment
-from tests.concurrency.storm import TIMEOUT
+from example_project.theatre.demo.stage import API_KEY
 from tests.example.kills.serve import FOLDER_VARIABLE
-
-__all__ = ["Town", "set_up"]
+from tests.support.client import Answer
+from tests.support.programs import environment
+from tests.support.servers.processes import Children, listen, url_of
+from tests.support.threads import TIMEOUT
 
 _CSRF = "t" * 32
 _GATEWAY_DATABASE = "kills_gateway"
@@ -108,13 +104,13 @@ def set_up() -> Iterator[Town]:
         )
         children = stack.enter_context(Children(folder))
 
-        fake_stripe = _python("example_project.gateway.fake_stripe", "--fd")
+        fake_stripe = _python("example_project.theatre.gateway.fake_stripe", "--fd")
         fake_stripe.append(str(payments.fileno()))
         children.start("payment server", fake_stripe, environment(), payments)
 
         database = stack.enter_context(_gateway_database())
         of_gateway = environment(
-            DJANGO_SETTINGS_MODULE="example_project.gateway.settings",
+            DJANGO_SETTINGS_MODULE="example_project.theatre.gateway.settings",
             GATEWAY_BACKEND_URL=url_of(payments),
             GATEWAY_DATABASE_URL=database,
         )
@@ -131,7 +127,7 @@ def set_up() -> Iterator[Town]:
         children.result("migrate")
         serve = _python(
             "gunicorn",
-            "example_project.gateway.wsgi:application",
+            "example_project.theatre.gateway.wsgi:application",
             f"--bind=fd://{gateway.fileno()}",
             "--threads=8",
             "--preload",

@@ -5,8 +5,6 @@
 It works on the test database, where the tests count, and with the shop's own middleware.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sys
@@ -18,7 +16,7 @@ from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from example_project import settings as shop
-from tests.concurrency.leased.serve import InheritingServer
+from tests.support.forking_server import ForkingServer
 
 LEASE = timedelta(seconds=4)
 """Above the slowest retry, and no longer than the tests have to wait once each."""
@@ -29,10 +27,7 @@ FOLDER_VARIABLE = "KILLS_MAIL_FOLDER"
 def main() -> None:
     watched = "tests.example.kills.watched"
     settings.ROOT_URLCONF = watched
-    settings.MIDDLEWARE = [
-        "tests.concurrency.leased.checkout.Doom",
-        *shop.MIDDLEWARE,
-    ]
+    settings.MIDDLEWARE = [f"{watched}.Doom", *shop.MIDDLEWARE]
     settings.SECURE_CSP = shop.SECURE_CSP
     settings.SHOP_LEASE = LEASE
     settings.PAYMENT_PROVIDER = f"{watched}.WatchedPayments"
@@ -43,7 +38,7 @@ def main() -> None:
     # Before the server forks: else each process would import them for itself.
     import_module(watched)
     import_module("example_project.checkout.payments").payment_provider()
-    server = InheritingServer(socket.socket(fileno=int(sys.argv[1])))
+    server = ForkingServer(socket.socket(fileno=int(sys.argv[1])))
     server.set_app(application)
     server.serve_forever()
 

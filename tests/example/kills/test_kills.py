@@ -4,35 +4,30 @@ The points are recorded from a run. Each of them gets a customer, a cart and a k
 own: the process dies there, the lease ends, and the same request is sent again.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.test import Client
 
+from django_idempotency.core.operations import TASK
 from django_idempotency.models import IdempotencyRecord
-from django_idempotency.operations import TASK
-from example_project.checkout.models import Cart, CartItem, Order, Product, Refund
-from example_project.naive.models import NaiveOrder
-from tests.concurrency.answers import Answer, new_key
-from tests.concurrency.storm import TIMEOUT, until
-from tests.example.kills.processes import Town
+from example_project.checkout.models import Cart, Order, Refund
+from example_project.theatre.naive.models import NaiveOrder
+from tests.example.factories import CartFactory, OrderFactory
+from tests.example.kills.processes import Town, set_up
+from tests.factories import UserFactory
+from tests.support.client import Answer, new_key
+from tests.support.threads import TIMEOUT, until
 
-pytestmark = [
-    pytest.mark.demo,
-    pytest.mark.postgresql,
-    pytest.mark.django_db(transaction=True),
-]
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
 WORKERS = 6
 
@@ -84,15 +79,13 @@ def refund(town: Town) -> Case:
     assert answer is not None
     order = answer.json["order"]
     return Case(
-        amount=paid.amount,
-        session=paid.session,
-        path=f"leased/orders/{order}/refund/",
+        amount=paid.amount, session=paid.session, path=f"leased/orders/{order}/refund/"
     )
 
 
 def mail(town: Town) -> Case:
     cart, amount, session = new_cart()
-    order = Order.objects.create(cart=cart, amount_minor=amount)
+    order = OrderFactory.create(cart=cart, amount_minor=amount)
     return Case(amount=amount, session=session, path=f"deliver/{order.pk}/")
 
 
@@ -105,10 +98,8 @@ def naive_checkout(town: Town) -> Case:
 def new_cart() -> tuple[Cart, int, str]:
     """A cart, what is to be paid for it, and the session of its signed-in owner."""
     amount = next(amounts)
-    user = User.objects.create_user(str(amount), email_of(amount))
-    cart = Cart.objects.create(user=user)
-    coffee = Product.objects.create(name="Coffee", price_minor=amount)
-    CartItem.objects.create(cart=cart, product=coffee)
+    user = UserFactory.create(username=str(amount), email=email_of(amount))
+    cart = CartFactory.create(user=user, item__product__price_minor=amount)
     browser = Client()
     browser.force_login(user)
     return cart, amount, browser.cookies["sessionid"].value
@@ -118,12 +109,17 @@ def email_of(amount: int) -> str:
     return f"{amount}@example.com"
 
 
+@pytest.fixture(scope="module")
+def town(django_db_setup: None) -> Iterator[Town]:
+    with set_up() as town:
+        yield town
+
+
 def killed_everywhere(town: Town, prepare: Prepare) -> list[Case]:
     """Kill at every point, then send everything again, twice.
 
-    The retry comes when the leases of the requests have ended. Those of the mails last a
-    minute, as in the shop, and so a retry finds them alive; after it their ends are moved
-    up, as no test can wait that long.
+    The retry comes when the leases of the requests have ended, and finds those of the
+    mails alive, which last a minute; after it their ends are moved up.
     """
     recorded = prepare(town).send(town)
     assert recorded is not None
@@ -182,10 +178,9 @@ def test_checkout_killed_at_any_point_is_one_charge_one_order_and_one_mail(
 ) -> None:
     """Field reports FR-013, FR-027, FR-029, at the shop.
 
-    A mail server knows no keys. A process that dies after sending, before that is
-    remembered, sends again: the same mail, which its Message-ID tells a mailbox. So
-    distinct Message-IDs are counted. Where a process died inside the mail task, the
-    retry is answered without a mail, and ``send_receipts`` makes it good.
+    A process that dies after sending, before that is remembered, sends the same mail
+    again, which its Message-ID tells a mailbox: so those are counted. Where it died
+    inside the mail task, ``send_receipts`` makes it good.
     """
     cases = killed_everywhere(town, checkout)
     mails = town.mailed()

@@ -1,19 +1,33 @@
-"""The lab's last words, for a shop owner."""
-
-from __future__ import annotations
+"""The lab's stories are the demo's scenarios, and end with words for a shop owner."""
 
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
-from example_project.demo.endpoints import NAIVE
-from example_project.demo.ledger import Books
-from example_project.demo.results import Result
-from example_project.lab.conclusions import conclusion
-from example_project.lab.stories import STORIES
+from example_project.theatre.demo.endpoints import NAIVE
+from example_project.theatre.demo.ledger import Books
+from example_project.theatre.demo.results import Result
+from example_project.theatre.demo.scenarios import SCENARIOS
+from example_project.theatre.demo.slow_scenarios import SLOW_SCENARIOS
+from example_project.theatre.demo.webhook_scenarios import WEBHOOK_SCENARIOS
+from example_project.theatre.lab.conclusions import conclusion
+from example_project.theatre.lab.stories import GROUPS, STORIES
+from tests.support.cases import cases
 
 CART = 4651
+
+
+def test_each_scenario_of_the_demo_has_one_button() -> None:
+    told = [story.scenario.name for group in GROUPS for story in group.stories]
+    played = [*SCENARIOS, *WEBHOOK_SCENARIOS, *SLOW_SCENARIOS]
+
+    assert sorted(told) == sorted(scenario.name for scenario in played)
+    assert len(STORIES) == len(told)
+
+
+def test_each_story_is_played_on_an_endpoint_of_its_scenario() -> None:
+    for story in STORIES.values():
+        assert story.protected.protected
+        assert story.protected in story.scenario.endpoints
 
 
 def ended(slug: str, **wrong: Any) -> Result:
@@ -28,13 +42,8 @@ def ended(slug: str, **wrong: Any) -> Result:
         "server_errors": right.server_errors,
         "handled": right.handled,
     }
-    books = {
-        "orders": right.orders,
-        "charges": right.charges,
-        "declines": right.declines,
-        "refunds": right.refunds,
-        "mails": right.mails,
-    }
+    counted = ("orders", "charges", "declines", "refunds", "mails")
+    books = {name: getattr(right, name) for name in counted}
     for name, value in wrong.items():
         (books if name in books else fields)[name] = value
     return Result(
@@ -46,78 +55,56 @@ def ended(slug: str, **wrong: Any) -> Result:
     )
 
 
-@pytest.mark.parametrize(
-    ("slug", "wrong", "words"),
-    [
-        pytest.param(
-            "storm",
-            {"charges": 42, "orders": 42, "mails": 42, "distinct_answers": 43},
-            "The naive checkout charged your customer 42 times for one order "
-            "(€1,953.42 instead of €46.51). The protected one charged once and gave each "
-            "of the 64 copies the same answer.",
-            id="copies",
-        ),
-        pytest.param(
-            "double-click",
-            {"charges": 2, "orders": 2, "mails": 2, "distinct_answers": 2},
-            "The naive checkout charged your customer twice for one order "
-            "(€93.02 instead of €46.51). The protected one charged once and gave both "
-            "copies the same answer.",
-            id="two-copies",
-        ),
-        pytest.param(
-            "slow-killed",
-            {"charges": 6, "mails": 3},
-            "The naive checkout charged your customers 6 times for 4 orders (€279.06 "
-            "instead of €186.04) and sent 3 mails for 4 orders. The protected one charged "
-            "once for each of 4 orders and sent 4 mails for 4 orders.",
-            id="money-and-mails",
-        ),
-        pytest.param(
-            "mail-twice",
-            {"mails": 2, "distinct_answers": 2},
-            "The naive checkout sent 2 mails for one order. The protected one sent one "
-            "mail for one order and gave both copies the same answer.",
-            id="mails-alone",
-        ),
-        pytest.param(
-            "refund-twice",
-            {"refunds": 2, "distinct_answers": 2},
-            "The naive checkout gave the money back twice. The protected one gave the "
-            "money back once and gave both copies the same answer.",
-            id="refunds",
-        ),
-        pytest.param(
-            "same-event",
-            {"handled": 20},
-            "The naive webhook acted on the payment 20 times instead of once. "
-            "The protected one acted on the payment once.",
-            id="handled-too-often",
-        ),
-        pytest.param(
-            "handler-fails",
-            {"handled": 0},
-            "The naive webhook never acted on the payment. "
-            "The protected one acted on the payment once.",
-            id="never-handled",
-        ),
-        pytest.param(
-            "bad-item",
-            {"handled": 2},
-            "The naive webhook acted on the reports twice instead of 3 times. "
-            "The protected one acted on the reports 3 times, as it should.",
-            id="one-missed",
-        ),
-        pytest.param(
-            "storm",
-            {"charges": 0, "orders": 0, "mails": 0},
-            "The naive checkout charged nobody and gave each of the 64 copies the same "
-            "answer. The protected one charged once and gave each of the 64 copies the "
-            "same answer.",
-            id="nobody-charged",
-        ),
-    ],
-)
+SENTENCES: dict[str, tuple[str, dict[str, int], str]] = {
+    "copies": (
+        "storm",
+        {"charges": 42, "orders": 42, "mails": 42, "distinct_answers": 43},
+        "The naive checkout charged your customer 42 times for one order "
+        "(€1,953.42 instead of €46.51). The protected one charged once and gave each "
+        "of the 64 copies the same answer.",
+    ),
+    "money-and-mails": (
+        "slow-killed",
+        {"charges": 6, "mails": 3},
+        "The naive checkout charged your customers 6 times for 4 orders (€279.06 "
+        "instead of €186.04) and sent 3 mails for 4 orders. The protected one charged "
+        "once for each of 4 orders and sent 4 mails for 4 orders.",
+    ),
+    "mails-alone": (
+        "mail-twice",
+        {"mails": 2, "distinct_answers": 2},
+        "The naive checkout sent 2 mails for one order. The protected one sent one "
+        "mail for one order and gave both copies the same answer.",
+    ),
+    "refunds": (
+        "refund-twice",
+        {"refunds": 2, "distinct_answers": 2},
+        "The naive checkout gave the money back twice. The protected one gave the "
+        "money back once and gave both copies the same answer.",
+    ),
+    "handled-too-often": (
+        "same-event",
+        {"handled": 20},
+        "The naive webhook acted on the payment 20 times instead of once. "
+        "The protected one acted on the payment once.",
+    ),
+    "never-handled": (
+        "handler-fails",
+        {"handled": 0},
+        "The naive webhook never acted on the payment. "
+        "The protected one acted on the payment once.",
+    ),
+    "nobody-charged": (
+        "storm",
+        {"charges": 0, "orders": 0, "mails": 0},
+        "The naive checkout charged nobody and gave each of the 64 copies the same "
+        "answer. The protected one charged once and gave each of the 64 copies the "
+        "same answer.",
+    ),
+}
+
+
+@cases("slug, wrong, words", SENTENCES)
 def test_sentence_says_what_each_side_did(
     slug: str, wrong: dict[str, Any], words: str
 ) -> None:
@@ -133,18 +120,22 @@ def test_repeats_are_counted_apart_from_copies_that_got_no_answer() -> None:
     assert "charged once and gave each repeat the same answer." in words
 
 
-def test_naive_side_that_was_lucky_is_called_so() -> None:
-    words = conclusion(ended("storm"), ended("storm"), is_unprotected=False)
+@cases(
+    "naive, protected, last",
+    {
+        "luck": ({}, {}, "The naive one was lucky this time: press the button again."),
+        "damage": (
+            *({"charges": 2}, {"orders": 0, "mails": 0}),
+            "As it should not be: 0 orders, not 1, 0 mails, not 1.",
+        ),
+    },
+)
+def test_luck_and_damage_are_not_glossed_over(
+    naive: dict[str, int], protected: dict[str, int], last: str
+) -> None:
+    sides = ended("storm", **naive), ended("storm", **protected)
 
-    assert words.endswith("The naive one was lucky this time: press the button again.")
-
-
-def test_damage_on_the_protected_side_is_not_glossed_over() -> None:
-    naive, protected = ended("storm", charges=2), ended("storm", orders=0, mails=0)
-
-    words = conclusion(naive, protected, is_unprotected=False)
-
-    assert words.endswith("As it should not be: 0 orders, not 1, 0 mails, not 1.")
+    assert conclusion(*sides, is_unprotected=False).endswith(last)
 
 
 def test_answer_of_the_wrong_kind_is_no_same_answer() -> None:

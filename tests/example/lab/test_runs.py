@@ -1,12 +1,10 @@
 """Runs: one at a time, and all that happens in them for whoever looks."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest
 
-from example_project.lab.runs import REMEMBERED, Laboratory, Run
+from example_project.theatre.lab.runs import REMEMBERED, Laboratory, Run
 
 PATIENCE_SECONDS = 30
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.test import Client
 
-from example_project.lab import views
-from example_project.lab.runs import Laboratory, Run
+from example_project.theatre.lab import views
+from example_project.theatre.lab.runs import Laboratory, Run
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Answer
@@ -72,21 +72,17 @@ def seen(client: Client, url: str, **headers: str) -> list[tuple[int, int]]:
     ]
 
 
-def test_start_answers_where_the_events_are(client: Client, played: Played) -> None:
-    answer = press(client)
-
-    assert answer.status_code == 201
-    assert answer.json()["story"] == "storm"
-    played.may_end.set()
-    assert seen(client, answer.json()["events"]) == [(0, 0), (1, 1), (2, 2)]
-
-
-def test_second_click_gets_the_first_ones_run(client: Client, played: Played) -> None:
+def test_second_click_gets_the_first_ones_run_and_where_its_events_are(
+    client: Client, played: Played
+) -> None:
     first, second = press(client), press(client)
 
+    assert (first.status_code, first.json()["story"]) == (201, "storm")
     assert second.json() == first.json()
     assert second.headers["Idempotency-Replayed"] == "true"
     assert len(played.runs) == 1
+    played.may_end.set()
+    assert seen(client, first.json()["events"]) == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_another_start_meanwhile_is_shown_what_is_underway(
@@ -101,30 +97,23 @@ def test_another_start_meanwhile_is_shown_what_is_underway(
     assert len(played.runs) == 1
 
 
+@pytest.mark.parametrize(
+    ("seen_before", "sent"), [("1", [(2, 2)]), ("²", [(0, 0), (1, 1), (2, 2)])]
+)
 def test_page_that_reconnects_gets_what_it_has_not_seen(
-    client: Client, played: Played
+    client: Client, played: Played, seen_before: str, sent: list[tuple[int, int]]
 ) -> None:
+    """All, if what it saw is nonsense."""
     url = press(client).json()["events"]
     played.may_end.set()
 
-    assert seen(client, url, **{"Last-Event-ID": "1"}) == [(2, 2)]
+    assert seen(client, url, **{"Last-Event-ID": seen_before}) == sent
 
 
-def test_page_that_sends_nonsense_as_what_it_saw_gets_all(
+def test_unknown_story_and_a_start_without_a_key_are_refused(
     client: Client, played: Played
 ) -> None:
-    url = press(client).json()["events"]
-    played.may_end.set()
-
-    assert len(seen(client, url, **{"Last-Event-ID": "²"})) == 3
-
-
-def test_unknown_story_is_refused(client: Client, played: Played) -> None:
     assert press(client, story="arson").status_code == 400
-    assert played.runs == []
-
-
-def test_start_without_a_key_is_refused(client: Client, played: Played) -> None:
     assert client.post("/lab/runs/", {"story": "storm"}).status_code == 400
     assert played.runs == []
 
@@ -150,9 +139,6 @@ def test_without_a_stage_the_page_says_how_to_get_one(client: Client) -> None:
 
     assert page.status_code == 503
     assert "python manage.py demo --serve" in page.content.decode()
-
-
-def test_without_a_stage_nothing_can_be_started(client: Client) -> None:
     assert press(client).status_code == 404
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import override_settings
 
 from example_project.checkout.models import Cart, Product
-from example_project.checkout.payments import payment_provider
-from tests.example.providers import CardProvider
-from tests.integration.browser import Browser
+from tests.example.factories import ProductFactory
+from tests.example.providers import CardProvider, paying_by
+from tests.support.browser import Browser
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Answer
@@ -58,22 +57,18 @@ def order_path(cart: Cart) -> str:
 
 @pytest.fixture
 def provider() -> Iterator[CardProvider]:
-    payment_provider.cache_clear()
-    with override_settings(PAYMENT_PROVIDER="tests.example.providers.CardProvider"):
-        provider = payment_provider()
-        assert isinstance(provider, CardProvider)
+    with paying_by(CardProvider) as provider:
         yield provider
-    payment_provider.cache_clear()
 
 
 @pytest.fixture
 def coffee(db: None) -> Product:
-    return Product.objects.create(name="Coffee", price_minor=1250)
+    return ProductFactory.create()
 
 
 @pytest.fixture
 def mug(db: None) -> Product:
-    return Product.objects.create(name="Mug", price_minor=900)
+    return ProductFactory.create(name="Mug", price_minor=900)
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
-"""What the shop's pages look like, and what may run in them."""
-
-from __future__ import annotations
+"""What the shop's pages look like, lead to, and may run."""
 
 import re
 from pathlib import Path
@@ -8,13 +6,16 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.template import engines
 from django.test import Client, RequestFactory, override_settings
 from django.urls import reverse
 
 from example_project.checkout.models import Product
 from example_project.shop.csp import content_security_policy
+from tests.example.factories import ProductFactory
+
+from .conftest import Visitor, checkout_path, order_path
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
 
@@ -26,17 +27,32 @@ TEMPLATES = sorted(
 )
 
 
-def test_front_page_is_the_shop(client: Client) -> None:
-    assert client.get("/").headers["Location"] == "/shop/"
+def test_front_page_is_the_shop_with_its_prices(client: Client) -> None:
+    ProductFactory.create(price_minor=1250)
 
-
-def test_products_are_shown_with_their_prices(client: Client) -> None:
-    Product.objects.create(name="Coffee", price_minor=1250)
-
-    page = client.get("/shop/").content.decode()
+    page = client.get("/", follow=True).content.decode()
 
     assert "Coffee" in page
     assert "12.50 EUR" in page
+
+
+def test_visit_to_what_takes_a_form_leads_to_the_form(
+    guest: Visitor, coffee: Product
+) -> None:
+    cart = guest.fill_cart(coffee)
+    guest.pay(cart)
+    order, items = order_path(cart), f"/shop/carts/{cart.token}/"
+    email = "/shop/account/email/"
+    form_pages = {
+        f"/shop/products/{coffee.pk}/add/": "/shop/",
+        f"{items}items/{coffee.pk}/": items,
+        checkout_path(cart): order,  # it is paid
+        f"{order}refund/": order,
+        email: f"/accounts/login/?next={email}",
+    }
+
+    led = {path: guest.client.get(path).headers["Location"] for path in form_pages}
+    assert led == form_pages
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
@@ -83,25 +99,23 @@ def rendered(name: str, form: dict[str, str], **context: object) -> str:
     return str(template.render(context, request))
 
 
+@pytest.mark.parametrize(
+    ("of_the_view", "sent"),
+    [
+        (None, "default-src 'self'; object-src 'none'"),
+        ("default-src 'none'", "default-src 'none'"),
+    ],
+)
 @override_settings(SECURE_CSP={"default-src": ["'self'"], "object-src": ["'none'"]})
-def test_policy_is_sent_along_on_django_without_a_middleware_for_it() -> None:
-    respond = content_security_policy(lambda request: HttpResponse())
+def test_policy_is_sent_along_unless_the_view_has_its_own(
+    of_the_view: str | None, sent: str
+) -> None:
+    """Where Django has no middleware for it."""
+    name = "Content-Security-Policy"
+    headers = {name: of_the_view} if of_the_view else {}
+    respond = content_security_policy(lambda request: HttpResponse(headers=headers))
 
-    response = respond(RequestFactory().get("/"))
-
-    assert response.headers["Content-Security-Policy"] == (
-        "default-src 'self'; object-src 'none'"
-    )
-
-
-@override_settings(SECURE_CSP={"default-src": ["'self'"]})
-def test_policy_of_a_view_is_left_alone() -> None:
-    def view(request: HttpRequest) -> HttpResponse:
-        return HttpResponse(headers={"Content-Security-Policy": "default-src 'none'"})
-
-    response = content_security_policy(view)(RequestFactory().get("/"))
-
-    assert response.headers["Content-Security-Policy"] == "default-src 'none'"
+    assert respond(RequestFactory().get("/")).headers[name] == sent
 
 
 # The admin

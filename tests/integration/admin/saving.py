@@ -14,8 +14,7 @@ from django.urls import path
 
 from django_idempotency.contrib.admin import IdempotentModelAdminMixin
 from django_idempotency.decorators import idempotent
-from example_project.checkout.models import Cart, CartItem, Product
-from tests.testapp.models import Order
+from tests.testapp.models import Cart, CartItem, Order
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -73,11 +72,6 @@ class ItemInline(_TabularInline):
 @admin.register(Cart, site=site)
 class CartAdmin(IdempotentModelAdminMixin, _ModelAdmin):
     inlines = (ItemInline,)
-
-
-@admin.register(Product, site=site)
-class ProductAdmin(IdempotentModelAdminMixin, _ModelAdmin):
-    pass
 
 
 @admin.register(User, site=site)

@@ -1,4 +1,4 @@
-"""The admin's forms, sent twice; plain and, by `test_admin_unfold`, under unfold."""
+"""The admin's forms, sent twice; plain and, by `test_unfold`, under unfold."""
 
 from __future__ import annotations
 
@@ -16,31 +16,29 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpResponse
 from django.template import engines
-from django.test import Client, override_settings
+from django.test import Client
 from django.urls import resolve
 
 from django_idempotency.contrib.admin import IdempotentModelAdminMixin
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policies import IdempotencyPolicy
-from example_project.checkout.models import Cart, CartItem, Product
-from tests.testapp.models import Order
+from tests.support.cases import cases
+from tests.support.ordering import is_replay
+from tests.support.staff import colleague
+from tests.testapp.models import Cart, CartItem, Order
 
-from .ordering import is_replay
 from .saving import OrderAdmin
-from .staff import colleague
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as ClientResponse
 
-pytestmark = [
-    pytest.mark.urls("tests.integration.saving"),
-    pytest.mark.django_db,
-]
+pytestmark = [pytest.mark.urls("tests.integration.admin.saving"), pytest.mark.django_db]
+
 
 ADD = "/admin/testapp/order/add/"
 FIELD = re.compile(r'<input type="hidden" name="idempotency_key" value="([^"]+)">')
 TWICE = "The form was sent more than once, and saved once."
-AGAIN = "This page was sent before, with other content."
+AGAIN = "This page was sent before with other content."
 
 
 def key_in(page: ClientResponse) -> str:
@@ -56,175 +54,107 @@ def filled_in(client: Client, url: str = ADD, **fields: Any) -> dict[str, Any]:
     return {"idempotency_key": key, **form, **fields}
 
 
-def said(response: ClientResponse) -> list[str]:
-    return [str(message) for message in get_messages(response.wsgi_request)]
+def twice(client: Client, form: dict[str, Any], url: str = ADD) -> list[ClientResponse]:
+    return [client.post(url, form) for _ in range(2)]
 
 
 def orders() -> list[int]:
     return sorted(Order.objects.values_list("amount", flat=True))
 
 
-def test_form_sent_twice_is_saved_once(admin_client: Client) -> None:
-    form = filled_in(admin_client)
-    answers = [admin_client.post(ADD, form) for _ in range(2)]
+def test_form_sent_twice_is_saved_once_and_says_so(admin_client: Client) -> None:
+    """The message of the first may have been lost with its answer."""
+    answers = twice(admin_client, filled_in(admin_client))
+    (place,) = {each.headers["Location"] for each in answers}
+    pages = [admin_client.get(place).content.decode() for _ in range(2)]
 
-    assert [each.status_code for each in answers] == [302, 302]
-    assert answers[0].headers["Location"] == answers[1].headers["Location"]
     assert [is_replay(each) for each in answers] == [False, True]
     assert (orders(), LogEntry.objects.count()) == ([3], 1)
+    assert [page.count(TWICE) for page in pages] == [1, 0]
+
+
+def test_form_is_saved_once_for_whoever_may_add_but_not_look(settings: Any) -> None:
+    """They are sent to the admin's first page, which may be where people sign in."""
+    settings.LOGIN_URL = "/admin/"
+    client = colleague("add", of="order")
+    answers = twice(client, filled_in(client))
+
+    assert [each.headers["Location"] for each in answers] == ["/admin/"] * 2
+    assert [is_replay(each) for each in answers] == [False, True]
+    assert orders() == [3]
 
 
 def test_form_without_a_key_is_saved_each_time(admin_client: Client) -> None:
     """The negative control; and a script that posts, or a page from before."""
     form = filled_in(admin_client)
     del form["idempotency_key"]
-    for _ in range(2):
-        admin_client.post(ADD, form)
+    twice(admin_client, form)
 
     assert orders() == [3, 3]
 
 
-def test_second_post_says_that_it_was_saved_once(admin_client: Client) -> None:
-    """The message of the first may have been lost with its answer."""
-    form = filled_in(admin_client)
-    admin_client.post(ADD, form)
-    place = admin_client.post(ADD, form).headers["Location"]
-    pages = [admin_client.get(place).content.decode() for _ in range(2)]
-
-    assert [page.count(TWICE) for page in pages] == [1, 0]
-
-
-def test_each_rendering_has_a_key_of_its_own(admin_client: Client) -> None:
-    assert key_in(admin_client.get(ADD)) != key_in(admin_client.get(ADD))
-
-
-def test_save_and_add_another_is_two_objects(admin_client: Client) -> None:
+@pytest.mark.parametrize("button", ["_continue", "_addanother"])
+def test_other_buttons_save_once_and_lead_on(admin_client: Client, button: str) -> None:
     for amount in ("1", "2"):
-        form = filled_in(admin_client, amount=amount, _addanother="yes")
-        for _ in range(2):
-            answer = admin_client.post(ADD, form)
+        form = filled_in(admin_client, amount=amount, **{button: "yes"})
+        answers = twice(admin_client, form)
 
-    assert answer.headers["Location"] == ADD
+    place = ADD if button == "_addanother" else change_url(Order.objects.latest("pk"))
+    assert [each.headers["Location"] for each in answers] == [place, place]
     assert orders() == [1, 2]
 
 
-def test_save_and_continue_leads_to_the_one_object(admin_client: Client) -> None:
-    form = filled_in(admin_client, _continue="yes")
-    places = [admin_client.post(ADD, form).headers["Location"] for _ in range(2)]
-
-    pk = Order.objects.get().pk
-    assert places == [f"/admin/testapp/order/{pk}/change/"] * 2
-
-
-# Errors
-
-
 def test_form_with_errors_comes_back_with_a_new_key(admin_client: Client) -> None:
+    """Each time, and leaves no record; corrected, it is saved once."""
     form = filled_in(admin_client, amount="none")
-    page = admin_client.post(ADD, form)
+    pages = twice(admin_client, form)
+    keys = {form["idempotency_key"], *map(key_in, pages)}
+    records = IdempotencyRecord.objects.count()
+    form = {"idempotency_key": key_in(pages[1]), "amount": "4", "_save": "Save"}
+    twice(admin_client, form)
 
-    assert key_in(page) != form["idempotency_key"]
-
-
-def test_corrected_form_is_saved_once(admin_client: Client) -> None:
-    page = admin_client.post(ADD, filled_in(admin_client, amount="none"))
-    form = {"idempotency_key": key_in(page), "amount": "4", "_save": "Save"}
-    for _ in range(2):
-        admin_client.post(ADD, form)
-
+    assert (len(keys), records) == (3, 0)
     assert orders() == [4]
 
 
-def test_form_with_errors_leaves_no_record(admin_client: Client) -> None:
-    admin_client.post(ADD, filled_in(admin_client, amount="none"))
-
-    assert not IdempotencyRecord.objects.exists()
-
-
-def test_form_with_errors_sent_twice_comes_back_twice(admin_client: Client) -> None:
-    form = filled_in(admin_client, amount="none")
-    keys = {key_in(admin_client.post(ADD, form)) for _ in range(2)}
-
-    assert len(keys) == 2
-
-
-def test_first_page_is_corrected_after_going_back(admin_client: Client) -> None:
-    form = filled_in(admin_client, amount="none")
-    admin_client.post(ADD, form)
-    admin_client.post(ADD, {**form, "amount": "5"})
-
-    assert orders() == [5]
-
-
-# Other content under the same key: the back button after saving
-
-
-def test_changed_form_is_not_saved_beside_the_first(admin_client: Client) -> None:
+def test_changed_form_is_saved_only_if_it_is_sent_again(admin_client: Client) -> None:
+    """The back button after saving."""
     form = filled_in(admin_client)
     admin_client.post(ADD, form)
     page = admin_client.post(ADD, {**form, "amount": "7"})
-
     assert orders() == [3]
     assert AGAIN in unescape(page.content.decode())
     assert 'value="7"' in page.content.decode()
 
-
-def test_changed_form_is_saved_if_it_is_sent_again(admin_client: Client) -> None:
-    form = filled_in(admin_client)
-    admin_client.post(ADD, form)
-    page = admin_client.post(ADD, {**form, "amount": "7"})
     admin_client.post(ADD, {**form, "amount": "7", "idempotency_key": key_in(page)})
-
     assert orders() == [3, 7]
 
 
-def test_changed_form_is_not_saved_by_a_form_class_of_the_projects_own(
+def test_changed_form_that_cant_come_back_is_refused(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which the mixin's get_form() has no part in."""
+    """It may be an action of the change form, or the project has its own `get_form`."""
     form = filled_in(admin_client)
     admin_client.post(ADD, form)
-    own = admin.ModelAdmin.get_form
-    monkeypatch.setattr(OrderAdmin, "get_form", own)
-    answer = admin_client.post(ADD, {**form, "amount": "7"})
+    changed = {**form, "amount": "7"}
+    monkeypatch.setattr(OrderAdmin, "get_form", admin.ModelAdmin.get_form)
+    own_form = admin_client.post(ADD, changed)
+    monkeypatch.undo()
+    del changed["_save"]
+    action = admin_client.post(ADD, changed)
 
-    assert (answer.status_code, orders()) == (422, [3])
-
-
-def test_changed_form_that_nobody_asked_to_save_is_refused(
-    admin_client: Client,
-) -> None:
-    """It may be an action of the change form, which must not run."""
-    form = filled_in(admin_client)
-    admin_client.post(ADD, form)
-    del form["_save"]
-    answer = admin_client.post(ADD, {**form, "amount": "7"})
-
-    assert (answer.status_code, orders()) == (422, [3])
-
-
-# Change forms
+    assert (action.status_code, own_form.status_code, orders()) == (422, 422, [3])
 
 
 def change_url(order: Order) -> str:
     return f"/admin/testapp/order/{order.pk}/change/"
 
 
-def test_change_sent_twice_is_logged_once(admin_client: Client) -> None:
-    url = change_url(Order.objects.create(amount=1))
-    form = filled_in(admin_client, url)
-    for _ in range(2):
-        admin_client.post(url, form)
-
-    assert (orders(), LogEntry.objects.count()) == ([3], 1)
-
-
 def test_save_as_new_sent_twice_is_one_new_object(admin_client: Client) -> None:
     url = change_url(Order.objects.create(amount=1))
     form = filled_in(admin_client, url, _saveasnew="yes")
     del form["_save"]
-    for _ in range(2):
-        admin_client.post(url, form)
+    twice(admin_client, form, url)
 
     assert orders() == [1, 3]
 
@@ -235,24 +165,17 @@ def item(**fields: Any) -> dict[str, Any]:
     return {**rows, **{f"items-0-{name}": value for name, value in fields.items()}}
 
 
-@pytest.fixture
-def product() -> Product:
-    return Product.objects.create(name="Tea", price_minor=250)
-
-
 @pytest.mark.parametrize("place", ["add", "change"])
-def test_inlines_are_saved_once(
-    admin_client: Client, admin_user: User, product: Product, place: str
-) -> None:
-    cart = Cart.objects.create(user=admin_user)
-    url = f"/admin/checkout/cart/{place if place == 'add' else f'{cart.pk}/change'}/"
+def test_inlines_are_saved_once(admin_client: Client, place: str) -> None:
+    cart = Cart.objects.create(name="tea")
+    url = f"/admin/testapp/cart/{place if place == 'add' else f'{cart.pk}/change'}/"
     form = {
         "idempotency_key": key_in(admin_client.get(url)),
-        "user": admin_user.pk,
+        "name": "coffee",
         "_save": "Save",
-        **item(product=product.pk, quantity="2"),
+        **item(quantity="2"),
     }
-    answers = [admin_client.post(url, form) for _ in range(2)]
+    answers = twice(admin_client, form, url)
 
     assert [is_replay(each) for each in answers] == [False, True]
     assert (CartItem.objects.count(), LogEntry.objects.count()) == (1, 1)
@@ -266,76 +189,44 @@ def test_action_of_the_list_runs_as_ever(admin_client: Client) -> None:
     assert orders() == [2, 4]
 
 
-# Files, popups
-
-
 def test_file_is_read_once_it_was_compared(admin_client: Client) -> None:
     form = filled_in(admin_client)
-    for _ in range(2):
-        receipt = SimpleUploadedFile("receipt.txt", b"paid in cash")
-        answer = admin_client.post(ADD, {**form, "receipt": receipt})
+    same, again, other = (
+        admin_client.post(
+            ADD, {**form, "receipt": SimpleUploadedFile("receipt.txt", content)}
+        )
+        for content in (b"paid in cash", b"paid in cash", b"other")
+    )
 
-    assert is_replay(answer)
+    assert [is_replay(each) for each in (same, again)] == [False, True]
+    assert AGAIN in unescape(other.content.decode())
     assert Order.objects.get().reference == "paid in cash"
 
 
-def test_other_file_is_other_content(admin_client: Client) -> None:
-    form = filled_in(admin_client)
-    for content in (b"one", b"two"):
-        receipt = SimpleUploadedFile("receipt.txt", content)
-        page = admin_client.post(ADD, {**form, "receipt": receipt})
-
-    assert AGAIN in unescape(page.content.decode())
-    assert Order.objects.get().reference == "one"
-
-
 def test_popup_hands_over_the_one_object(admin_client: Client) -> None:
-    url = "/admin/checkout/product/add/?_popup=1"
-    form = {
-        "idempotency_key": key_in(admin_client.get(url)),
-        **{"name": "Tea", "price_minor": "250", "_popup": "1", "_save": "Save"},
-    }
-    answers = [admin_client.post(url, form) for _ in range(2)]
+    url = f"{ADD}?_popup=1"
+    form = filled_in(admin_client, url, _popup="1")
+    answers = twice(admin_client, form, url)
 
+    value = f"&quot;value&quot;: &quot;{Order.objects.get().pk}&quot;"
     assert answers[0].content == answers[1].content
-    assert f"&quot;value&quot;: &quot;{Product.objects.get().pk}&quot;" in (
-        answers[1].content.decode()
-    )
+    assert value in answers[1].content.decode()
+    # No message is left for another page.
+    assert list(get_messages(answers[1].wsgi_request)) == []
 
 
-def test_popup_leaves_no_message_for_another_page(admin_client: Client) -> None:
-    url = "/admin/checkout/product/add/?_popup=1"
-    form = {
-        "idempotency_key": key_in(admin_client.get(url)),
-        **{"name": "Tea", "price_minor": "250", "_popup": "1", "_save": "Save"},
-    }
-    for _ in range(2):
-        answer = admin_client.post(url, form)
-
-    assert said(answer) == []
-
-
-# Who may
-
-
-def test_who_may_no_longer_add_gets_no_replay() -> None:
-    client = colleague("add", of="order")
-    form = filled_in(client)
-    assert client.post(ADD, form).status_code == 302
-    User.objects.get().user_permissions.clear()
-
-    assert client.post(ADD, form).status_code == 403
-
-
-def test_who_may_no_longer_change_gets_no_replay() -> None:
-    client = colleague("change", of="order")
-    url = change_url(Order.objects.create(amount=1))
+@pytest.mark.parametrize("verb", ["add", "change"])
+def test_who_may_no_longer_gets_no_replay(verb: str) -> None:
+    client = colleague(verb, of="order")
+    url = ADD if verb == "add" else change_url(Order.objects.create(amount=1))
     form = filled_in(client, url)
     assert client.post(url, form).status_code == 302
     only_view = Permission.objects.filter(codename="view_order")
     User.objects.get().user_permissions.set(only_view)
 
     assert client.post(url, form).status_code == 403
+    client.logout()
+    assert "/login/" in client.post(url, form).headers["Location"]
 
 
 def test_who_may_not_add_is_refused_and_leaves_no_record() -> None:
@@ -343,15 +234,9 @@ def test_who_may_not_add_is_refused_and_leaves_no_record() -> None:
     form = {"idempotency_key": "k", "amount": "1", "_save": "Save"}
 
     assert client.post(ADD, form).status_code == 403
+    client.logout()
+    assert "/login/" in client.post(ADD, form).headers["Location"]
     assert not IdempotencyRecord.objects.exists()
-
-
-def test_who_has_signed_out_is_asked_to_sign_in(admin_client: Client) -> None:
-    form = filled_in(admin_client)
-    admin_client.post(ADD, form)
-    admin_client.logout()
-
-    assert "/login/" in admin_client.post(ADD, form).headers["Location"]
 
 
 def test_key_of_a_colleague_is_another_key(admin_client: Client) -> None:
@@ -377,23 +262,21 @@ def test_replay_of_a_change_whose_object_is_gone_leads_where_the_first_led(
 def test_csrf_is_asked_before(admin_user: User) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
-    form = filled_in(client)
 
-    assert client.post(ADD, form).status_code == 403
-
-
-# Django's own admin of users, which has a transaction around its form
+    assert client.post(ADD, filled_in(client)).status_code == 403
 
 
 def test_user_is_added_once(admin_client: Client) -> None:
+    """By Django's own admin, which has a transaction around its form."""
     url = "/admin/auth/user/add/"
     form = {
         "idempotency_key": key_in(admin_client.get(url)),
         "username": "ben",
-        **{"usable_password": "true", "password1": "s3cret-s3cret"},
-        **{"password2": "s3cret-s3cret", "_save": "Save"},
+        "usable_password": "true",
+        **dict.fromkeys(("password1", "password2"), "s3cret-s3cret"),
+        "_save": "Save",
     }
-    answers = [admin_client.post(url, form) for _ in range(2)]
+    answers = twice(admin_client, form, url)
 
     assert [is_replay(each) for each in answers] == [False, True]
     assert User.objects.filter(username="ben").count() == 1
@@ -408,13 +291,10 @@ def test_django_opens_no_transaction_of_atomic_requests_around_it(url: str) -> N
 
 def test_inside_a_protected_view_the_outer_one_holds(admin_client: Client) -> None:
     form = filled_in(admin_client, "/inside/")
-    answers = [admin_client.post("/inside/", form) for _ in range(2)]
+    answers = twice(admin_client, form, "/inside/")
 
     assert [is_replay(each) for each in answers] == [False, True]
     assert orders() == [3]
-
-
-# Templates
 
 
 def _page(source: str) -> Any:
@@ -438,63 +318,41 @@ def test_template_of_the_projects_own_gets_the_key(
     assert key_in(admin_client.get(ADD))
 
 
-def test_template_without_a_place_for_the_key_is_refused(
+def test_template_without_a_place_for_the_key_is_refused_and_other_pages_stay(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OrderAdmin, "change_form_template", _page("<form></form>"))
-
     with pytest.raises(ImproperlyConfigured, match="block form_top"):
         admin_client.get(ADD)
 
-
-def test_page_that_is_no_template_is_left_as_it_is(
-    admin_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
     def render(*args: Any, **kwargs: Any) -> HttpResponse:
         return HttpResponse("a page of its own")
 
     monkeypatch.setattr(admin.ModelAdmin, "render_change_form", render)
-
     assert admin_client.get(ADD).content == b"a page of its own"
 
 
-@override_settings(IDEMPOTENCY_FIELD='a"<b')
-def test_name_of_the_field_is_the_setting(admin_client: Client) -> None:
-    page = admin_client.get(ADD).content.decode()
-
-    assert 'name="a&quot;&lt;b"' in page
+def with_policy(**options: Any) -> dict[str, IdempotencyPolicy]:
+    return {"idempotency_policy": IdempotencyPolicy(**options)}
 
 
-# Classes
+MIXED = (IdempotentModelAdminMixin, admin.ModelAdmin)
 
 
-def test_mixin_after_the_admin_class_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"Wrong\(Idempotent"):
-        type("Wrong", (admin.ModelAdmin, IdempotentModelAdminMixin), {})
-
-
-def test_mixin_on_an_inline_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match="inline"):
-        type("Wrong", (IdempotentModelAdminMixin, admin.TabularInline), {})
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [
-        IdempotencyPolicy(lease=timedelta(minutes=1)),
-        IdempotencyPolicy(keep_errors=True),
-    ],
-    ids=["lease", "keep_errors"],
+@cases(
+    "bases, options, sentence",
+    {
+        "mixin last": (MIXED[::-1], {}, r"Wrong\(Idempotent"),
+        "inline": ((MIXED[0], admin.TabularInline), {}, "inline"),
+        "lease": (MIXED, with_policy(lease=timedelta(1)), "neither lease nor"),
+        "kept errors": (MIXED, with_policy(keep_errors=True), "nor keep_errors"),
+    },
 )
-def test_policy_that_the_admin_cant_follow_is_refused(
-    policy: IdempotencyPolicy,
+def test_mixin_with_what_it_cant_follow_is_refused(
+    bases: tuple[type, ...], options: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(ImproperlyConfigured, match="neither lease nor keep_errors"):
-        type(
-            "Wrong",
-            (IdempotentModelAdminMixin, admin.ModelAdmin),
-            {"idempotency_policy": policy},
-        )
+    with pytest.raises(ImproperlyConfigured, match=sentence):
+        type("Wrong", bases, options)
 
 
 def test_key_can_be_required(

@@ -1,11 +1,11 @@
-"""What the checks have said, as values that a test compares."""
+"""What the checks say of a database, and what they have said as values to compare."""
 
-from __future__ import annotations
-
-import re
 from collections.abc import Iterable
 
 from django.core.checks import CheckMessage
+from django.db import connection
+
+from django_idempotency.checks.databases import check_live_databases
 
 
 def ids(messages: Iterable[CheckMessage]) -> list[str]:
@@ -18,12 +18,10 @@ def only(messages: Iterable[CheckMessage]) -> CheckMessage:
     return message
 
 
-def ids_in(output: str) -> list[str]:
-    """The ids in what ``manage.py check`` prints, other apps' included."""
-    return re.findall(r"\((\w+\.[A-Z]\d{3})\)", output)
+def live() -> list[CheckMessage]:
+    return check_live_databases(None, databases=["default"])
 
 
-def hint_in(output: str) -> str:
-    """The hint of the one message in what ``manage.py check`` prints."""
-    (hint,) = re.findall(r"HINT: (.*?)\n\nSystem check", output, re.DOTALL)
-    return str(hint)
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)

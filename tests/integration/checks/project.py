@@ -1,7 +1,5 @@
 """A small project in a folder of its own, checked by a real ``manage.py check``."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -35,17 +33,17 @@ class Order(models.Model):
 """
 
 URLS = """\
-from django.contrib.auth.decorators import login_required
 from django.db import transaction
 from django.http import HttpResponse
 from django.urls import path
-from django.utils.decorators import method_decorator
-from django.views import View
 from django_idempotency.decorators import idempotent
 
-{views}
+@idempotent
+@transaction.atomic(durable={durable})
+def pay(request):
+    return HttpResponse()
 
-urlpatterns = [path("pay/", {view})]
+urlpatterns = [path("pay/", pay)]
 """
 
 ROUTERS = """\
@@ -53,12 +51,6 @@ class RecordsElsewhere:
     def db_for_write(self, model, **hints):
         if model._meta.app_label == "django_idempotency":
             return "records"
-"""
-
-PAY = """\
-@idempotent
-def pay(request):
-    return HttpResponse()
 """
 
 
@@ -90,12 +82,7 @@ class Project:
 
 
 def project(
-    folder: Path,
-    database_url: str,
-    *,
-    settings: str = "",
-    views: str = PAY,
-    view: str = "pay",
+    folder: Path, database_url: str, *, settings: str = "", durable: bool = False
 ) -> Project:
     """Write a project that is right but for what is given here."""
     shop = folder / "shop"
@@ -104,14 +91,5 @@ def project(
     (shop / "__init__.py").touch()
     (shop / "models.py").write_text(MODELS)
     (shop / "routers.py").write_text(ROUTERS)
-    (shop / "urls.py").write_text(URLS.format(views=dedent(views), view=view))
-    # Django finds a backend of ours by its package.
-    oracle = folder / "like_oracle"
-    oracle.mkdir(exist_ok=True)
-    (oracle / "__init__.py").touch()
-    (oracle / "base.py").write_text(
-        "from django.db.backends.dummy import base\n\n"
-        "class DatabaseWrapper(base.DatabaseWrapper):\n"
-        '    vendor = "oracle"\n'
-    )
+    (shop / "urls.py").write_text(URLS.format(durable=durable))
     return Project(folder, database_url)

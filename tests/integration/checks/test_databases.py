@@ -1,66 +1,40 @@
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.checks import run_checks
-from django.db import connection, connections, models
+from django.core.checks import CheckMessage, run_checks
+from django.db import connection, connections
+from django.db.models import Model
 from django.test import override_settings
 
 from django_idempotency.checks.databases import check_databases, check_live_databases
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from tests.support.cases import cases
+from tests.support.databases import Routes, alias
 
-from .messages import ids, only
+from .messages import execute, ids, live, only
 
 pytestmark = pytest.mark.django_db
 
 POSTGRESQL: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "USER": "shop"}
 SQLITE: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3"}
-
-
-class RecordsInOther:
-    """A database router."""
-
-    def db_for_write(self, model: type[models.Model], **hints: Any) -> str | None:
-        is_record = model._meta.app_label == "django_idempotency"
-        return "other" if is_record else None
-
-
-class EverythingInOther:
-    def db_for_write(self, model: type[models.Model], **hints: Any) -> str:
-        return "other"
-
-
-class RecordsInOtherOnReading(RecordsInOther):
-    """A replica for reads: what is written goes to the default database."""
-
-    def db_for_read(self, model: type[models.Model], **hints: Any) -> str:
-        return "other"
-
-    def db_for_write(self, model: type[models.Model], **hints: Any) -> None:
-        return None
+OURS = frozenset({"django_idempotency"})
 
 
 @pytest.fixture
-def other(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def other() -> Iterator[dict[str, Any]]:
     """The settings of a second database, which nothing connects to."""
-    settings = dict(connections.settings["default"])
-    monkeypatch.setitem(connections.settings, "other", settings)
-    yield settings
-    assert connections["other"].connection is None
-    del connections["other"]
+    with alias("other"):
+        yield connections.settings["other"]
+        assert connections["other"].connection is None
 
 
-def routed_by(router: type) -> Any:
-    return override_settings(DATABASE_ROUTERS=[f"{__name__}.{router.__name__}"])
-
-
-def with_records_in(settings: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def said_of(settings: dict[str, Any], other: dict[str, Any]) -> list[CheckMessage]:
     """What is said of a database with these settings that holds everything."""
     other.update(settings)
-    with routed_by(EverythingInOther):
-        return ids(check_databases(None))
+    with Routes.sending(read="other", write="other"):
+        return check_databases(None)
 
 
 @pytest.mark.postgresql
@@ -68,98 +42,89 @@ def test_one_database_has_nothing_to_be_said() -> None:
     assert check_databases(None) == []
 
 
+def test_project_without_models_of_its_own_has_nothing_to_be_said() -> None:
+    apps = ["django.contrib.contenttypes", "django.contrib.auth", "django_idempotency"]
+    with override_settings(INSTALLED_APPS=apps):
+        assert "W010" not in ids(check_databases(None))
+
+
 @pytest.mark.postgresql
 @pytest.mark.usefixtures("other")
 def test_records_in_another_database_than_the_models_are_warned_about() -> None:
     """FR-084."""
-    with routed_by(RecordsInOther):
+    with Routes.sending(read="default", write="other", apps=OURS):
         message = only(check_databases(None))
 
-    assert (ids([message]), "    return 'default'" in str(message.hint)) == (
-        ["W010"],
-        True,
-    )
+    assert ids([message]) == ["W010"]
+    assert "    return 'default'" in str(message.hint)
 
 
 @pytest.mark.postgresql
 @pytest.mark.usefixtures("other")
-def test_records_beside_the_models_in_another_database_are_right() -> None:
-    """FR-084: a project whose default database is not the one it uses."""
-    with routed_by(EverythingInOther):
+@pytest.mark.parametrize(
+    ("read", "write"),
+    [("other", "other"), ("other", "default")],
+    ids=["FR-084-beside the models", "FR-083-replica for reading"],
+)
+def test_records_where_the_models_are_written_are_right(read: str, write: str) -> None:
+    with Routes.sending(read=read, write=write):
         assert check_databases(None) == []
 
 
-@pytest.mark.postgresql
-@pytest.mark.usefixtures("other")
-def test_replica_for_reading_is_right() -> None:
-    """FR-083: what counts is where records are written."""
-    with routed_by(RecordsInOtherOnReading):
-        assert check_databases(None) == []
+BEHIND_A_POOLER = {**POSTGRESQL, "DISABLE_SERVER_SIDE_CURSORS": True}
+BEGINS_IMMEDIATE = '"OPTIONS": {"transaction_mode": "IMMEDIATE"},'
+WRONG = {
+    "unsupported": (
+        *({"ENGINE": "django.db.backends.dummy"}, "E011"),
+        '"ENGINE": "django.db.backends.postgresql",',
+    ),
+    "sqlite-as-it-comes": ({**SQLITE, "OPTIONS": {}}, "W012", BEGINS_IMMEDIATE),
+    "sqlite-deferred": (
+        *({**SQLITE, "OPTIONS": {"transaction_mode": "DEFERRED"}}, "W012"),
+        BEGINS_IMMEDIATE,
+    ),
+    "prepared-statements-behind-a-pooler": (
+        *({**BEHIND_A_POOLER, "OPTIONS": {"prepare_threshold": 5}}, "W013"),
+        "remove 'prepare_threshold'",
+    ),
+    "options-behind-a-pooler": (
+        *({**BEHIND_A_POOLER, "OPTIONS": {"options": "-c work_mem=1MB"}}, "W013"),
+        "remove 'options'",
+    ),
+}
+RIGHT = {
+    "sqlite-immediate": {**SQLITE, "OPTIONS": {"transaction_mode": "IMMEDIATE"}},
+    "sqlite-in-lower-case": {**SQLITE, "OPTIONS": {"transaction_mode": "immediate"}},
+    "sqlite-exclusive": {**SQLITE, "OPTIONS": {"transaction_mode": "EXCLUSIVE"}},
+    "without-a-pooler": {**POSTGRESQL, "OPTIONS": {"prepare_threshold": 5}},
+    "behind-a-pooler": {**BEHIND_A_POOLER, "OPTIONS": {}},
+    "behind-a-pooler-as-documented": {
+        **BEHIND_A_POOLER,
+        "OPTIONS": {"prepare_threshold": None, "sslmode": "require"},
+    },
+}
 
 
-def test_unsupported_database_is_refused(other: dict[str, Any]) -> None:
-    assert with_records_in({"ENGINE": "django.db.backends.dummy"}, other) == ["E011"]
-
-
-@pytest.mark.parametrize("mode", [None, "DEFERRED"])
-def test_sqlite_that_locks_late_is_warned_about(
-    mode: str | None, other: dict[str, Any]
+@cases("settings, expected, line", WRONG)
+def test_wrong_database_has_an_id_and_a_line_to_paste(
+    settings: dict[str, Any], expected: str, line: str, other: dict[str, Any]
 ) -> None:
-    options = {} if mode is None else {"transaction_mode": mode}
+    message = only(said_of(settings, other))
 
-    assert with_records_in({**SQLITE, "OPTIONS": options}, other) == ["W012"]
-
-
-@pytest.mark.parametrize("mode", ["IMMEDIATE", "immediate", "EXCLUSIVE"])
-def test_sqlite_that_locks_first_is_right(mode: str, other: dict[str, Any]) -> None:
-    options = {"transaction_mode": mode}
-
-    assert with_records_in({**SQLITE, "OPTIONS": options}, other) == []
+    assert (ids([message]), line in str(message.hint)) == ([expected], True)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"prepare_threshold": 5}, {"options": "-c statement_timeout=5s"}],
-    ids=["prepare_threshold", "options"],
-)
-def test_options_that_a_pooler_passes_on_are_warned_about(
-    options: dict[str, Any], other: dict[str, Any]
-) -> None:
-    settings = {**POSTGRESQL, "DISABLE_SERVER_SIDE_CURSORS": True, "OPTIONS": options}
-
-    assert with_records_in(settings, other) == ["W013"]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param({"OPTIONS": {"prepare_threshold": 5}}, id="without-a-pooler"),
-        pytest.param({"DISABLE_SERVER_SIDE_CURSORS": True}, id="nothing-set"),
-        pytest.param(
-            {
-                "DISABLE_SERVER_SIDE_CURSORS": True,
-                "OPTIONS": {"prepare_threshold": None, "sslmode": "require"},
-            },
-            id="as-documented",
-        ),
-    ],
-)
-def test_pooler_with_harmless_options_is_right(
+@cases("settings", RIGHT)
+def test_right_database_is_not_complained_about(
     settings: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    assert with_records_in({**POSTGRESQL, "OPTIONS": {}, **settings}, other) == []
+    assert said_of(settings, other) == []
 
 
 # What the database itself has to say
 
 
-def execute(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def live() -> Any:
-    return check_live_databases(None, databases=["default"])
+IMPATIENT = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
 @pytest.fixture
@@ -167,11 +132,6 @@ def patient_server() -> None:
     """The server's defaults; the time-outs of the machine's own may differ."""
     execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     execute("SET LOCAL tcp_user_timeout = 0")
-
-
-@pytest.fixture
-def impatient_server() -> None:
-    execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 
 
 @pytest.mark.parametrize("databases", [None, [], ["other"]])
@@ -197,14 +157,17 @@ def test_checks_of_a_named_database_ask_it() -> None:
     assert "W015" in ids(run_checks(databases=["default"]))
 
 
-def test_missing_table_is_warned_about_with_the_command() -> None:
-    execute("ALTER TABLE django_idempotency_idempotencyrecord RENAME TO elsewhere")
+@pytest.mark.parametrize("model", [IdempotencyRecord, ProcessedEvent])
+def test_missing_table_is_warned_about_with_the_command(model: type[Model]) -> None:
+    """Also after an update whose migration was forgotten."""
+    table = model._meta.db_table
+    execute(f"ALTER TABLE {table} RENAME TO elsewhere")
     message = only(live())
-    execute("ALTER TABLE elsewhere RENAME TO django_idempotency_idempotencyrecord")
+    execute(f"ALTER TABLE elsewhere RENAME TO {table}")
 
-    assert (ids([message]), message.hint) == (
-        ["W014"],
-        "python manage.py migrate django_idempotency --database default",
+    assert (ids([message]), table in message.msg) == (["W014"], True)
+    assert message.hint == (
+        "python manage.py migrate django_idempotency --database default"
     )
 
 
@@ -231,13 +194,17 @@ def test_server_with_one_of_the_time_outs_is_right(setting: str) -> None:
 
 
 @pytest.mark.postgresql
-@pytest.mark.usefixtures("impatient_server")
-def test_role_that_may_not_delete_is_warned_about_with_the_grant() -> None:
+def test_granting_what_the_hint_says_ends_the_warning_about_deletes() -> None:
+    execute(IMPATIENT)
     role = f"no-delete-{uuid.uuid4()}"  # wants quotes
     execute(f'CREATE ROLE "{role}"')
     execute(f'SET LOCAL ROLE "{role}"')
     message = only(live())
+    execute("RESET ROLE")
+    execute(str(message.hint))
+    execute(f'SET LOCAL ROLE "{role}"')
 
+    assert live() == []
     assert (ids([message]), message.hint) == (
         ["W016"],
         "GRANT DELETE ON django_idempotency_idempotencyrecord,"
@@ -246,22 +213,8 @@ def test_role_that_may_not_delete_is_warned_about_with_the_grant() -> None:
 
 
 @pytest.mark.postgresql
-@pytest.mark.usefixtures("impatient_server")
-def test_granting_what_the_hint_says_ends_the_warning() -> None:
-    role = f"no-delete-{uuid.uuid4()}"
-    execute(f'CREATE ROLE "{role}"')
-    execute(f'SET LOCAL ROLE "{role}"')
-    grant = str(only(live()).hint)
-    execute("RESET ROLE")
-    execute(grant)
-    execute(f'SET LOCAL ROLE "{role}"')
-
-    assert live() == []
-
-
-@pytest.mark.postgresql
-@pytest.mark.usefixtures("impatient_server")
 def test_read_only_database_is_warned_about_without_a_grant() -> None:
+    execute(IMPATIENT)
     execute("SET LOCAL transaction_read_only = on")
     message = only(live())
 

@@ -1,31 +1,19 @@
 """What only a server of MariaDB or MySQL can tell."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage
 from django.db import NotSupportedError, connection, connections
 
-from django_idempotency.checks.databases import check_databases, check_live_databases
-from django_idempotency.dialects import dialect_of
+from django_idempotency.checks.databases import check_databases
+from django_idempotency.store.dialects import dialect_of
 
-from .messages import ids, only
+from .messages import execute, ids, live, only
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.django_db(transaction=True)]
 
 TABLE = "django_idempotency_idempotencyrecord"
-
-
-def execute(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def live() -> list[CheckMessage]:
-    return check_live_databases(None, databases=["default"])
 
 
 @pytest.fixture

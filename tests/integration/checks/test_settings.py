@@ -1,12 +1,13 @@
-from __future__ import annotations
-
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.http import HttpRequest
 from django.test import override_settings
 
 from django_idempotency.checks.settings import check_settings
+from django_idempotency.http import Identified, principal_of
 
 from .messages import ids, only
 
@@ -17,58 +18,58 @@ def principal(request: object) -> str:
 
 NO_FUNCTION = "everybody"
 
+# By setting; what is said of each value.
+WRONG_VALUES: dict[str, dict[str, list[Any]]] = {
+    "HEADER": {
+        "E001": [
+            *("Idempotency_Key", "HTTP_IDEMPOTENCY_KEY", "http-idempotency-key"),
+            *("Idempotency Key", "Idempotency-Key:", "", None),
+        ]
+    },
+    "REPLAYED_HEADER": {"E002": ["Idempotency_Replayed", 5]},
+    "WAIT": {"E003": [5, None, timedelta(seconds=-1)]},
+    "RETENTION": {
+        "E003": [86400, timedelta(0), timedelta(days=-1)],
+        "W004": [timedelta(hours=23)],
+    },
+    "PRINCIPAL": {
+        "E005": [
+            *("nowhere.principal", "principal", len),
+            *(f"{__name__}.missing", f"{__name__}.NO_FUNCTION"),
+        ]
+    },
+    "ANONYMOUS": {"E006": ["forbid"]},
+    "MAX_BODY": {"E006": ["1 MiB", -1]},
+    "FIELD": {"E006": [""]},
+    "REQUIRED": {"E006": ["yes"]},
+    "COUNT_REPLAYS": {"E006": [None]},
+    "HEADER_DENY_LIST": {"E006": ["Set-Cookie", [b"Set-Cookie"], None]},
+    "PROBLEM_BASE_URL": {"E006": [None]},
+}
 WRONG = [
-    ("IDEMPOTENCY_HEADER", "Idempotency_Key", "E001"),
-    ("IDEMPOTENCY_HEADER", "HTTP_IDEMPOTENCY_KEY", "E001"),
-    ("IDEMPOTENCY_HEADER", "http-idempotency-key", "E001"),
-    ("IDEMPOTENCY_HEADER", "Idempotency Key", "E001"),
-    ("IDEMPOTENCY_HEADER", "Idempotency-Key:", "E001"),
-    ("IDEMPOTENCY_HEADER", "", "E001"),
-    ("IDEMPOTENCY_HEADER", None, "E001"),
-    ("IDEMPOTENCY_REPLAYED_HEADER", "Idempotency_Replayed", "E002"),
-    ("IDEMPOTENCY_REPLAYED_HEADER", 5, "E002"),
-    ("IDEMPOTENCY_WAIT", 5, "E003"),
-    ("IDEMPOTENCY_WAIT", None, "E003"),
-    ("IDEMPOTENCY_WAIT", timedelta(seconds=-1), "E003"),
-    ("IDEMPOTENCY_RETENTION", 86400, "E003"),
-    ("IDEMPOTENCY_RETENTION", timedelta(0), "E003"),
-    ("IDEMPOTENCY_RETENTION", timedelta(days=-1), "E003"),
-    ("IDEMPOTENCY_RETENTION", timedelta(hours=23), "W004"),
-    ("IDEMPOTENCY_PRINCIPAL", "nowhere.principal", "E005"),
-    ("IDEMPOTENCY_PRINCIPAL", f"{__name__}.missing", "E005"),
-    ("IDEMPOTENCY_PRINCIPAL", "principal", "E005"),
-    ("IDEMPOTENCY_PRINCIPAL", len, "E005"),
-    ("IDEMPOTENCY_PRINCIPAL", f"{__name__}.NO_FUNCTION", "E005"),
-    ("IDEMPOTENCY_ANONYMOUS", "forbid", "E006"),
-    ("IDEMPOTENCY_MAX_BODY", "1 MiB", "E006"),
-    ("IDEMPOTENCY_MAX_BODY", -1, "E006"),
-    ("IDEMPOTENCY_FIELD", "", "E006"),
-    ("IDEMPOTENCY_REQUIRED", "yes", "E006"),
-    ("IDEMPOTENCY_COUNT_REPLAYS", None, "E006"),
-    ("IDEMPOTENCY_HEADER_DENY_LIST", "Set-Cookie", "E006"),
-    ("IDEMPOTENCY_HEADER_DENY_LIST", [b"Set-Cookie"], "E006"),
-    ("IDEMPOTENCY_HEADER_DENY_LIST", None, "E006"),
-    ("IDEMPOTENCY_PROBLEM_BASE_URL", None, "E006"),
+    (f"IDEMPOTENCY_{name}", value, expected)
+    for name, said in WRONG_VALUES.items()
+    for expected, values in said.items()
+    for value in values
 ]
-
+RIGHT_VALUES: dict[str, list[Any]] = {
+    "HEADER": ["Idempotency-Key", "idempotency-key", "X-REQUEST-TOKEN"],
+    "REPLAYED_HEADER": ["X-Replayed"],
+    "WAIT": [timedelta(0), timedelta(milliseconds=1)],
+    "RETENTION": [timedelta(hours=24)],
+    "PRINCIPAL": [None, f"{__name__}.principal"],
+    "ANONYMOUS": ["refuse"],
+    "MAX_BODY": [0],
+    "FIELD": ["once"],
+    "REQUIRED": [False],
+    "COUNT_REPLAYS": [False],
+    "HEADER_DENY_LIST": [[], {"Set-Cookie"}],
+    "PROBLEM_BASE_URL": [""],
+}
 RIGHT = [
-    ("IDEMPOTENCY_HEADER", "Idempotency-Key"),
-    ("IDEMPOTENCY_HEADER", "idempotency-key"),
-    ("IDEMPOTENCY_HEADER", "X-REQUEST-TOKEN"),
-    ("IDEMPOTENCY_REPLAYED_HEADER", "X-Replayed"),
-    ("IDEMPOTENCY_WAIT", timedelta(0)),
-    ("IDEMPOTENCY_WAIT", timedelta(milliseconds=1)),
-    ("IDEMPOTENCY_RETENTION", timedelta(hours=24)),
-    ("IDEMPOTENCY_PRINCIPAL", None),
-    ("IDEMPOTENCY_PRINCIPAL", f"{__name__}.principal"),
-    ("IDEMPOTENCY_ANONYMOUS", "refuse"),
-    ("IDEMPOTENCY_MAX_BODY", 0),
-    ("IDEMPOTENCY_FIELD", "once"),
-    ("IDEMPOTENCY_REQUIRED", False),
-    ("IDEMPOTENCY_COUNT_REPLAYS", False),
-    ("IDEMPOTENCY_HEADER_DENY_LIST", []),
-    ("IDEMPOTENCY_HEADER_DENY_LIST", {"Set-Cookie"}),
-    ("IDEMPOTENCY_PROBLEM_BASE_URL", ""),
+    (f"IDEMPOTENCY_{name}", value)
+    for name, values in RIGHT_VALUES.items()
+    for value in values
 ]
 
 
@@ -76,28 +77,25 @@ def name_ids(rows: list[Any]) -> list[str]:
     return [f"{row[0].removeprefix('IDEMPOTENCY_').lower()}-{row[1]}" for row in rows]
 
 
-each_wrong_value = pytest.mark.parametrize(
-    ("name", "value"), [row[:2] for row in WRONG], ids=name_ids(WRONG)
-)
-
-
 def test_settings_as_they_come_are_right() -> None:
     assert check_settings(None) == []
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), WRONG, ids=name_ids(WRONG))
-def test_wrong_value_has_an_id(name: str, value: object, expected: str) -> None:
+def test_wrong_value_has_an_id_and_a_message_that_says_what_should_be(
+    name: str, value: object, expected: str
+) -> None:
     with override_settings(**{name: value}):
-        assert ids(check_settings(None)) == [expected]
+        message = only(check_settings(None))
+
+    assert ids([message]) == [expected]
+    assert f"{name} = {value!r} " in message.msg
+    assert re.search(r"\b(must|should)\b", message.msg)
 
 
-@each_wrong_value
-def test_message_names_the_setting_and_its_value(name: str, value: object) -> None:
-    with override_settings(**{name: value}):
-        assert f"{name} = {value!r} " in only(check_settings(None)).msg
-
-
-@each_wrong_value
+@pytest.mark.parametrize(
+    ("name", "value"), [row[:2] for row in WRONG], ids=name_ids(WRONG)
+)
 def test_hint_pasted_into_the_settings_is_right(name: str, value: object) -> None:
     with override_settings(**{name: value}):
         pasted: dict[str, Any] = {}
@@ -137,3 +135,56 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         IDEMPOTENCY_REQUIRED=None,
     ):
         assert ids(check_settings(None)) == ["E001", "E003", "E003", "E006"]
+
+
+# What would silently do nothing, or the wrong thing, and raise no error
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("IDEMPOTENCY_HEADERS", "IDEMPOTENCY_HEADER"),
+        ("IDEMPOTENCY_TTL_RETENTION", "IDEMPOTENCY_RETENTION"),
+        ("IDEMPOTENCY_WAIT_TIME", "IDEMPOTENCY_WAIT"),
+        ("IDEMPOTENCY_PRINCIPLE", "IDEMPOTENCY_PRINCIPAL"),
+    ],
+)
+def test_misspelt_setting_is_reported_with_the_line_to_write(
+    name: str, meant: str
+) -> None:
+    with override_settings(**{name: "x"}):
+        message = only(check_settings(None))
+
+    assert ids([message]) == ["W007"]
+    assert message.msg.startswith(f"{name} isn't a setting of django_idempotency")
+    assert message.hint == f"{meant} = 'x'"
+
+
+def test_settings_of_others_are_left_alone() -> None:
+    with override_settings(IDEMPOTENT="x", MY_IDEMPOTENCY_WAIT="x"):
+        assert check_settings(None) == []
+
+
+def merging(request: HttpRequest) -> str:
+    return Identified(f"key:{request.headers.get('X-Api-Key')}")
+
+
+def careful(request: HttpRequest) -> str:
+    sent = request.headers.get("X-Api-Key")
+    return Identified(f"key:{sent}") if sent else principal_of(request)
+
+
+def needy(request: Any) -> str:
+    return Identified(f"account:{request.account.pk}")
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [(merging, ["W008"]), (careful, []), (needy, [])],
+)
+def test_hook_that_identifies_strangers_is_reported(hook: Any, said: list[str]) -> None:
+    with override_settings(IDEMPOTENCY_PRINCIPAL=f"{__name__}.{hook.__name__}"):
+        messages = check_settings(None)
+
+    assert ids(messages) == said
+    assert all("principal_of(request)" in str(each.hint) for each in messages)

@@ -3,8 +3,6 @@
 Each is in the URLconf under its name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,8 +14,15 @@ from django.http.response import HttpResponseBase
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
+from rest_framework.decorators import action, api_view
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.rest_framework import IdempotencyMixin
 
 
 def without_wraps(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,37 +34,18 @@ def without_wraps(view: Callable[..., Any]) -> Callable[..., Any]:
     return outer
 
 
-@idempotent
-def function(request: HttpRequest) -> HttpResponse:
+def pay(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-@idempotent(retention=timedelta(days=1))
-def function_kept_for_a_day(request: HttpRequest) -> HttpResponse:
+async def pay_async(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-@idempotent
-@transaction.atomic
-def function_with_its_own_transaction(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
-@idempotent(lease=timedelta(minutes=1))
-def leased(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
-@idempotent(lease=timedelta(minutes=1))
-async def leased_async(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
-@idempotent(lease=timedelta(minutes=1))
-@transaction.atomic(durable=True)
-def leased_durable(request: HttpRequest) -> HttpResponse:
-    """Nothing is open around it."""
-    return HttpResponse()
+MINUTE = timedelta(minutes=1)
+function = idempotent(pay)
+durable = transaction.atomic(durable=True)(pay)
+leased: Any = idempotent(lease=MINUTE)
 
 
 def half_made() -> Any:
@@ -89,24 +75,65 @@ class OnPost(OrderView):
         return HttpResponse()
 
 
-@method_decorator(idempotent(lease=timedelta(minutes=1)), name="post")
+@method_decorator(leased, name="post")
 class LeasedOnPost(OrderView): ...
+
+
+class OrderAPI(APIView):
+    def post(self, request: Request) -> Response:
+        return Response()
+
+
+class ByMixin(IdempotencyMixin, OrderAPI): ...
+
+
+class ByMixinSometimes(ByMixin):
+    idempotency_policy = None
+
+
+@api_view(["POST"])
+@idempotent(keep_errors=True)
+def rest_function(request: Request) -> Response:
+    return Response()
+
+
+class Orders(ViewSet):
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def pay(self, request: Request, pk: Any) -> Response:
+        return Response()
+
+
+class OrderOnPost(OrderAPI):
+    @idempotent
+    def post(self, request: Request) -> Response:
+        return Response()
+
+
+class ShortRetention(ByMixin):
+    idempotency_policy = IdempotencyPolicy(retention=timedelta(hours=1))
 
 
 RIGHT = {
     "function": function,
-    "function-kept-for-a-day": function_kept_for_a_day,
-    "function-with-its-own-transaction": function_with_its_own_transaction,
+    "function-kept-for-a-day": idempotent(retention=timedelta(days=1))(pay),
+    "function-with-its-own-transaction": idempotent(transaction.atomic(pay)),
     "half-made": half_made(),
-    "leased": leased,
-    "leased-async": leased_async,
-    "leased-durable": leased_durable,
+    "leased": leased(pay),
+    "leased-async": leased(pay_async),
+    "leased-durable": leased(durable),  # nothing is open around it
     "below-login-required": login_required(function),
     "on-dispatch": OnDispatch.as_view(),
     "on-post": OnPost.as_view(),
     "around-as-view": idempotent(OrderView.as_view()),
     "unprotected": OrderView.as_view(),
     "unprotected-transaction": transaction.atomic(OrderView.as_view()),
+    "rest-mixin": ByMixin.as_view(),
+    "rest-mixin-sometimes": ByMixinSometimes.as_view(),
+    "rest-function": rest_function,
+    "rest-action": Orders.as_view({"post": "pay"}),
+    "rest-post": OrderOnPost.as_view(),
+    "rest-unprotected": OrderAPI.as_view(),
 }
 
 
@@ -116,35 +143,6 @@ class AsyncHandler(View):
         return HttpResponse()
 
 
-@idempotent
-@without_wraps
-@login_required
-def access_check_below(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
-@idempotent
-@transaction.atomic(durable=True)
-def durable(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
-@idempotent(keep_errors=True)
-def keep_errors(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
-@idempotent(retention=timedelta(hours=1))
-def short_retention(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
-@transaction.atomic
-@idempotent
-def atomic_above(request: HttpRequest) -> HttpResponse:
-    return HttpResponse()
-
-
 class AtomicDispatch(OnPost):
     @transaction.atomic
     def dispatch(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponseBase:
@@ -152,19 +150,19 @@ class AtomicDispatch(OnPost):
 
 
 WRONG = {
+    "rest-short-retention": ShortRetention.as_view(),
     "async-handler": AsyncHandler.as_view(),
-    "access-check-below": access_check_below,
-    "durable": durable,
-    "keep-errors": keep_errors,
-    "short-retention": short_retention,
-    "atomic-above": atomic_above,
+    "access-check-below": idempotent(without_wraps(login_required(pay))),
+    "durable": idempotent(durable),
+    "keep-errors": idempotent(keep_errors=True)(pay),
+    "short-retention": idempotent(retention=timedelta(hours=1))(pay),
+    "atomic-above": transaction.atomic(function),
     "atomic-dispatch": AtomicDispatch.as_view(),
-    "atomic-above-lease": transaction.atomic(leased),
+    "atomic-above-lease": transaction.atomic(leased(pay)),
     "atomic-as-view": transaction.atomic(idempotent(OrderView.as_view())),
 }
 
-ALL = {**RIGHT, **WRONG}
-urlpatterns = [path(f"{name}/", view) for name, view in ALL.items()]
+urlpatterns = [path(f"{name}/", view) for name, view in {**RIGHT, **WRONG}.items()]
 
 
 class Only:

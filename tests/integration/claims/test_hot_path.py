@@ -1,7 +1,5 @@
 """What is asked of the database on the hot paths: few statements, each of one row."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -10,21 +8,17 @@ import pytest
 from django.db import connection, connections, transaction
 from django.http import HttpRequest, HttpResponse
 
-from django_idempotency import engine
 from django_idempotency.decorators import idempotent
-from django_idempotency.dialects import dialect_of
-from django_idempotency.engine import RecentIds
+from django_idempotency.engine import record_row
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.statements import event_statements, record_statements
-from tests.concurrency.answers import call, new_key
-from tests.integration.databases import without_limits
+from django_idempotency.store.dialects import dialect_of
+from django_idempotency.store.statements import event_statements, record_statements
+from tests.support.client import call, new_key
+from tests.support.databases import without_limits
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-TABLES = {
-    IdempotencyRecord: record_statements,
-    ProcessedEvent: event_statements,
-}
+TABLES = {IdempotencyRecord: record_statements, ProcessedEvent: event_statements}
 # What reads or deletes many rows is no request's business.
 OF_MANY_ROWS = {"count_expired", "purge", "due"}
 
@@ -66,7 +60,7 @@ def test_repeat_that_another_process_has_answered_takes_two(
 ) -> None:
     key = new_key()
     asked(key)
-    monkeypatch.setattr(engine, "answered", RecentIds(1000))
+    monkeypatch.setattr(record_row, "answered", record_row.RecentIds(1000))
 
     assert asked(key) == ("201 replayed", ["INSERT", "SELECT"])
     assert asked(key) == ("201 replayed", ["SELECT"])
@@ -82,7 +76,7 @@ def test_answer_that_was_purged_meanwhile_is_no_hindrance() -> None:
 
 
 def test_memory_of_answers_is_bounded() -> None:
-    recent = RecentIds(10)
+    recent = record_row.RecentIds(10)
     ids = [uuid.uuid4() for _ in range(100)]
     for each in ids:
         recent.add(each)
@@ -108,25 +102,26 @@ def test_statements_of_requests_touch_one_row_by_its_id(
 
 def _is_by_id(sql: str) -> bool:
     _, _, condition = sql.rpartition(" WHERE ")
-    return "id = %s" in condition and " OR " not in condition
+    return "id = %(id)s" in condition and " OR " not in condition
 
 
 @pytest.mark.postgresql
 def test_plans_of_the_hot_paths_read_one_row() -> None:
     """PostgreSQL's own word, on a table that is worth an index."""
     statements = record_statements(dialect_of(connection))
-    record_id = uuid.uuid4()
-    hot: dict[str, list[Any]] = {
-        "read": [record_id],
-        "read_locked": ["(0,1)", record_id],
-        "keep": [201, "[]", b"", "(0,1)", record_id],
-        "count_replay": [record_id],
-        "extend": [60, record_id, uuid.uuid4()],
+    parameters: dict[str, Any] = {
+        "id": uuid.uuid4(),
+        "location": "(0,1)",
+        "response_status": 201,
+        "response_headers": "[]",
+        "response_body": b"",
+        "lease": 60,
+        "lease_token": uuid.uuid4(),
     }
     plans = {}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
-        for name, parameters in hot.items():
+        for name in ("read", "read_locked", "keep", "count_replay", "extend"):
             cursor.execute(f"EXPLAIN {getattr(statements, name)}", parameters)
             plans[name] = "\n".join(row[0] for row in cursor.fetchall())
 

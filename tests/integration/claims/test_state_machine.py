@@ -7,7 +7,7 @@ and afterwards the database must hold what the model holds.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -34,8 +34,8 @@ from hypothesis.stateful import (
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.storm import all_at_once
-from tests.integration.ordering import GUEST_KEY, JSON, is_replay, problem_code
+from tests.support.ordering import GUEST_KEY, JSON, word
+from tests.support.threads import all_at_once
 from tests.testapp.models import Order
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db(transaction=True)]
@@ -193,14 +193,16 @@ class BehaviourTable(RuleBasedStateMachine):
     def send(self, request: Request) -> None:
         self.last = request
         expected = self.model.answer(request)
-        self._compare(request, expected, self._send(request))
+        response = self._send(request)
+        assert word(response) == expected
+        self._learn(request, [response])
 
     @precondition(lambda self: self.last is not None)
     @rule(wish=st.sampled_from(("201", "201", "raise", "503")))
     def send_again(self, wish: str) -> None:
         """The last request once more, whatever the view would do now."""
         assert self.last is not None
-        self.send(replaced(self.last, wish=wish))
+        self.send(replace(self.last, wish=wish))
 
     @precondition(lambda self: self.last is not None)
     @rule(
@@ -215,7 +217,7 @@ class BehaviourTable(RuleBasedStateMachine):
     def send_another(self, change: tuple[str, str]) -> None:
         """With another body, by another user, or to another path."""
         assert self.last is not None
-        self.send(replaced(self.last, **dict([change])))
+        self.send(replace(self.last, **dict([change])))
 
     # SQLite has one writer, and its copies may be told to come back.
     @precondition(lambda self: connection.vendor == "postgresql")
@@ -227,7 +229,7 @@ class BehaviourTable(RuleBasedStateMachine):
         responses = all_at_once(
             count, lambda number: self._send(request, client_of[number])
         )
-        assert Counter(word_of(each) for each in responses) == expected
+        assert Counter(word(each) for each in responses) == expected
         self._learn(request, responses)
 
     @rule(data=st.data())
@@ -276,14 +278,10 @@ class BehaviourTable(RuleBasedStateMachine):
             request.method, request.path, request.body, JSON, headers=headers
         )
 
-    def _compare(self, request: Request, expected: str, response: Any) -> None:
-        assert word_of(response) == expected
-        self._learn(request, [response])
-
     def _learn(self, request: Request, responses: list[Any]) -> None:
         """Remember the first answer's bytes; each later one must have the same."""
         row = self.model.rows.get(request.name)
-        is_refused = word_of(responses[0]) == "422 key-reused"
+        is_refused = word(responses[0]) == "422 key-reused"
         # What has expired may have been tried again without success.
         if row is None or row.answer is None or row.is_expired or is_refused:
             return
@@ -301,24 +299,11 @@ class BehaviourTable(RuleBasedStateMachine):
         )
 
 
-def replaced(request: Request, **changes: str) -> Request:
-    values = {name: getattr(request, name) for name in Request.__slots__}
-    return Request(**{**values, **changes})
-
-
-def word_of(response: Any) -> str:
-    """``201``, ``201 replayed`` or ``422 key-reused``."""
-    if is_replay(response):
-        return f"{response.status_code} replayed"
-    code = problem_code(response)
-    return f"{response.status_code} {code}" if code else str(response.status_code)
-
-
 def test_engine_does_what_the_model_of_the_behaviour_table_says() -> None:
     run_state_machine_as_test(
         BehaviourTable,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=20,
             deadline=None,
             # To shorten what is found takes minutes: add Phase.shrink by hand.

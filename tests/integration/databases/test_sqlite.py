@@ -1,11 +1,9 @@
 """A file of SQLite's, several threads: the write lock is the whole database's."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,9 +17,11 @@ from pytest_django import DjangoDbBlocker
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import Answer, call, new_key, told
-from tests.concurrency.storm import TIMEOUT, all_at_once, crew, start
-from tests.integration.databases import Routes, alias
+from tests.concurrency.webhooks.receivers import HASTE
+from tests.support.client import call, new_key, told
+from tests.support.databases import Routes, alias
+from tests.support.deliveries import deliver, stripe
+from tests.support.threads import TIMEOUT, all_at_once, crew, start
 from tests.testapp.models import Order
 
 pytestmark = pytest.mark.django_db(databases=["file"], transaction=True)
@@ -62,51 +62,54 @@ def busy_timeout() -> int:
         return milliseconds
 
 
+@contextmanager
+def somebody_writing() -> Iterator[None]:
+    """Another connection has the write lock."""
+    name = connections["file"].settings_dict["NAME"]
+    with closing(sqlite3.connect(str(name), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
 @idempotent
 def order(request: IdempotentRequest) -> HttpResponse:
     Order.objects.create()
     return JsonResponse({"busy_timeout": busy_timeout()}, status=201)
 
 
-def storm(copies: int, key: str) -> list[Answer]:
-    return all_at_once(copies, lambda _: call(order, key))
-
-
-def is_clean(answers: list[Answer]) -> bool:
-    return set(told(answers)) <= {"201", "201 replayed", "409 in-flight"}
-
-
-@pytest.mark.parametrize("round_", range(5))
-def test_copies_make_one_order(round_: int) -> None:  # FR-079
-    answers = storm(8, new_key())
-
-    assert is_clean(answers)
-    assert Order.objects.count() == 1
-
-
-@pytest.mark.parametrize("round_", range(5))
-def test_copies_of_an_expired_key_make_one_order(round_: int) -> None:  # FR-079
-    key = new_key()
-    call(order, key)
-    IdempotencyRecord.objects.update(expires_at=Now() - timedelta(hours=1))
-    answers = storm(8, key)
-
-    assert is_clean(answers)
-    assert Order.objects.count() == 2
-
-
-@pytest.mark.parametrize("round_", range(5))
-def test_copies_of_a_released_key_make_one_order(round_: int) -> None:
-    key = new_key()
-    call(idempotent(unavailable), key)
-    answers = storm(8, key)
-
-    assert is_clean(answers)
-    assert Order.objects.count() == 1
-
-
 def unavailable(request: IdempotentRequest) -> HttpResponse:
     return HttpResponse(status=503)
+
+
+def leave_nothing(key: str) -> None: ...
+
+
+def leave_an_expired_answer(key: str) -> None:
+    call(order, key)
+    IdempotencyRecord.objects.update(expires_at=Now() - timedelta(hours=1))
+    Order.objects.all().delete()
+
+
+def leave_a_released_key(key: str) -> None:
+    call(idempotent(unavailable), key)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        pytest.param(leave_nothing, id="FR-079-new"),
+        pytest.param(leave_an_expired_answer, id="FR-079-expired"),
+        pytest.param(leave_a_released_key, id="released"),
+    ],
+)
+@pytest.mark.parametrize("round_", range(5))
+def test_copies_make_one_order(prepare: Callable[[str], None], round_: int) -> None:
+    key = new_key()
+    prepare(key)
+    answers = all_at_once(8, lambda _: call(order, key))
+
+    assert set(told(answers)) <= {"201", "201 replayed", "409 in-flight"}
+    assert Order.objects.count() == 1
 
 
 def test_different_keys_do_not_fail() -> None:
@@ -158,12 +161,30 @@ def test_busy_timeout_is_put_back_after_a_wait_that_is_over() -> None:
     def view(request: IdempotentRequest) -> HttpResponse:
         return HttpResponse(status=201)
 
-    name = connections["file"].settings_dict["NAME"]
-    with closing(sqlite3.connect(str(name), isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with somebody_writing():
         word = call(view, new_key()).word
 
     assert (word, busy_timeout()) == ("409 in-flight", BUSY_TIMEOUT)
+
+
+@pytest.mark.urls("tests.concurrency.webhooks.receivers")
+@pytest.mark.parametrize("path", ["/hasty/", "/hasty-inbox/"])
+def test_delivery_waits_no_longer_than_half_of_its_providers_patience(
+    path: str,
+) -> None:
+    """However often it tries, while somebody else writes to the database."""
+    asked: list[str] = []
+    connections["file"].ensure_connection()
+    connections["file"].connection.set_trace_callback(asked.append)
+    with somebody_writing():
+        answer = deliver(path, stripe())
+    connections["file"].connection.set_trace_callback(None)
+
+    granted = [int(sql.rpartition(" ")[2]) for sql in asked if "busy_timeout = " in sql]
+    waits = [timedelta(milliseconds=each) for each in granted if each != BUSY_TIMEOUT]
+    assert answer.status_code == 409
+    # The last of a wait is rounded up.
+    assert timedelta(0) < sum(waits, timedelta(0)) < 0.6 * HASTE
 
 
 def test_claim_in_a_read_only_database_is_refused() -> None:

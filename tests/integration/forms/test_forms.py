@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,15 +18,14 @@ from django.http import HttpRequest, HttpResponse
 from django.template import RequestContext, Template, TemplateSyntaxError, engines
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
-from django.utils.timezone import now
-from pytest_django import DjangoAssertNumQueries
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
+from tests.support.browser import ACCEPT, URLENCODED, Browser, hidden_fields, key_in
+from tests.support.cases import cases
+from tests.support.ordering import GUEST_KEY, orders, word
+from tests.support.records import change
 from tests.testapp.models import Order
-
-from .browser import URLENCODED, Browser, hidden_fields, key_in
-from .ordering import GUEST_KEY, is_replay, orders, problem_code
 
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as ClientResponse
@@ -101,7 +99,7 @@ urlpatterns = [
 ]
 
 
-# The tag
+CONFIRM = "/confirm/7/1/"
 
 
 def rendered(source: str, request: HttpRequest | None = None, **context: Any) -> str:
@@ -112,75 +110,53 @@ def rendered(source: str, request: HttpRequest | None = None, **context: Any) ->
     return template.render(RequestContext(request, context))
 
 
-def test_each_rendering_has_a_key_of_its_own() -> None:
+def key_at(url: str, browser: Browser | None = None) -> str:
+    """The key of the form there, as one user or this browser gets it."""
+    return key_in((browser or Browser().sign_in()).visit(url))
+
+
+def test_each_rendering_has_a_random_uuid_of_its_own() -> None:
     browser = Browser()
+    one, other = key_at("/order/", browser), key_at("/order/", browser)
 
-    assert key_in(browser.visit("/order/")) != key_in(browser.visit("/order/"))
-
-
-def test_fresh_key_is_a_random_uuid() -> None:
-    assert uuid.UUID(key_in(Browser().visit("/order/"))).version == 4
+    assert one != other
+    assert (uuid.UUID(one).version, uuid.UUID(other).version) == (4, 4)
 
 
-@pytest.mark.parametrize("signed_in", [False, True], ids=["guest", "user"])
-def test_derived_key_is_equal_on_every_rendering(signed_in: bool) -> None:
-    browser = Browser().sign_in() if signed_in else Browser()
-    keys = {key_in(browser.visit("/confirm/7/1/")) for _ in range(3)}
+def test_derived_key_is_equal_on_every_rendering() -> None:
+    """And the user's own, in each of his browsers."""
+    guest = Browser()
 
-    assert len(keys) == 1
-
-
-@pytest.mark.parametrize("other", ["/confirm/8/1/", "/confirm/7/2/", "/confirm/71/ /"])
-def test_derived_key_differs_by_every_argument(other: str) -> None:
-    browser = Browser().sign_in()
-
-    assert key_in(browser.visit("/confirm/7/1/")) != key_in(browser.visit(other))
+    assert key_at(CONFIRM, guest) == key_at(CONFIRM, guest)
+    assert key_at(CONFIRM) == key_at(CONFIRM)
 
 
-def test_arguments_of_derived_key_dont_run_together() -> None:
-    browser = Browser().sign_in()
-
-    assert key_in(browser.visit("/confirm/1/23/")) != key_in(
-        browser.visit("/confirm/12/3/")
-    )
-
-
-def test_derived_key_differs_by_user() -> None:
-    keys = {
-        key_in(Browser().sign_in(name).visit("/confirm/7/1/"))
-        for name in ("ann", "bob")
-    }
-
-    assert len(keys) == 2
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        (CONFIRM, "/confirm/8/1/"),
+        (CONFIRM, "/confirm/7/2/"),
+        (CONFIRM, "/confirm/71/ /"),
+        ("/confirm/1/23/", "/confirm/12/3/"),
+    ],
+)
+def test_derived_key_differs_by_every_argument(url: str, other: str) -> None:
+    assert key_at(url) != key_at(other)
 
 
-def test_derived_key_is_the_users_own_in_each_of_his_browsers() -> None:
-    keys = {key_in(Browser().sign_in().visit("/confirm/7/1/")) for _ in range(2)}
-
-    assert len(keys) == 1
-
-
-def test_derived_key_differs_between_the_browsers_of_two_guests() -> None:
+def test_derived_key_differs_by_user_and_by_the_browser_of_a_guest() -> None:
     """FR-064: all guests are one principal, and the cart's number is no secret."""
-    keys = {key_in(Browser().visit("/confirm/7/1/")) for _ in range(2)}
+    ann, bob = Browser().sign_in("ann"), Browser().sign_in("bob")
+    keys = {key_at(CONFIRM, each) for each in (ann, bob, Browser(), Browser())}
 
-    assert len(keys) == 2
-
-
-def test_derived_key_is_accepted_from_a_guest() -> None:
-    browser = Browser()
-    form = browser.fill_in("/confirm/7/1/")
-
-    assert browser.press("/confirm/7/1/", form).status_code == 303
+    assert len(keys) == 4
 
 
 def test_derived_key_depends_on_the_secret_key() -> None:
     browser = Browser().sign_in()
-    before = key_in(browser.visit("/confirm/7/1/"))
+    before = key_at(CONFIRM, browser)
     with override_settings(SECRET_KEY="another", SECRET_KEY_FALLBACKS=["tests-only"]):  # noqa: S106
-        after = key_in(browser.visit("/confirm/7/1/"))
-
-    assert before != after
+        assert key_at(CONFIRM, browser) != before
 
 
 def tenant(request: HttpRequest) -> str:
@@ -189,13 +165,11 @@ def tenant(request: HttpRequest) -> str:
 
 @override_settings(IDEMPOTENCY_PRINCIPAL=f"{__name__}.tenant")
 def test_derived_key_goes_by_the_projects_principal() -> None:
-    browser = Browser().sign_in()
-    keys = [
-        key_in(browser.visit(f"/confirm/7/1/?tenant={name}"))
-        for name in ("a", "a", "b")
-    ]
+    one, same, other = (key_at(f"{CONFIRM}?tenant={name}") for name in "aab")
+    guest, another = (key_at(f"{CONFIRM}?tenant=a", Browser()) for _ in range(2))
 
-    assert (keys[0] == keys[1], keys[1] == keys[2]) == (True, False)
+    assert one == same != other
+    assert len({one, guest, another}) == 3  # a tenant's guests are nobody's colleagues
 
 
 @pytest.mark.parametrize(
@@ -226,217 +200,86 @@ def test_name_of_the_field_is_the_setting_and_escaped() -> None:
 
 def test_page_with_a_key_is_never_shared_by_a_cache() -> None:
     response = Client().get("/order/")
+    assert "Cookie" in response.headers["Vary"]
+    assert "csrftoken" in response.cookies
 
-    assert ("Cookie" in response.headers["Vary"], "csrftoken" in response.cookies) == (
-        True,
-        True,
-    )
-
-
-def test_tag_alone_keeps_a_page_out_of_shared_caches() -> None:
-    request = RequestFactory().get("/")
+    request = RequestFactory().get("/")  # and by the tag alone
     rendered("{% idempotency_key %}", request)
 
     assert request.META["CSRF_COOKIE_NEEDS_UPDATE"] is True
 
 
-# The hidden field
-
-
-def test_double_click_orders_once_and_leads_to_one_page() -> None:
-    """FR-112: both posts land on the same confirmation."""
-    browser = Browser().sign_in()
-    form = browser.fill_in("/order/", amount="3")
-    answers = [browser.press("/order/", form) for _ in range(2)]
-
-    assert [(each.status_code, each.headers["Location"]) for each in answers] == [
-        (303, f"/orders/{Order.objects.get().pk}/")
-    ] * 2
-
-
-def test_second_post_is_marked_as_a_replay() -> None:
+@pytest.mark.parametrize("field", ["idempotency_key", "once"])
+def test_double_click_orders_once_on_one_page(field: str, settings: Any) -> None:
+    """FR-112: both posts land on the same confirmation, whatever the field is called."""
+    settings.IDEMPOTENCY_FIELD = field
     browser = Browser()
     form = browser.fill_in("/order/", amount="3")
     answers = [browser.press("/order/", form) for _ in range(2)]
 
-    assert [is_replay(each) for each in answers] == [False, True]
-
-
-def test_field_of_a_multipart_form_is_a_key() -> None:
-    browser = Browser()
-    form = browser.fill_in("/order/", amount="3")
-    answers = [browser.client.post("/order/", form) for _ in range(2)]
-
-    assert ([is_replay(each) for each in answers], orders()) == ([False, True], 1)
-
-
-def test_form_fetched_anew_repeats_the_post_it_shares_a_derived_key_with() -> None:
-    """The customer lost the answer, reloads the confirm page and presses Pay again."""
-    browser = Browser()
-    answers = [
-        browser.press("/confirm/7/1/", browser.fill_in("/confirm/7/1/"))
-        for _ in range(2)
-    ]
-
-    assert ([is_replay(each) for each in answers], orders()) == ([False, True], 1)
-
-
-def test_csrf_token_that_is_masked_anew_is_no_other_payload() -> None:
-    browser = Browser()
-    forms = [browser.fill_in("/confirm/7/1/") for _ in range(2)]
-
-    assert forms[0]["csrfmiddlewaretoken"] != forms[1]["csrfmiddlewaretoken"]
-    assert [browser.press("/confirm/7/1/", each).status_code for each in forms] == [
-        303,
-        303,
-    ]
-
-
-@override_settings(IDEMPOTENCY_FIELD="once")
-def test_configured_field_is_a_key() -> None:
-    browser = Browser()
-    form = browser.fill_in("/order/", amount="3")
-    answers = [browser.press("/order/", form) for _ in range(2)]
-
-    assert ("once" in form, is_replay(answers[1])) == (True, True)
-
-
-def test_member_of_a_json_body_is_no_key() -> None:
-    response = Client().post(
-        "/order/", {"idempotency_key": GUEST_KEY}, content_type="application/json"
-    )
-
-    assert problem_code(response) == "key-missing"
-
-
-def test_field_in_the_query_is_no_key() -> None:
-    response = Client().post(f"/order/?idempotency_key={GUEST_KEY}", {"amount": "1"})
-
-    assert problem_code(response) == "key-missing"
-
-
-def post_with_header(header: str, field: str) -> ClientResponse:
-    return Client().post(
-        "/order/",
-        {"amount": "1", "idempotency_key": field},
-        headers={"Idempotency-Key": header},
-    )
-
-
-def test_header_and_field_that_differ_are_refused(
-    django_assert_num_queries: DjangoAssertNumQueries,
-) -> None:
-    with django_assert_num_queries(0):
-        response = post_with_header(GUEST_KEY, str(uuid.uuid4()))
-
-    assert (response.status_code, problem_code(response)) == (400, "key-invalid")
+    assert field in form
+    assert [word(each) for each in answers] == ["303", "303 replayed"]
+    assert {each.headers["Location"] for each in answers} == {
+        f"/orders/{Order.objects.get().pk}/"
+    }
 
 
 @pytest.mark.parametrize(
     "header", [GUEST_KEY, f'"{GUEST_KEY}"'], ids=["bare", "quoted"]
 )
 def test_header_and_field_that_agree_are_one_key(header: str) -> None:
-    assert post_with_header(header, GUEST_KEY).status_code == 303
+    form = {"amount": "1", "idempotency_key": GUEST_KEY}
+    response = Client().post("/order/", form, headers={"Idempotency-Key": header})
+
+    assert response.status_code == 303
 
 
-# Redirect after post
-
-
-def test_reloading_the_result_page_orders_nothing() -> None:
-    browser = Browser()
-    posted = browser.press("/order/", browser.fill_in("/order/", amount="3"))
-    for _ in range(2):
-        browser.visit(posted.headers["Location"])
-
-    assert orders() == 1
-
-
-def test_next_visit_to_the_form_is_a_new_order() -> None:
-    browser = Browser()
-    for _ in range(2):
-        browser.press("/order/", browser.fill_in("/order/", amount="3"))
-
-    assert orders() == 2
-
-
-def test_message_is_shown_on_the_first_result_page() -> None:
-    browser = Browser().sign_in()
-    posted = browser.press("/order/", browser.fill_in("/order/", amount="3"))
-
-    assert b"Thank you!" in browser.visit(posted.headers["Location"]).content
+def order_once(browser: Browser, **fields: str) -> ClientResponse:
+    return browser.press("/order/", browser.fill_in("/order/", **fields))
 
 
 def test_replay_shows_no_message_twice() -> None:
     """FR-069: a flash message belongs to the request that made it."""
     browser = Browser().sign_in()
     form = browser.fill_in("/order/", amount="3")
+    shown = []
     for _ in range(2):
         posted = browser.press("/order/", form)
-        shown = browser.visit(posted.headers["Location"]).content
+        page = browser.visit(posted.headers["Location"])
+        shown.append(b"Thank you!" in page.content)
 
-    assert b"Thank you!" not in shown
+    assert shown == [True, False]
 
 
 def test_replay_in_another_browser_of_the_user_shows_no_message() -> None:
-    """FR-069."""
+    """FR-066, FR-069: the cookie that holds it is the first browser's."""
     browsers = [Browser().sign_in() for _ in range(2)]
-    for browser in browsers:
-        form = browser.fill_in("/confirm/7/1/")
-        posted = browser.press("/confirm/7/1/", form)
-        shown = browser.visit(posted.headers["Location"]).content
+    answers = [each.press(CONFIRM, each.fill_in(CONFIRM)) for each in browsers]
+    shown = browsers[1].visit(answers[1].headers["Location"])
 
-    assert (is_replay(posted), b"Thank you!" in shown) == (True, False)
-
-
-def test_form_found_after_a_replay_in_another_browser_works() -> None:
-    """FR-069: the page behind the redirect is rendered for whoever asks."""
-    browsers = [Browser().sign_in() for _ in range(2)]
-    for browser in browsers:
-        browser.press("/confirm/7/1/", browser.fill_in("/confirm/7/1/"))
-
-    assert (
-        browsers[1]
-        .press("/order/", browsers[1].fill_in("/order/", amount="2"))
-        .status_code
-        == 303
-    )
-
-
-def test_replay_carries_no_cookie_of_the_first_answer() -> None:
-    """FR-066: the cookie that holds the message is the first browser's."""
-    browsers = [Browser().sign_in() for _ in range(2)]
-    answers = [
-        each.press("/confirm/7/1/", each.fill_in("/confirm/7/1/")) for each in browsers
-    ]
-
+    assert [word(each) for each in answers] == ["303", "303 replayed"]
     assert [sorted(each.cookies) for each in answers] == [["messages"], []]
-
-
-# Validation errors
+    assert b"Thank you!" not in shown.content
+    # The next form works there.
+    assert word(order_once(browsers[1], amount="2")) == "303"
 
 
 def test_form_with_errors_comes_back_with_another_key() -> None:
     browser = Browser()
     form = browser.fill_in("/order/", amount="0")
     refused = browser.press("/order/", form)
-
-    assert key_in(refused) != form["idempotency_key"]
-
-
-def test_form_with_errors_is_corrected_under_the_new_key() -> None:
-    browser = Browser()
-    refused = browser.press("/order/", browser.fill_in("/order/", amount="0"))
     corrected = browser.press("/order/", {**hidden_fields(refused), "amount": "3"})
 
+    assert key_in(refused) != form["idempotency_key"]
     assert (corrected.status_code, orders()) == (303, 1)
 
 
 def test_double_click_on_a_form_with_errors_gives_one_page_and_one_new_key() -> None:
     browser = Browser()
     form = browser.fill_in("/order/", amount="0")
-    answers = [browser.press("/order/", form) for _ in range(2)]
+    first, second = (browser.press("/order/", form) for _ in range(2))
 
-    assert answers[0].content == answers[1].content
+    assert first.content == second.content
 
 
 def test_form_corrected_by_the_back_button_is_told_to_start_anew() -> None:
@@ -448,137 +291,51 @@ def test_form_corrected_by_the_back_button_is_told_to_start_anew() -> None:
     assert (corrected.status_code, orders()) == (422, 0)
 
 
-# The session expires
-
-
 @pytest.mark.parametrize("url", ["/members/", "/inside/"])
-def test_login_redirect_is_never_kept(url: str) -> None:
-    sent_away = Client().post(url, {"idempotency_key": GUEST_KEY})
-
-    assert (sent_away.status_code, IdempotencyRecord.objects.count()) == (302, 0)
-
-
-@pytest.mark.parametrize("url", ["/members/", "/inside/"])
-def test_form_sent_again_after_signing_in_is_carried_out(url: str) -> None:
+def test_login_redirect_is_never_kept_and_form_is_sent_anew(url: str) -> None:
     client = Client()
-    client.post(url, {"idempotency_key": GUEST_KEY})
+    sent_away = client.post(url, {"idempotency_key": GUEST_KEY})
+    assert (sent_away.status_code, IdempotencyRecord.objects.count()) == (302, 0)
     signed_in = Browser(client).sign_in().client
     answers = [signed_in.post(url, {"idempotency_key": GUEST_KEY}) for _ in range(2)]
 
     assert ([each.status_code for each in answers], orders()) == ([303, 303], 1)
 
 
-# What is shown in place of an answer
-
-
-@pytest.fixture
-def read_only_database(transactional_db: None) -> Iterator[None]:
-    """What a claim meets on a standby that was not told from the primary."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")
-        yield
-        cursor.execute("RESET default_transaction_read_only")
-
-
-def with_a_claim_in_the_way() -> None:
-    """Turn the one record into a claim that somebody else has committed."""
-    IdempotencyRecord.objects.update(
-        state="in_flight", response_status=None, completed_at=None
-    )
-
-
 def post_by_browser(client: Client, key: str = GUEST_KEY, amount: str = "1") -> Any:
     return client.post(
-        "/order/",
-        f"amount={amount}&idempotency_key={key}",
-        content_type=URLENCODED,
+        "/order/", f"amount={amount}&idempotency_key={key}", content_type=URLENCODED
     )
 
 
-def answers_in_place_of_the_view(accept: str) -> dict[int, ClientResponse]:
-    """One answer of each kind that a form can meet while the database is well."""
-    client = Client(headers={"Accept": accept})
-    answers = [
-        client.post("/order/", "amount=1", content_type=URLENCODED),
-        post_by_browser(client),
-        post_by_browser(client, amount="2"),
-    ]
-    with_a_claim_in_the_way()
-    answers.append(post_by_browser(client))
-    del answers[1]
-    return {each.status_code: each for each in answers}
-
-
-BROWSER = Browser().client.defaults["HTTP_ACCEPT"]
+def pages_in_place_of_the_view() -> dict[int, str]:
+    """One page of each kind that a form can meet while the database is well."""
+    client = Client(headers={"Accept": ACCEPT})
+    missing = client.post("/order/", "amount=1", content_type=URLENCODED)
+    post_by_browser(client)
+    reused = post_by_browser(client, amount="2")
+    # As if the one record were a claim that somebody else has committed.
+    change(state="in_flight", response_status=None, completed_at=None)
+    answers = [missing, reused, post_by_browser(client)]
+    types = {each.headers["Content-Type"] for each in answers}
+    assert types == {"text/html; charset=utf-8"}
+    return {each.status_code: each.content.decode() for each in answers}
 
 
 def test_browser_that_sent_a_form_gets_pages() -> None:
-    answers = answers_in_place_of_the_view(BROWSER)
+    """They say in their headings what happened, and hold no key."""
+    pages = pages_in_place_of_the_view()
 
     assert {
-        status: each.headers["Content-Type"] for status, each in answers.items()
-    } == dict.fromkeys((400, 422, 409), "text/html; charset=utf-8")
-
-
-def test_program_that_sent_a_form_gets_problem_documents() -> None:
-    answers = answers_in_place_of_the_view("*/*")
-
-    assert {status: problem_code(each) for status, each in answers.items()} == {
-        400: "key-missing",
-        422: "key-reused",
-        409: "in-flight",
-    }
-
-
-def test_page_says_in_its_heading_what_happened() -> None:
-    answers = answers_in_place_of_the_view(BROWSER)
-    headings = {
-        status: re.findall(r"<h1>(.*?)</h1>", each.content.decode())
-        for status, each in answers.items()
-    }
-
-    assert headings == {
+        status: re.findall(r"<h1>(.*?)</h1>", page) for status, page in pages.items()
+    } == {
         400: ["An idempotency key is required"],
         422: ["The idempotency key was used for another request"],
         409: ["The first request with this key is still running"],
     }
-
-
-def test_only_a_page_that_can_be_reloaded_says_so() -> None:
-    answers = answers_in_place_of_the_view(BROWSER)
-    invites = {
-        status
-        for status, each in answers.items()
-        if b"Reload this page" in each.content
-    }
-
-    assert invites == {409}
-
-
-def test_page_holds_no_key() -> None:
-    answers = answers_in_place_of_the_view(BROWSER)
-
-    assert not any(GUEST_KEY in each.content.decode() for each in answers.values())
-
-
-def test_browser_gets_a_page_for_a_key_that_cant_be_used() -> None:
-    response = post_by_browser(Client(headers={"Accept": BROWSER}), key="1")
-
-    assert (response.status_code, b"must be unguessable" in response.content) == (
-        400,
-        True,
-    )
-
-
-@pytest.mark.postgresql
-@pytest.mark.usefixtures("read_only_database")
-def test_browser_gets_a_page_while_the_database_takes_nothing() -> None:
-    response = post_by_browser(Client(headers={"Accept": BROWSER}))
-
-    assert (response.status_code, response.headers["Content-Type"]) == (
-        503,
-        "text/html; charset=utf-8",
-    )
+    assert not [page for page in pages.values() if GUEST_KEY in page]
+    reloadable = {each for each, page in pages.items() if "Reload this page" in page}
+    assert reloadable == {409}
 
 
 def templates(**sources: str) -> Any:
@@ -606,24 +363,23 @@ def templates(**sources: str) -> Any:
     )
 
 
-def test_project_overrides_the_page_of_one_code() -> None:
-    with templates(key_reused="Ours"):
-        answers = answers_in_place_of_the_view(BROWSER)
+@cases(
+    "overridden, expected",
+    {
+        "one code": ({"key_reused": "Ours"}, [None, "Ours", None]),
+        "all": ({"problem": "{{ code }}"}, ["key-missing", "key-reused", "in-flight"]),
+    },
+)
+def test_project_overrides_pages(
+    overridden: dict[str, str], expected: list[str | None]
+) -> None:
+    with templates(**overridden):
+        pages = pages_in_place_of_the_view()
 
-    assert [status for status, each in answers.items() if each.content == b"Ours"] == [
-        422
-    ]
-
-
-def test_project_overrides_all_pages_at_once() -> None:
-    with templates(problem="{{ code }}"):
-        answers = answers_in_place_of_the_view(BROWSER)
-
-    assert {each.content for each in answers.values()} == {
-        b"key-missing",
-        b"key-reused",
-        b"in-flight",
-    }
+    assert [
+        pages[status] if "doctype" not in pages[status] else None
+        for status in (400, 422, 409)
+    ] == expected
 
 
 def test_page_of_the_project_knows_the_request() -> None:
@@ -642,11 +398,11 @@ def menu(request: HttpRequest) -> dict[str, Any]:
 
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
-def test_page_that_needs_the_unreachable_database_gives_way_to_the_document(
-    monkeypatch: pytest.MonkeyPatch,
+def test_page_that_needs_the_unreachable_database_gives_way_to_ours(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else the answer to "come back later" would be a crash."""
-    client = Client(headers={"Accept": BROWSER})
+    client = Client(headers={"Accept": ACCEPT})
     with (
         templates(problem="{% for each in orders %}{% endfor %}"),
         monkeypatch.context() as unreachable,
@@ -655,15 +411,24 @@ def test_page_that_needs_the_unreachable_database_gives_way_to_the_document(
         connection.close()
         response = post_by_browser(client)
 
-    assert (response.status_code, problem_code(response)) == (503, "store-unavailable")
+    assert response.status_code == 503
+    assert_is_our_page(response, "store-unavailable", caplog)
 
 
-def test_expired_page_of_a_derived_form_is_a_new_order() -> None:
-    """The record is past its retention: the same key is a new operation."""
-    browser = Browser()
-    form = browser.fill_in("/confirm/7/1/")
-    browser.press("/confirm/7/1/", form)
-    IdempotencyRecord.objects.update(expires_at=now())
-    browser.press("/confirm/7/1/", form)
+def test_page_that_raises_gives_way_to_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal that becomes a 500 would be sent again by every client."""
+    client = Client(headers={"Accept": ACCEPT})
+    with templates(problem="{% include 'nowhere.html' %}{% url 'nowhere' %}"):
+        response = client.post("/order/", "amount=1", content_type=URLENCODED)
 
-    assert orders() == 2
+    assert response.status_code == 400
+    assert_is_our_page(response, "key-missing", caplog)
+
+
+def assert_is_our_page(
+    response: Any, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert response.content.startswith(b"<!doctype html>")
+    assert code not in response.content.decode()
+    message = f"The project's page for the problem {code} can't be rendered; the package's own was sent."
+    assert message in caplog.messages

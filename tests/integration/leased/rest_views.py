@@ -1,7 +1,5 @@
 """Leased REST framework views."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import ClassVar
 

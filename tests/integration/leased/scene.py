@@ -1,7 +1,5 @@
 """What the leased views of the tests do, and what there is to see of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,25 +7,14 @@ from typing import Any
 from django.db import connection
 from django.db.models.functions import Now
 
-from django_idempotency.models import IdempotencyRecord
+from tests.support.client import Answer, new_key, post
+from tests.support.records import change, record
 from tests.testapp.models import Order
-
-__all__ = [
-    "LEASE",
-    "change",
-    "let_the_lease_end",
-    "order",
-    "record",
-    "remembered",
-    "scene",
-    "states",
-    "take_over",
-]
 
 LEASE = timedelta(minutes=1)
 
-Deed = Callable[[Any], tuple[int, Any]]
-"""Given the request; returns status and data of the answer."""
+Deed = Callable[[Any], tuple[int, Any] | None]
+"""Given the request; returns status and data of the answer, or nothing: 201."""
 
 
 def place(request: Any) -> tuple[int, Any]:
@@ -48,23 +35,25 @@ class Scene:
 
     def reset(self) -> None:
         self.deed: Deed = place
+        self.key = new_key()
+        """The key of all requests of the test that don't bring their own."""
         self.runs = 0
         """How often a view was entered."""
 
     def enact(self, request: Any) -> tuple[int, Any]:
         self.runs += 1
-        return self.deed(request)
+        return self.deed(request) or (201, {})
 
 
 scene = Scene()
 
 
-def record() -> IdempotencyRecord:
-    return IdempotencyRecord.objects.get()
+def send(path: str = "plain", **options: Any) -> Answer:
+    return post(f"/{path}/", scene.key, **options)
 
 
-def states() -> list[str]:
-    return list(IdempotencyRecord.objects.values_list("state", flat=True))
+def words(path: str = "plain", count: int = 2) -> list[str]:
+    return [send(path).word for _ in range(count)]
 
 
 def remembered() -> list[Any]:
@@ -72,20 +61,15 @@ def remembered() -> list[Any]:
     return [(step["name"], step["done"]) for step in record().effects.get("steps", [])]
 
 
-def change(**columns: Any) -> None:
-    """Change the record as nobody but a person with SQL would."""
-    assert IdempotencyRecord.objects.update(**columns) == 1
-
-
 def let_the_lease_end() -> None:
     """As if its owner had been killed, or sat still, for the length of the lease."""
     change(lease_expires_at=Now() - timedelta(seconds=1))
 
 
-def take_over(send: Callable[[], Any], deed: Deed = place) -> Any:
+def take_over(path: str = "plain", deed: Deed = place) -> Answer:
     """Let the lease end, and let another request come and do this."""
     let_the_lease_end()
     scene.deed = deed
-    answer = send()
+    answer = send(path)
     assert not connection.in_atomic_block
     return answer

@@ -1,6 +1,7 @@
-"""Async views, which can be protected in the leased shape only."""
+"""What async views have of their own: `await`, cancellation, and a loop.
 
-from __future__ import annotations
+What they share with all leased views is shown in `test_leased_views`.
+"""
 
 import asyncio
 import threading
@@ -11,12 +12,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.testing import ApplicationCommunicator
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, transaction
 from django.db.backends.signals import connection_created
-from django.db.models.functions import Now
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import AsyncClient
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -26,19 +27,18 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency import signals
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import LeaseLost
-from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import Answer, new_key
-from tests.concurrency.storm import until as until_true
 from tests.integration.leased.scene import (
     LEASE,
-    change,
     let_the_lease_end,
     order,
-    record,
     remembered,
-    states,
+    scene,
 )
+from tests.integration.leased.views import answer as sync_view
+from tests.support.client import Answer, new_key
+from tests.support.records import record, states
+from tests.support.threads import until as until_true
 from tests.testapp.models import Order
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("db")]
@@ -51,20 +51,23 @@ AsyncDeed = Callable[[Any], Awaitable[tuple[int, Any]]]
 async def place(request: Any) -> tuple[int, Any]:
     """Charge and order, each in a step, with a pause before and between."""
     await asyncio.sleep(0)
-    charge = await request.idempotency.acall("charge", bank.charge)
+    charge = await request.idempotency.acall("charge", stage.charge)
     await asyncio.sleep(0)
     number = await request.idempotency.awrite("order", order)
     return 201, {"charge": charge, "order": number}
 
 
-class Bank:
-    """The other side, which honours keys."""
+class Stage:
+    """What happens in the views, and the other side that they call: it honours keys."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
+        self.deed: AsyncDeed = place
+        self.runs = 0
         self.asked: list[str] = []
+        """The keys of the calls to the other side."""
         self.during: Callable[[], Awaitable[Any]] = lambda: asyncio.sleep(0)
 
     async def charge(self, key: str) -> str:
@@ -73,117 +76,77 @@ class Bank:
         return "ch_" + key
 
 
-bank = Bank()
-
-
-class Stage:
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.deed: AsyncDeed = place
-        self.runs = 0
-
-    async def enact(self, request: HttpRequest) -> HttpResponse:
-        self.runs += 1
-        status, data = await self.deed(request)
-        return JsonResponse(data, status=status)
-
-
 stage = Stage()
 
 leased = idempotent(lease=LEASE, wait=timedelta(0))
+patient: Any = idempotent(lease=LEASE, wait=timedelta(seconds=5))
+optional: Any = idempotent(lease=LEASE, required=False)
+keeping_errors: Any = idempotent(lease=LEASE, keep_errors=True)
 
 
-@leased
-async def plain(request: IdempotentRequest) -> HttpResponse:
-    return await stage.enact(request)
-
-
-@idempotent(lease=LEASE, wait=timedelta(seconds=5))
-async def patient(request: IdempotentRequest) -> HttpResponse:
-    return await stage.enact(request)
-
-
-@idempotent(lease=LEASE, required=False)
-async def optional(request: IdempotentRequest) -> HttpResponse:
-    return await stage.enact(request)
+async def enact(request: HttpRequest) -> HttpResponse:
+    stage.runs += 1
+    status, data = await stage.deed(request)
+    return JsonResponse(data, status=status)
 
 
 class Unprotected(View):
     async def post(self, request: HttpRequest) -> HttpResponse:
-        return await stage.enact(request)
+        return await enact(request)
 
-    async def get(self, request: HttpRequest) -> HttpResponse:
-        return await stage.enact(request)
-
-
-@method_decorator(leased, name="post")
-class Method(Unprotected):
-    pass
-
-
-@method_decorator(leased, name="dispatch")
-class Dispatch(Unprotected):
-    pass
+    get = post
 
 
 @method_decorator(idempotent, name="dispatch")
-class AtomicDispatch(Unprotected):
-    pass
+class AtomicDispatch(Unprotected): ...
 
 
 @method_decorator(idempotent, name="post")
-class AtomicMethod(Unprotected):
-    pass
-
-
-@leased
-def sync_view(request: IdempotentRequest) -> HttpResponse:
-    number = request.idempotency.write("order", order)
-    return JsonResponse({"order": number}, status=201)
-
-
-@idempotent(lease=LEASE, keep_errors=True)
-async def keeps_errors(request: IdempotentRequest) -> HttpResponse:
-    raise AssertionError
+class AtomicMethod(Unprotected): ...
 
 
 urlpatterns = [
-    path("plain/", csrf_exempt(plain)),
-    path("patient/", csrf_exempt(patient)),
-    path("optional/", optional),
-    path("method/", Method.as_view()),
-    path("dispatch/", Dispatch.as_view()),
+    path("plain/", csrf_exempt(leased(enact))),
+    path("patient/", csrf_exempt(patient(enact))),
+    path("optional/", optional(enact)),
     path("as-view/", leased(Unprotected.as_view())),
     path("atomic-dispatch/", AtomicDispatch.as_view()),
     path("atomic-method/", AtomicMethod.as_view()),
-    path("sync/", sync_view),
-    path("keeps-errors/", keeps_errors),
-    path("above/", transaction.non_atomic_requests(plain)),
+    path("sync/", leased(sync_view)),
+    path("keeps-errors/", keeping_errors(enact)),
+    path("above/", transaction.non_atomic_requests(leased(enact))),
     path("below/", leased(transaction.non_atomic_requests(Unprotected.as_view()))),
 ]
 
-everywhere = pytest.mark.parametrize(
-    "place_of_view", ["plain", "method", "dispatch", "as-view"]
-)
+
+async def fail(request: Any) -> tuple[int, Any]:
+    await place(request)
+    raise ZeroDivisionError
+
+
+async def lost(*key: str) -> Any:
+    raise TimeoutError
+
+
+def paying(call: Callable[[str], Awaitable[Any]], **options: Any) -> AsyncDeed:
+    async def deed(request: Any) -> tuple[int, Any]:
+        charge = await request.idempotency.acall("charge", call, **options)
+        return 201, {"charge": charge}
+
+    return deed
 
 
 @pytest.fixture(autouse=True)
 def _fresh_stage() -> None:
     stage.reset()
-    bank.reset()
 
 
-async def apost(
-    path: str, key: str | None = None, *, amount: int = 1, method: str = "post"
-) -> Answer:
-    client = AsyncClient(raise_request_exception=False)
-    response = await getattr(client, method)(
+async def apost(path: str = "plain", *, amount: int = 1, keyed: bool = True) -> Answer:
+    response = await AsyncClient(raise_request_exception=False).post(
         f"/{path}/",
         {"amount": amount},
         content_type="application/json",
-        headers={} if key is None else {"Idempotency-Key": key},
+        headers={"Idempotency-Key": scene.key} if keyed else {},
     )
     return Answer(
         status=response.status_code,
@@ -192,178 +155,96 @@ async def apost(
     )
 
 
-def send(path: str, key: str | None = None, **options: Any) -> Answer:
-    answer: Answer = async_to_sync(apost)(path, key, **options)
+def send(path: str = "plain", **options: Any) -> Answer:
+    answer: Answer = async_to_sync(apost)(path, **options)
     return answer
 
 
-def words(path: str, key: str, count: int = 2) -> list[str]:
-    return [send(path, key).word for _ in range(count)]
+def words(path: str = "plain", count: int = 2) -> list[str]:
+    return [send(path).word for _ in range(count)]
 
 
 # First calls and repeats
 
 
-@everywhere
-def test_first_call_runs_and_repeats_are_replayed(place_of_view: str) -> None:
-    assert words(place_of_view, new_key(), 3) == ["201", "201 replayed", "201 replayed"]
-    assert (stage.runs, len(bank.asked), Order.objects.count()) == (1, 1, 1)
+def test_first_call_runs_and_repeats_are_replayed() -> None:
+    assert words(count=3) == ["201", "201 replayed", "201 replayed"]
+    assert (stage.runs, len(stage.asked), Order.objects.count()) == (1, 1, 1)
     assert states() == ["kept"]
 
 
-def test_replay_has_the_bytes_of_the_first_answer() -> None:
-    key = new_key()
-
-    assert send("plain", key).body == send("plain", key).body
-
-
-@everywhere
-def test_key_that_is_missing_is_asked_for(place_of_view: str) -> None:
-    assert send(place_of_view).word == "400 key-missing"
-    assert stage.runs == 0
-
-
 def test_request_without_a_key_runs_each_time() -> None:
-    assert [send("optional").word for _ in range(2)] == ["201", "201"]
-    assert (len(set(bank.asked)), Order.objects.count()) == (2, 2)
+    assert [send("optional", keyed=False).word for _ in range(2)] == ["201", "201"]
+    assert (len(set(stage.asked)), Order.objects.count()) == (2, 2)
     assert not IdempotencyRecord.objects.exists()
 
 
-def test_key_that_cannot_be_used_is_refused() -> None:
-    assert send("plain", "short").word == "400 key-invalid"
-
-
-def test_other_payload_under_a_kept_key_is_refused() -> None:
-    key = new_key()
-    send("plain", key)
-
-    assert send("plain", key, amount=2).word == "422 key-reused"
-
-
-@pytest.mark.parametrize("place_of_view", ["dispatch", "as-view"])
+@pytest.mark.parametrize("place_of_view", ["atomic-dispatch", "as-view"])
 def test_safe_method_runs_as_without_us(place_of_view: str) -> None:
-    answers = [
-        async_to_sync(AsyncClient().get)(f"/{place_of_view}/").status_code
-        for _ in range(2)
-    ]
+    answers = [async_to_sync(AsyncClient().get)(f"/{place_of_view}/") for _ in range(2)]
 
-    assert answers == [201, 201]
+    assert [answer.status_code for answer in answers] == [201, 201]
     assert not IdempotencyRecord.objects.exists()
 
 
 def test_sync_view_is_served_by_asgi_as_well() -> None:
-    assert words("sync", new_key()) == ["201", "201 replayed"]
+    assert words("sync") == ["201", "201 replayed"]
 
 
-@everywhere
-def test_failure_releases_the_key_at_once(place_of_view: str) -> None:
-    key = new_key()
-
-    async def fail(request: Any) -> tuple[int, Any]:
-        await place(request)
-        raise ZeroDivisionError
-
+def test_failure_releases_the_key_and_keeps_the_memory() -> None:
     stage.deed = fail
-    assert send(place_of_view, key).status == 500
-    assert (record().state, record().lease_token) == ("released", None)
-    assert record().last_error == "builtins.ZeroDivisionError"
+    assert send().status == 500
+    assert (states(), record().last_error) == (
+        ["released"],
+        "builtins.ZeroDivisionError",
+    )
 
     stage.deed = place
-    assert words(place_of_view, key) == ["201", "201 replayed"]
-    assert (len(bank.asked), Order.objects.count()) == (1, 1)
-
-
-def test_answer_of_500_releases_the_key_at_once() -> None:
-    async def refuse(request: Any) -> tuple[int, Any]:
-        return 500, {}
-
-    stage.deed = refuse
-
-    assert words("plain", new_key()) == ["500", "500"]
-
-
-def test_raised_refusal_leaves_no_record() -> None:
-    async def not_found(request: Any) -> tuple[int, Any]:
-        raise Http404
-
-    stage.deed = not_found
-
-    assert words("plain", new_key()) == ["404", "404"]
-    assert not IdempotencyRecord.objects.exists()
-
-
-def test_view_runs_outside_of_any_transaction() -> None:
-    async def deed(request: Any) -> tuple[int, Any]:
-        return 200, {"atomic": await sync_to_async(is_in_a_transaction)()}
-
-    stage.deed = deed
-
-    assert send("plain", new_key()).json == {"atomic": False}
-    assert send("optional").json == {"atomic": False}
-
-
-def is_in_a_transaction() -> bool:
-    return connection.in_atomic_block
+    assert words() == ["201", "201 replayed"]
+    assert (len(stage.asked), Order.objects.count()) == (1, 1)
 
 
 # Copies in flight
 
 
-def test_copy_in_flight_is_sent_away() -> None:
-    key = new_key()
-    copies = []
-
-    async def copied() -> None:
-        copies.append(await apost("plain", key))
-
-    bank.during = copied
-
-    assert send("plain", key).word == "201"
-    assert [copy.word for copy in copies] == ["409 in-flight"]
-    assert 55 <= int(copies[0].headers["Retry-After"]) <= 60
-
-
 def test_copies_in_flight_wait_by_looking_again_and_are_replayed() -> None:
     """FR-013: nobody's connection is held meanwhile, and the loop goes on."""
-    key = new_key()
     looks = Statements()
 
     async def all_at_once() -> list[str]:
-        first = asyncio.ensure_future(apost("patient", key))
-        await until(lambda: len(bank.asked) == 1)
-        copies = [asyncio.ensure_future(apost("patient", key)) for _ in range(5)]
+        first = asyncio.ensure_future(apost("patient"))
+        await until(lambda: len(stage.asked) == 1)
+        copies = [asyncio.ensure_future(apost("patient")) for _ in range(5)]
         seen = len(looks.seen)
         await until(lambda: len(looks.seen) > seen + 15)
         ended.set()
         return [answer.word for answer in await asyncio.gather(first, *copies)]
 
     ended = asyncio.Event()
-    bank.during = ended.wait
+    stage.during = ended.wait
     with connection.execute_wrapper(looks):
         answers = async_to_sync(all_at_once)()
 
     assert answers == ["201"] + ["201 replayed"] * 5
-    assert (len(bank.asked), Order.objects.count()) == (1, 1)
+    assert (len(stage.asked), Order.objects.count()) == (1, 1)
 
 
 def test_copy_takes_over_when_the_lease_ends() -> None:
-    key = new_key()
-
     async def both() -> list[str]:
-        first = asyncio.ensure_future(apost("patient", key))
-        await until(lambda: len(bank.asked) == 1)
-        copy = asyncio.ensure_future(apost("patient", key))
-        bank.during = lambda: asyncio.sleep(0)
+        first = asyncio.ensure_future(apost("patient"))
+        await until(lambda: len(stage.asked) == 1)
+        copy = asyncio.ensure_future(apost("patient"))
+        stage.during = lambda: asyncio.sleep(0)
         await sync_to_async(let_the_lease_end)()
         answer = await copy
         ended.set()
         return [(await first).word, answer.word]
 
     ended = asyncio.Event()
-    bank.during = ended.wait
+    stage.during = ended.wait
 
     assert async_to_sync(both)() == ["409 in-flight", "201"]
-    assert (len(set(bank.asked)), Order.objects.count()) == (1, 1)
+    assert (len(set(stage.asked)), Order.objects.count()) == (1, 1)
 
 
 class Statements:
@@ -386,94 +267,47 @@ async def until(condition: Callable[[], bool]) -> None:
 # Steps
 
 
-def test_steps_are_not_repeated_when_the_lease_has_ended() -> None:
-    key = new_key()
-    send("plain", key)
-    change(state="in_flight", lease_expires_at=Now() - timedelta(seconds=1))
-
-    assert send("plain", key).word == "201"
-    assert (len(bank.asked), Order.objects.count()) == (1, 1)
-
-
 def test_call_that_raises_is_repeated_with_the_same_key() -> None:
-    key = new_key()
-
-    async def lost() -> None:
-        raise TimeoutError
-
-    bank.during = lost
-    assert send("plain", key).status == 500
+    stage.during = lost
+    assert send().status == 500
     assert remembered() == [("charge", False)]
 
-    bank.during = lambda: asyncio.sleep(0)
-    assert send("plain", key).word == "201"
-    assert (len(bank.asked), len(set(bank.asked))) == (2, 1)
+    stage.during = lambda: asyncio.sleep(0)
+    assert send().word == "201"
+    assert (len(stage.asked), len(set(stage.asked))) == (2, 1)
 
 
 def test_call_that_holds_and_raises_is_held() -> None:
-    key = new_key()
+    stage.deed = paying(lost, if_unknown="hold")
 
-    async def lost(key: str) -> None:
-        raise TimeoutError
-
-    async def deed(request: Any) -> tuple[int, Any]:
-        await request.idempotency.acall("charge", lost, if_unknown="hold")
-        raise AssertionError
-
-    stage.deed = deed
-
-    assert words("plain", key, 3) == ["500"] + ["409 outcome-unknown"] * 2
+    assert words(count=3) == ["500"] + ["409 outcome-unknown"] * 2
     assert states() == ["held"]
 
 
 def test_look_up_is_asked_where_the_connections_are() -> None:
-    key = new_key()
     threads = []
-
-    async def lost(key: str) -> None:
-        raise TimeoutError
 
     def find(key: str) -> str:
         threads.append(threading.current_thread())
         return "ch_found"
 
-    async def deed(request: Any) -> tuple[int, Any]:
-        charge = await request.idempotency.acall("charge", lost, if_unknown=find)
-        return 201, {"charge": charge}
+    stage.deed = paying(lost, if_unknown=find)
+    send()
 
-    stage.deed = deed
-    send("plain", key)
-
-    assert send("plain", key).json == {"charge": "ch_found"}
+    assert send().json == {"charge": "ch_found"}
     assert threads == [threading.current_thread()]
-
-
-def test_write_that_fails_is_rolled_back() -> None:
-    def half() -> None:
-        order()
-        raise ZeroDivisionError
-
-    async def deed(request: Any) -> tuple[int, Any]:
-        await request.idempotency.awrite("order", half)
-        raise AssertionError
-
-    stage.deed = deed
-
-    assert send("plain", new_key()).status == 500
-    assert (Order.objects.count(), states()) == (0, ["released"])
 
 
 def test_late_owner_writes_nothing() -> None:
     """FR-014."""
-    key = new_key()
     errors = []
 
     async def late(request: Any) -> tuple[int, Any]:
         await sync_to_async(let_the_lease_end)()
         stage.deed = place
-        assert (await apost("plain", key)).word == "201"
+        assert (await apost()).word == "201"
         steps = request.idempotency
-        for act in (steps.awrite("o", order), steps.acall("c", bank.charge)):
+        for act in (steps.awrite("o", order), steps.acall("c", stage.charge)):
             with pytest.raises(LeaseLost) as error:
                 await act
             errors.append(error)
@@ -482,22 +316,21 @@ def test_late_owner_writes_nothing() -> None:
 
     stage.deed = late
 
-    assert send("plain", key).word == "409 in-flight"
-    assert (len(errors), len(bank.asked), Order.objects.count()) == (2, 1, 1)
-    assert send("plain", key).word == "201 replayed"
+    assert send().word == "409 in-flight"
+    assert (len(errors), len(stage.asked), Order.objects.count()) == (2, 1, 1)
+    assert send().word == "201 replayed"
 
 
 def test_lease_can_be_extended() -> None:
-    key = new_key()
     copies = []
 
     async def deed(request: Any) -> tuple[int, Any]:
         await request.idempotency.aextend(timedelta(minutes=5))
-        copies.append(await apost("plain", key))
+        copies.append(await apost())
         return 201, {}
 
     stage.deed = deed
-    send("plain", key)
+    send()
 
     assert 290 <= int(copies[0].headers["Retry-After"]) <= 300
 
@@ -511,11 +344,10 @@ def test_receiver_of_a_signal_may_ask_the_database(signal: Any) -> None:
     def receive(**kwargs: Any) -> None:
         seen.append(IdempotencyRecord.objects.count())
 
-    key = new_key()
     signal.connect(receive)
     try:
-        words("plain", key)
-        send("plain", key, amount=2)
+        words()
+        send(amount=2)
     finally:
         signal.disconnect(receive)
 
@@ -526,74 +358,46 @@ def test_receiver_of_a_signal_may_ask_the_database(signal: Any) -> None:
 
 
 def test_async_view_without_a_lease_is_refused_when_it_is_decorated() -> None:
-    async def view(request: HttpRequest) -> HttpResponse:
-        raise AssertionError
-
     with pytest.raises(ImproperlyConfigured, match=r"lease=timedelta\(minutes=1\)"):
-        idempotent(view)
-    with pytest.raises(ImproperlyConfigured, match=r"async def view\(request\)"):
-        idempotent(required=False)(view)
+        idempotent(required=False)(enact)
 
 
-def test_async_class_without_a_lease_is_refused_when_it_is_decorated() -> None:
-    with pytest.raises(ImproperlyConfigured, match="lease="):
-        idempotent(Unprotected.as_view())
-
-
-@pytest.mark.parametrize("place_of_view", ["atomic-method", "atomic-dispatch"])
-def test_async_method_without_a_lease_is_refused_before_it_runs(
-    place_of_view: str,
+@pytest.mark.parametrize(
+    ("place_of_view", "says"),
+    [
+        ("atomic-method", "lease="),
+        ("atomic-dispatch", "lease="),
+        ("keeps-errors", "keep_errors=True"),
+    ],
+)
+def test_what_shows_only_with_a_request_is_refused_before_the_view_runs(
+    place_of_view: str, says: str
 ) -> None:
-    """`method_decorator` binds anew at each request; only then it shows."""
+    """`method_decorator` binds anew at each request."""
     client = AsyncClient()
     headers = {"Idempotency-Key": new_key()}
 
-    with pytest.raises(ImproperlyConfigured, match="lease="):
+    with pytest.raises(ImproperlyConfigured, match=says):
         async_to_sync(client.post)(f"/{place_of_view}/", headers=headers)
     assert (stage.runs, states()) == (0, [])
-
-
-def test_kept_errors_of_an_async_view_are_refused() -> None:
-    client = AsyncClient()
-    headers = {"Idempotency-Key": new_key()}
-
-    with pytest.raises(ImproperlyConfigured, match="keep_errors=True"):
-        async_to_sync(client.post)("/keeps-errors/", headers=headers)
 
 
 # ATOMIC_REQUESTS
 
 
-@pytest.fixture(params=[True, False], ids=["on", "off"])
-def atomic_requests_or_not(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", request.param)
-
-
+@pytest.mark.parametrize("atomic_requests", [True, False], ids=["on", "off"])
 @pytest.mark.parametrize("place_of_view", ["plain", "above", "below"])
-@pytest.mark.usefixtures("atomic_requests_or_not")
-def test_async_view_works_with_and_without_atomic_requests(place_of_view: str) -> None:
+def test_async_view_works_with_and_without_atomic_requests(
+    place_of_view: str, atomic_requests: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """FR-103: non_atomic_requests is not needed, and does no harm in either order."""
-    assert words(place_of_view, new_key()) == ["201", "201 replayed"]
-    assert Order.objects.count() == 1
-
-
-@pytest.mark.parametrize("place_of_view", ["plain", "above", "below"])
-@pytest.mark.usefixtures("atomic_requests_or_not")
-def test_failing_async_view_works_with_and_without_atomic_requests(
-    place_of_view: str,
-) -> None:
-    """FR-103."""
-
-    async def fail(request: Any) -> tuple[int, Any]:
-        raise ZeroDivisionError
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic_requests)
 
     stage.deed = fail
-    key = new_key()
-    assert send(place_of_view, key).status == 500
+    assert send(place_of_view).status == 500
     stage.deed = place
-    assert send(place_of_view, key).word == "201"
+    assert words(place_of_view) == ["201", "201 replayed"]
+    assert Order.objects.count() == 1
 
 
 # Cancellation, FR-105
@@ -638,9 +442,9 @@ class Cancelling:
         until_true(lambda: is_delivered.is_set() or loop.is_closed())
 
 
-def send_cancelled(path: str, key: str, cancelling: Cancelling) -> str:
+def send_cancelled(cancelling: Cancelling) -> str:
     async def sent() -> str:
-        cancelling.task = asyncio.ensure_future(apost(path, key))
+        cancelling.task = asyncio.ensure_future(apost())
         try:
             return str((await cancelling.task).word)
         except asyncio.CancelledError:
@@ -657,91 +461,74 @@ CLAIM, ANSWER = "INSERT INTO django_idempotency", "SET state = 'kept'"
 def statements_of_a_request() -> list[str]:
     statements = Statements()
     with connection.execute_wrapper(statements):
-        assert send("plain", new_key()).word == "201"
+        assert send().word == "201"
     Order.objects.all().delete()
     IdempotencyRecord.objects.all().delete()
-    bank.reset()
+    stage.reset()
     return statements.seen
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_request_cancelled_at_any_statement_can_be_sent_again(after: bool) -> None:
+@pytest.mark.parametrize(
+    ("after", "times"),
+    [(False, 1), (True, 1), (True, 3)],
+    ids=["before", "after", "again and again"],
+)
+def test_request_cancelled_at_any_statement_can_be_sent_again(
+    after: bool, times: int
+) -> None:
     """FR-105: no key stays in progress, and none executes twice."""
     statements = statements_of_a_request()
     assert len(statements) >= 6
     for at in range(len(statements)):
-        key = new_key()
+        scene.key = new_key()
         IdempotencyRecord.objects.all().delete()
 
-        assert send_cancelled("plain", key, Cancelling(at, after=after)) == "cancelled"
+        cancelling = Cancelling(at, after=after, times=times)
+        assert send_cancelled(cancelling) == "cancelled"
         assert not connection.in_atomic_block
-        assert states() in (["released"], ["kept"])
-        assert words("plain", key)[-1] == "201 replayed"
-        assert (Order.objects.count(), len(set(bank.asked))) == (at + 1, at + 1)
-
-
-def test_request_cancelled_again_and_again_executes_once() -> None:
-    """FR-105: then nobody may be left to release the key, and the lease ends by itself."""
-    statements = statements_of_a_request()
-    for at in range(len(statements)):
-        key = new_key()
-        IdempotencyRecord.objects.all().delete()
-        cancelling = Cancelling(at, after=True, times=3)
-
-        assert send_cancelled("plain", key, cancelling) == "cancelled"
-        if states() == ["in_flight"]:
-            let_the_lease_end()
-        assert words("plain", key)[-1] == "201 replayed"
-        assert (Order.objects.count(), len(set(bank.asked))) == (at + 1, at + 1)
+        if times > 1 and states() == ["in_flight"]:
+            let_the_lease_end()  # nobody was left to release the key
+        else:
+            assert states() in (["released"], ["kept"])
+        assert words()[-1] == "201 replayed"
+        assert (Order.objects.count(), len(set(stage.asked))) == (at + 1, at + 1)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_request_cancelled_while_its_answer_is_stored_is_replayed(after: bool) -> None:
-    """FR-105: the work was committed."""
-    key = new_key()
-    send_cancelled("plain", key, Cancelling(ANSWER, after=after))
-
-    assert words("plain", key, 1) == ["201 replayed"]
-    assert stage.runs == 1
-
-
-def test_request_cancelled_while_its_answer_is_stored_is_not_told_to_be_released(
-    caplog: pytest.LogCaptureFixture,
+def test_request_cancelled_while_its_answer_is_stored_is_replayed(
+    after: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """FR-105: the work was committed, and nobody is told that the key is released."""
     with caplog.at_level("INFO", logger="django_idempotency"):
-        send_cancelled("plain", new_key(), Cancelling(ANSWER, after=True))
-
+        send_cancelled(Cancelling(ANSWER, after=after))
     told = [each.getMessage() for each in caplog.records]
+
     assert told == ["idempotency claimed", "idempotency kept"]
+    assert (words(count=1), stage.runs) == (["201 replayed"], 1)
 
 
 def test_request_cancelled_in_its_claim_runs_nothing() -> None:
     """FR-105."""
-    key = new_key()
-
-    assert send_cancelled("plain", key, Cancelling(CLAIM, after=True)) == "cancelled"
+    assert send_cancelled(Cancelling(CLAIM, after=True)) == "cancelled"
     assert (stage.runs, states()) == (0, ["released"])
-    assert words("plain", key) == ["201", "201 replayed"]
+    assert words() == ["201", "201 replayed"]
 
 
-def cancel_in(pause: Callable[[], Any], path: str = "plain") -> str:
-    """Send a request, and cancel it where it has come to `pause`; return its key."""
-    key = new_key()
+def cancel_in(pause: Callable[[], Any]) -> None:
+    """Send a request, and cancel it where it has come to `pause`."""
 
     async def sent() -> None:
-        task = asyncio.ensure_future(apost(path, key))
+        task = asyncio.ensure_future(apost())
         await until(pause)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     async_to_sync(sent)()
-    return key
 
 
 def test_request_cancelled_in_its_view_can_be_sent_again() -> None:
     """FR-105."""
-
     ordered = []
 
     async def endless(request: Any) -> tuple[int, Any]:
@@ -750,41 +537,35 @@ def test_request_cancelled_in_its_view_can_be_sent_again() -> None:
         raise AssertionError
 
     stage.deed = endless
-    key = cancel_in(lambda: len(ordered) == 1)
-    assert (states(), record().last_error) == (
-        ["released"],
-        "asyncio.exceptions.CancelledError",
-    )
+    cancel_in(lambda: len(ordered) == 1)
+    assert states() == ["released"]
+    assert record().last_error == "asyncio.exceptions.CancelledError"
 
     stage.deed = place
-    assert words("plain", key) == ["201", "201 replayed"]
-    assert (len(bank.asked), Order.objects.count()) == (1, 1)
+    assert words() == ["201", "201 replayed"]
+    assert (len(stage.asked), Order.objects.count()) == (1, 1)
 
 
 def test_request_cancelled_in_a_call_repeats_it_with_the_same_key() -> None:
     """FR-105: the call may have arrived."""
-    bank.during = lambda: asyncio.sleep(TIMEOUT)
-    key = cancel_in(lambda: len(bank.asked) == 1)
+    stage.during = lambda: asyncio.sleep(TIMEOUT)
+    cancel_in(lambda: len(stage.asked) == 1)
     assert (states(), remembered()) == (["released"], [("charge", False)])
 
-    bank.during = lambda: asyncio.sleep(0)
-    assert words("plain", key) == ["201", "201 replayed"]
-    assert (len(bank.asked), len(set(bank.asked)), Order.objects.count()) == (2, 1, 1)
+    stage.during = lambda: asyncio.sleep(0)
+    assert words() == ["201", "201 replayed"]
+    assert (len(stage.asked), len(set(stage.asked)), Order.objects.count()) == (2, 1, 1)
 
 
 def test_request_cancelled_in_a_call_that_holds_is_held() -> None:
     """FR-105: nobody makes it again by itself."""
 
-    async def deed(request: Any) -> tuple[int, Any]:
-        await request.idempotency.acall("charge", bank.charge, if_unknown="hold")
-        raise AssertionError
+    stage.deed = paying(stage.charge, if_unknown="hold")
+    stage.during = lambda: asyncio.sleep(TIMEOUT)
+    cancel_in(lambda: len(stage.asked) == 1)
 
-    stage.deed = deed
-    bank.during = lambda: asyncio.sleep(TIMEOUT)
-    key = cancel_in(lambda: len(bank.asked) == 1)
-
-    assert words("plain", key) == ["409 outcome-unknown"] * 2
-    assert (states(), len(bank.asked)) == (["held"], 1)
+    assert words() == ["409 outcome-unknown"] * 2
+    assert (states(), len(stage.asked)) == (["held"], 1)
 
 
 def test_cancellation_is_not_lost_when_the_claim_fails() -> None:
@@ -795,20 +576,19 @@ def test_cancellation_is_not_lost_when_the_claim_fails() -> None:
             super().__call__(lambda *args: None, sql, *args)
             raise OperationalError("server closed the connection")
 
-    word = send_cancelled("plain", new_key(), Failing(0, after=False))
+    word = send_cancelled(Failing(0, after=False))
 
     assert (word, states()) == ("cancelled", [])
 
 
 def test_copy_that_is_cancelled_while_it_waits_leaves_the_first_alone() -> None:
     """FR-105."""
-    key = new_key()
 
     async def both() -> Answer:
-        first = asyncio.ensure_future(apost("patient", key))
-        await until(lambda: len(bank.asked) == 1)
+        first = asyncio.ensure_future(apost("patient"))
+        await until(lambda: len(stage.asked) == 1)
         seen = len(looks.seen)
-        copy = asyncio.ensure_future(apost("patient", key))
+        copy = asyncio.ensure_future(apost("patient"))
         await until(lambda: len(looks.seen) > seen + 5)  # it has looked again
         copy.cancel()
         with suppress(asyncio.CancelledError):
@@ -817,23 +597,21 @@ def test_copy_that_is_cancelled_while_it_waits_leaves_the_first_alone() -> None:
         return await first
 
     ended, looks = asyncio.Event(), Statements()
-    bank.during = ended.wait
+    stage.during = ended.wait
 
     with connection.execute_wrapper(looks):
         assert async_to_sync(both)().word == "201"
-    assert send("patient", key).word == "201 replayed"
+    assert send("patient").word == "201 replayed"
 
 
 def test_view_that_swallows_its_cancellation_answers_as_it_likes() -> None:
-    key = new_key()
-
     async def stubborn(request: Any) -> tuple[int, Any]:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(TIMEOUT)
         return 201, {}
 
     async def sent() -> str:
-        task = asyncio.ensure_future(apost("plain", key))
+        task = asyncio.ensure_future(apost())
         await until(lambda: stage.runs == 1)
         task.cancel()
         return (await task).word
@@ -841,7 +619,7 @@ def test_view_that_swallows_its_cancellation_answers_as_it_likes() -> None:
     stage.deed = stubborn
 
     assert async_to_sync(sent)() == "201"
-    assert send("plain", key).word == "201 replayed"
+    assert send().word == "201 replayed"
 
 
 # A real ASGI application, whose requests have a thread each
@@ -876,71 +654,54 @@ def watched() -> Iterator[Threads]:
 
 async def serve(
     path: str, key: str, *, gone: Callable[[], bool] = lambda: False
-) -> list[Any]:
+) -> list[int]:
     """Be an ASGI server for one request, whose client hangs up when it is `gone`."""
-    body = b'{"amount": 1}'
     scope = {
         "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
         "method": "POST",
         "path": f"/{path}/",
         "query_string": b"",
-        "headers": [
-            (b"host", b"testserver"),
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"idempotency-key", key.encode()),
-        ],
+        "headers": [(b"host", b"testserver"), (b"idempotency-key", key.encode())],
     }
-    messages = [{"type": "http.request", "body": body}]
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        if messages:
-            return messages.pop()
-        while not gone():
-            await asyncio.sleep(0.005)
-        return {"type": "http.disconnect"}
-
-    async def answer(message: Any) -> None:
-        sent.append(message)
-
-    async with asyncio.timeout(TIMEOUT):
-        await get_asgi_application()(scope, receive, answer)
-    return sent
-
-
-def statuses(messages: list[Any]) -> list[int]:
-    return [each["status"] for each in messages if "status" in each]
+    server: Any = ApplicationCommunicator  # untyped
+    served = server(get_asgi_application(), scope)
+    await served.send_input({"type": "http.request", "body": b"{}"})
+    await until(lambda: gone() or served.future.done())
+    await served.send_input({"type": "http.disconnect"})
+    await served.wait(TIMEOUT)
+    answered = [
+        served.output_queue.get_nowait() for _ in range(served.output_queue.qsize())
+    ]
+    return [message["status"] for message in answered if "status" in message]
 
 
 def test_client_that_hangs_up_may_come_back() -> None:
     """FR-105."""
-    key = new_key()
-    bank.during = lambda: asyncio.sleep(TIMEOUT)
+    stage.during = lambda: asyncio.sleep(TIMEOUT)
     with watched() as threads:
-        sent = asyncio.run(serve("plain", key, gone=lambda: len(bank.asked) == 1))
-        bank.during = lambda: asyncio.sleep(0)
-        again = [statuses(asyncio.run(serve("plain", key))) for _ in range(2)]
+        sent = asyncio.run(
+            serve("plain", scene.key, gone=lambda: len(stage.asked) == 1)
+        )
+        stage.during = lambda: asyncio.sleep(0)
+        again = [asyncio.run(serve("plain", scene.key)) for _ in range(2)]
 
     assert (sent, again) == ([], [[201], [201]])
-    assert (len(bank.asked), len(set(bank.asked)), Order.objects.count()) == (2, 1, 1)
+    assert (len(stage.asked), len(set(stage.asked)), Order.objects.count()) == (2, 1, 1)
     assert all(len(users) == 1 for users in threads.users)
     assert threading.get_ident() not in set().union(*threads.users)
     until_true(lambda: sessions_of_others() == 0)
 
 
 def test_requests_in_one_loop_keep_to_their_own_connections() -> None:
-    async def several() -> list[list[Any]]:
+    async def several() -> list[list[int]]:
         keys = [new_key() for _ in range(4)]
         return await asyncio.gather(*(serve("patient", key) for key in keys * 2))
 
     with watched() as threads:
         answers = asyncio.run(several())
 
-    assert [statuses(messages) for messages in answers] == [[201]] * 8
-    assert (Order.objects.count(), len(set(bank.asked))) == (4, 4)
+    assert answers == [[201]] * 8
+    assert (Order.objects.count(), len(set(stage.asked))) == (4, 4)
     assert all(len(users) == 1 for users in threads.users)
     until_true(lambda: sessions_of_others() == 0)
 

@@ -1,13 +1,10 @@
 """One leased view in each placement; also a URLconf."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
-from django.db import transaction
+from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.utils.decorators import method_decorator
@@ -16,15 +13,10 @@ from django.views import View
 from django_idempotency.decorators import idempotent
 from tests.integration.leased.scene import LEASE, scene
 
-__all__ = ["EVERY_PLACEMENT", "urlpatterns"]
-
 HAS_REST_FRAMEWORK = find_spec("rest_framework") is not None
 
-EVERY_PLACEMENT = ["plain", "method", "dispatch", "as-view"]
-if HAS_REST_FRAMEWORK:
-    EVERY_PLACEMENT += ["mixin", "api-view"]
-
 leased = idempotent(lease=LEASE, wait=timedelta(0))
+optional: Any = idempotent(lease=LEASE, wait=timedelta(0), required=False)
 
 
 def answer(request: HttpRequest) -> HttpResponse:
@@ -32,35 +24,58 @@ def answer(request: HttpRequest) -> HttpResponse:
     return JsonResponse(data, status=status)
 
 
+async def async_answer(request: HttpRequest) -> HttpResponse:
+    return await sync_to_async(answer)(request)
+
+
 class Unprotected(View):
     def post(self, request: HttpRequest) -> HttpResponse:
         return answer(request)
 
 
+class AsyncUnprotected(View):
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        return await async_answer(request)
+
+
 @method_decorator(leased, name="post")
-class Method(View):
-    def post(self, request: HttpRequest) -> HttpResponse:
-        return answer(request)
+class Method(Unprotected): ...
 
 
 @method_decorator(leased, name="dispatch")
-class Dispatch(View):
-    def post(self, request: HttpRequest) -> HttpResponse:
-        return answer(request)
+class Dispatch(Unprotected): ...
 
 
-optional: Callable[..., Any] = idempotent(
-    lease=LEASE, wait=timedelta(0), required=False
-)
+@method_decorator(leased, name="post")
+class AsyncMethod(AsyncUnprotected): ...
 
+
+@method_decorator(leased, name="dispatch")
+class AsyncDispatch(AsyncUnprotected): ...
+
+
+SYNC = {
+    "plain": leased(answer),
+    "method": Method.as_view(),
+    "dispatch": Dispatch.as_view(),
+    "as-view": leased(Unprotected.as_view()),
+}
+ASYNC = {
+    "async": leased(async_answer),
+    "async-method": AsyncMethod.as_view(),
+    "async-dispatch": AsyncDispatch.as_view(),
+    "async-as-view": leased(AsyncUnprotected.as_view()),
+}
+OTHERS = {
+    "optional": optional(answer),
+    "async-optional": optional(async_answer),
+    "atomic": idempotent(answer),
+}
+
+EVERY_PLACEMENT = [*SYNC, *ASYNC]
 urlpatterns: list[Any] = [
-    path("plain/", leased(answer)),
-    path("method/", Method.as_view()),
-    path("dispatch/", Dispatch.as_view()),
-    path("as-view/", leased(Unprotected.as_view())),
-    path("optional/", optional(answer)),
-    path("in-a-transaction/", transaction.atomic(leased(answer))),
-    path("atomic/", idempotent(answer)),
+    path(f"{name}/", view) for name, view in {**SYNC, **ASYNC, **OTHERS}.items()
 ]
 if HAS_REST_FRAMEWORK:
+    EVERY_PLACEMENT += ["mixin", "api-view"]
     urlpatterns.append(path("", include("tests.integration.leased.rest_views")))

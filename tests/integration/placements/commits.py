@@ -1,24 +1,27 @@
 """The fixture for tests that commit, quicker than a flush of the database."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db.models import Model
 from pytest_django import DjangoDbBlocker
 
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from tests.testapp.models import Order
 
+# What refers to others comes first: a row that can't be deleted would stay for all tests
+# that follow, and so would everything behind it.
 WRITTEN: list[type[Model]] = [
+    IdempotencyRecord,
+    ProcessedEvent,
+    Order,
+    Session,
+    LogEntry,
     User.user_permissions.through,
     User,
-    Session,
-    Order,
-    IdempotencyRecord,
 ]
 
 

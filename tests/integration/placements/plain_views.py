@@ -1,11 +1,12 @@
-"""Class-based views, with the check in a mixin, a decorator or nowhere."""
+"""Function views among decorators, and class-based ones, wherever the check is."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import (
+    login_required,
+    permission_required,
+    user_passes_test,
+)
 from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMixin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -14,11 +15,55 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.gzip import gzip_page
+from django.views.decorators.http import require_POST
 
 from django_idempotency.decorators import idempotent
 
-from .orders import order
-from .placement import Joins, Placement
+from .placement import members, opened, order, permitted
+
+MAY_ORDER = "testapp.add_order"
+protected = idempotent(order)
+
+
+@idempotent
+def calls_another(request: HttpRequest) -> HttpResponse:
+    return idempotent(order)(request)
+
+
+FUNCTIONS = [
+    opened("function", protected),
+    opened("function-with-options", idempotent(max_body=10_000)(order)),
+    members("below-login-required", login_required(protected)),
+    permitted(
+        "below-permission-required",
+        permission_required(MAY_ORDER)(protected),
+        anonymous=302,
+        unpermitted=302,
+    ),
+    permitted(
+        "below-permission-required-that-raises",
+        permission_required(MAY_ORDER, raise_exception=True)(protected),
+    ),
+    permitted(
+        "below-user-passes-test",
+        user_passes_test(lambda user: user.has_perm(MAY_ORDER))(protected),
+        anonymous=302,
+        unpermitted=302,
+    ),
+    opened("below-csrf-exempt", csrf_exempt(protected)),
+    opened("above-csrf-exempt", idempotent(csrf_exempt(order))),
+    opened("below-atomic", transaction.atomic(protected), "always"),
+    opened("above-atomic", idempotent(transaction.atomic(order))),
+    opened("below-never-cache", never_cache(protected)),
+    opened("above-never-cache", idempotent(never_cache(order))),
+    opened("below-gzip-page", gzip_page(protected)),
+    opened("above-gzip-page", idempotent(gzip_page(order))),
+    opened("below-require-post", require_POST(protected)),
+    opened("above-require-post", idempotent(require_POST(order))),
+    opened("stacked", idempotent(protected)),
+    opened("calls-another", calls_another),
+]
 
 
 class OrderView(View):
@@ -36,6 +81,9 @@ class DirectlyOnMethod(View):
     @idempotent
     def post(self, request: HttpRequest) -> HttpResponse:
         return order(request)
+
+
+as_view = idempotent(OrderView.as_view())
 
 
 @method_decorator(idempotent, name="post")
@@ -101,69 +149,40 @@ class PermittedOnMethod(Permitted): ...
 class PermittedOnDispatch(Permitted): ...
 
 
-OPEN = [
-    Placement(name="method", view=OnMethod.as_view(), joins="atomic_requests"),
-    Placement(
-        name="method-directly",
-        view=DirectlyOnMethod.as_view(),
-        joins="atomic_requests",
-    ),
-    Placement(name="class", view=OnClass.as_view(), joins="atomic_requests"),
-    Placement(
-        name="class-below-never-cache",
-        view=OnClassBelowNeverCache.as_view(),
-        joins="atomic_requests",
-    ),
-    Placement(name="dispatch", view=OnDispatch.as_view()),
-    Placement(name="dispatch-directly", view=DirectlyOnDispatch.as_view()),
-    Placement(name="dispatch-by-name", view=OnDispatchByName.as_view()),
-    Placement(
-        name="dispatch-below-csrf-exempt", view=OnDispatchBelowCsrfExempt.as_view()
-    ),
-    Placement(name="dispatch-twice", view=OnDispatchTwice.as_view()),
-    Placement(name="dispatch-and-method", view=OnDispatchAndMethod.as_view()),
-    Placement(name="as-view", view=idempotent(OrderView.as_view())),
-    Placement(
-        name="as-view-below-csrf-exempt",
-        view=csrf_exempt(idempotent(OrderView.as_view())),
-    ),
-    Placement(
-        name="as-view-below-atomic",
-        view=transaction.atomic(idempotent(OrderView.as_view())),
-        joins="always",
-    ),
-    Placement(name="as-view-and-method", view=idempotent(OnMethod.as_view())),
-    Placement(name="as-view-and-dispatch", view=idempotent(OnDispatchByName.as_view())),
-]
-
-
-def members(name: str, view: Callable[..., Any], joins: Joins = "never") -> Placement:
-    return Placement(name=name, view=view, refuses_anonymous=302, joins=joins)
-
-
-def permitted(name: str, view: Callable[..., Any], joins: Joins = "never") -> Placement:
-    return Placement(
-        name=name,
-        view=view,
-        refuses_anonymous=302,
-        refuses_unpermitted=403,
-        joins=joins,
-    )
-
-
 PLACEMENTS = [
-    *OPEN,
-    members("dispatch-below-login-required", OnDispatchBelowLoginRequired.as_view()),
-    members(
-        "as-view-below-login-required",
-        login_required(idempotent(OrderView.as_view())),
+    *FUNCTIONS,
+    opened("method", OnMethod.as_view(), "atomic_requests"),
+    opened("method-directly", DirectlyOnMethod.as_view(), "atomic_requests"),
+    opened("class", OnClass.as_view(), "atomic_requests"),
+    opened(
+        "class-below-never-cache", OnClassBelowNeverCache.as_view(), "atomic_requests"
     ),
+    opened("dispatch", OnDispatch.as_view()),
+    opened("dispatch-directly", DirectlyOnDispatch.as_view()),
+    opened("dispatch-by-name", OnDispatchByName.as_view()),
+    opened("dispatch-below-csrf-exempt", OnDispatchBelowCsrfExempt.as_view()),
+    opened("dispatch-twice", OnDispatchTwice.as_view()),
+    opened("dispatch-and-method", OnDispatchAndMethod.as_view()),
+    opened("as-view", as_view),
+    opened("as-view-below-csrf-exempt", csrf_exempt(idempotent(OrderView.as_view()))),
+    opened("as-view-below-atomic", transaction.atomic(as_view), "always"),
+    opened("as-view-and-method", idempotent(OnMethod.as_view())),
+    opened("as-view-and-dispatch", idempotent(OnDispatchByName.as_view())),
+    members("dispatch-below-login-required", OnDispatchBelowLoginRequired.as_view()),
+    members("as-view-below-login-required", login_required(as_view)),
     members("login-mixin-method", MembersOnlyOnMethod.as_view(), "atomic_requests"),
     members("login-mixin-dispatch", MembersOnlyOnDispatch.as_view()),
     members("login-mixin-as-view", idempotent(MembersOnly.as_view())),
     permitted(
-        "permission-mixin-method", PermittedOnMethod.as_view(), "atomic_requests"
+        "permission-mixin-method",
+        PermittedOnMethod.as_view(),
+        "atomic_requests",
+        anonymous=302,
     ),
-    permitted("permission-mixin-dispatch", PermittedOnDispatch.as_view()),
-    permitted("permission-mixin-as-view", idempotent(Permitted.as_view())),
+    permitted(
+        "permission-mixin-dispatch", PermittedOnDispatch.as_view(), anonymous=302
+    ),
+    permitted(
+        "permission-mixin-as-view", idempotent(Permitted.as_view()), anonymous=302
+    ),
 ]

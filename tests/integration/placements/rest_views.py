@@ -1,8 +1,5 @@
 """REST framework: below ``@api_view`` and ``@action``, or the mixin."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
@@ -14,17 +11,17 @@ from rest_framework.mixins import CreateModelMixin
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import BaseSerializer, ModelSerializer
+from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet, ViewSet
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
+from tests.integration.rest.exchange import OrderSerializer
 from tests.testapp.models import Order
 
-from .orders import follow, place_order
-from .placement import Joins, Placement
+from .placement import follow, opened, permitted, place_order
 
 
 class MayOrder(BasePermission):
@@ -32,83 +29,44 @@ class MayOrder(BasePermission):
         return bool(request.user.has_perm("testapp.add_order"))
 
 
-class OrderSerializer(ModelSerializer[Order]):
-    class Meta:
-        model = Order
-        fields = ["id", "amount"]
-
-
-def order(request: Request) -> Response:
+def order(request: Request, /) -> Response:
     wish: Any = request.data
     content, status = place_order(wish)
     return Response(content, status=status)
 
 
-@api_view(["POST"])
+POST = api_view(["POST"])
+MAY_ORDER = permission_classes([MayOrder])
+NO_SCHEMA = schema(None)
+
+below_api_view = POST(idempotent(order))
+
+
+# Written out, since these mark the function itself.
+@POST
 @idempotent
-def below_api_view(request: Request) -> Response:
-    return order(request)
-
-
-@api_view(["POST"])
-@permission_classes([MayOrder])
-@idempotent
-def below_permission_classes(request: Request) -> Response:
-    return order(request)
-
-
-@api_view(["POST"])
-@idempotent
-@permission_classes([MayOrder])
+@MAY_ORDER
 def above_permission_classes(request: Request) -> Response:
     return order(request)
 
 
-@api_view(["POST"])
+@POST
 @idempotent
-@idempotent
-def stacked(request: Request) -> Response:
+@NO_SCHEMA
+def above_schema(request: Request) -> Response:
     return order(request)
 
 
-@api_view(["POST"])
+@POST
 @idempotent
 def calls_another(request: Request) -> Any:
     return below_api_view(request._request)
 
 
-@api_view(["POST"])
+@POST
 @idempotent
 def calls_mixin(request: Request) -> Any:
     return OpenMixin.as_view()(request._request)
-
-
-@api_view(["POST"])
-@transaction.atomic
-@idempotent
-def below_atomic(request: Request) -> Response:
-    return order(request)
-
-
-@api_view(["POST"])
-@schema(None)
-@idempotent
-def below_schema(request: Request) -> Response:
-    return order(request)
-
-
-@api_view(["POST"])
-@idempotent
-@schema(None)
-def above_schema(request: Request) -> Response:
-    return order(request)
-
-
-@csrf_exempt
-@api_view(["POST"])
-@idempotent
-def below_csrf_exempt(request: Request) -> Response:
-    return order(request)
 
 
 class OrderView(APIView):
@@ -193,31 +151,27 @@ class PolicyPerAction(IdempotencyMixin, ViewSet):
         return IdempotencyPolicy() if self.action == "create" else None
 
 
-def opened(name: str, view: Callable[..., Any]) -> Placement:
-    return Placement(name=name, view=view, joins="atomic_requests")
-
-
-def permitted(name: str, view: Callable[..., Any], joins: Joins = "never") -> Placement:
-    return Placement(
-        name=name,
-        view=view,
-        refuses_anonymous=403,
-        refuses_unpermitted=403,
-        joins=joins,
-    )
-
-
 PLACEMENTS = [
-    opened("api-view", below_api_view),
-    opened("api-view-stacked", stacked),
-    opened("api-view-calls-another", calls_another),
-    opened("api-view-calls-mixin", calls_mixin),
-    opened("api-view-schema", below_schema),
-    opened("api-view-above-schema", above_schema),
-    opened("api-view-csrf-exempt", below_csrf_exempt),
-    Placement(name="api-view-below-atomic", view=below_atomic, joins="always"),
-    permitted("api-view-permission", below_permission_classes, "atomic_requests"),
-    permitted("api-view-permission-below", above_permission_classes, "atomic_requests"),
+    opened("api-view", below_api_view, "atomic_requests"),
+    opened("api-view-stacked", POST(idempotent(idempotent(order))), "atomic_requests"),
+    opened("api-view-calls-another", calls_another, "atomic_requests"),
+    opened("api-view-calls-mixin", calls_mixin, "atomic_requests"),
+    opened("api-view-schema", POST(NO_SCHEMA(idempotent(order))), "atomic_requests"),
+    opened("api-view-above-schema", above_schema, "atomic_requests"),
+    opened(
+        "api-view-csrf-exempt", csrf_exempt(POST(idempotent(order))), "atomic_requests"
+    ),
+    opened(
+        "api-view-below-atomic", POST(transaction.atomic(idempotent(order))), "always"
+    ),
+    permitted(
+        "api-view-permission", POST(MAY_ORDER(idempotent(order))), "atomic_requests"
+    ),
+    permitted(
+        "api-view-permission-below",
+        above_permission_classes,
+        "atomic_requests",
+    ),
     permitted("api-view-method", OnMethod.as_view(), "atomic_requests"),
     permitted("api-view-directly", DirectlyOnMethod.as_view(), "atomic_requests"),
     permitted("api-view-dispatch", OnDispatch.as_view()),

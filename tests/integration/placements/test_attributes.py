@@ -1,10 +1,5 @@
 """What other decorators and Django read off a view is still there (FR-101)."""
 
-from __future__ import annotations
-
-import gzip
-from typing import Any
-
 import pytest
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
@@ -13,12 +8,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from django_idempotency.decorators import idempotent
+from tests.support.ordering import orders
 
-from .class_views import OrderView
-from .customer import KEY, customer
-from .facts import orders
-from .orders import order
-from .placement import Placement
+from .conftest import customer
+from .placement import Placement, order
+from .plain_views import OrderView
 
 pytestmark = [
     pytest.mark.urls("tests.integration.placements.urls"),
@@ -32,10 +26,6 @@ EXEMPT = {
 }
 
 
-def _is_exempt(placement: Placement) -> bool:
-    return placement.name in EXEMPT
-
-
 def applies_to(placement: Placement) -> bool:
     return placement.refuses_anonymous is None and "api-view" not in placement.name
 
@@ -44,9 +34,9 @@ def test_csrf_is_checked_where_it_was_and_nowhere_else(placement: Placement) -> 
     ada = customer()
     ada.client.handler.enforce_csrf_checks = True
     response = ada.post(placement.path)
+    is_exempt = placement.name in EXEMPT
 
-    assert response.status_code == (201 if _is_exempt(placement) else 403)
-    assert orders() == (1 if _is_exempt(placement) else 0)
+    assert (response.status_code, orders()) == ((201, 1) if is_exempt else (403, 0))
 
 
 def test_name_and_documentation_are_the_views_own() -> None:
@@ -85,34 +75,5 @@ def test_other_databases_named_by_the_view_stay_named() -> None:
         return HttpResponse()
 
     named = view._non_atomic_requests  # type: ignore[attr-defined]
-    assert [alias in named for alias in ("default", "other", "third", "fourth")] == [
-        True,
-        True,
-        True,
-        False,
-    ]
-
-
-@pytest.mark.parametrize("name", ["below-gzip-page", "above-gzip-page"])
-def test_compressed_answer_can_be_read_on_replay(name: str) -> None:
-    ada = customer()
-    wish = {"returns": 201, "note": "x" * 500}
-    first, again = (
-        ada.client.post(
-            f"/{name}/",
-            wish,
-            content_type="application/json",
-            headers={"Idempotency-Key": KEY, "Accept-Encoding": "gzip"},
-        )
-        for _ in range(2)
-    )
-
-    assert first.headers["Content-Encoding"] == "gzip"
-    assert again.headers["Idempotency-Replayed"] == "true"
-    assert _read(again) == _read(first)
-
-
-def _read(response: Any) -> bytes:
-    if response.headers.get("Content-Encoding") == "gzip":
-        return gzip.decompress(response.content)
-    return bytes(response.content)
+    aliases = ("default", "other", "third", "fourth")
+    assert [each in named for each in aliases] == [True, True, True, False]

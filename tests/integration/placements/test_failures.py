@@ -1,11 +1,12 @@
 """Which failures are kept, and what becomes of the view's writes."""
 
-from __future__ import annotations
-
 import pytest
 
-from .customer import customer
-from .facts import orders, states
+from tests.support.cases import cases
+from tests.support.ordering import is_replay, orders
+from tests.support.records import states
+
+from .conftest import customer
 from .placement import Placement
 
 
@@ -20,47 +21,31 @@ pytestmark = [
 ]
 
 
-def test_returned_refusal_is_committed_and_replayed(
-    placement: Placement, atomic_requests: bool
+# What is wished for, the status, and the states that are left.
+FAILURES: dict[str, tuple[dict[str, int], int, list[str]]] = {
+    "returned-refusal": ({"returns": 402}, 402, ["kept"]),
+    "returned-server-error": ({"returns": 503}, 503, ["released"]),
+    "raised-refusal": ({"raises": 404}, 404, []),
+    "crash": ({"raises": 500}, 500, ["released"]),
+}
+
+
+@cases("wish, status, left", FAILURES)
+def test_failure_is_kept_with_its_writes_or_leaves_none(
+    wish: dict[str, int],
+    status: int,
+    left: list[str],
+    placement: Placement,
+    atomic_requests: bool,
 ) -> None:
+    """In somebody else's transaction the note of a crash goes with it (trap T3)."""
     ada = customer()
-    first, again = (ada.post(placement.path, returns=402) for _ in range(2))
+    first, again = (ada.post(placement.path, **wish) for _ in range(2))
+    is_kept = left == ["kept"]
+    if status == 500 and placement.is_joining(atomic_requests=atomic_requests):
+        left = []
 
-    assert (first.status_code, again.status_code) == (402, 402)
-    assert again.content == first.content
-    assert again.headers["Idempotency-Replayed"] == "true"
-    assert (orders(), states()) == (1, ["kept"])
-
-
-def test_returned_server_error_is_rolled_back_and_released(
-    placement: Placement, atomic_requests: bool
-) -> None:
-    ada = customer()
-    answers = [ada.post(placement.path, returns=503) for _ in range(2)]
-
-    assert [each.status_code for each in answers] == [503, 503]
-    assert not any("Idempotency-Replayed" in each.headers for each in answers)
-    assert (orders(), states()) == (0, ["released"])
-
-
-def test_raised_refusal_leaves_nothing(
-    placement: Placement, atomic_requests: bool
-) -> None:
-    ada = customer()
-    answers = [ada.post(placement.path, raises=404) for _ in range(2)]
-
-    assert [each.status_code for each in answers] == [404, 404]
-    assert not any("Idempotency-Replayed" in each.headers for each in answers)
-    assert (orders(), states()) == (0, [])
-
-
-def test_crash_is_rolled_back_and_noted(
-    placement: Placement, atomic_requests: bool
-) -> None:
-    """In somebody else's transaction the note goes with it (trap T3)."""
-    ada = customer()
-    answers = [ada.post(placement.path, raises=500) for _ in range(2)]
-    joined = placement.is_joining(atomic_requests=atomic_requests)
-
-    assert [each.status_code for each in answers] == [500, 500]
-    assert (orders(), states()) == (0, [] if joined else ["released"])
+    assert (first.status_code, again.status_code) == (status, status)
+    assert (is_replay(first), is_replay(again)) == (False, is_kept)
+    assert again.content == first.content or not is_kept
+    assert (orders(), states()) == (int(is_kept), left)

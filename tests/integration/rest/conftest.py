@@ -1,16 +1,9 @@
-from __future__ import annotations
-
-from importlib.util import find_spec
-
 import pytest
 from django.db import connection
 
 from tests.integration.placements.commits import db
 
 __all__ = ["db"]
-
-# REST framework is an extra: without it there is nothing to test here.
-collect_ignore_glob = [] if find_spec("rest_framework") else ["test_*.py"]
 
 
 @pytest.fixture

@@ -1,22 +1,40 @@
-"""Sending a request with a key, and what there is to see in its answer."""
-
-from __future__ import annotations
+"""A view that orders, a request with a key, and what there is to see in its answer."""
 
 from typing import Any
 
 from django.contrib.auth.models import User
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import ModelSerializer
 from rest_framework.test import APIClient
+from rest_framework.views import APIView
 
-from tests.integration.placements.facts import orders, states
-
-__all__ = ["KEY", "is_replay", "orders", "send", "signed_in", "states", "user"]
+from tests.factories import UserFactory
+from tests.testapp.models import Order
 
 KEY = "6f1c0d0a-9b38-4f4e-8f5a-0d6a1a3b2c4d"
 """Unguessable, so that a view without access checks takes it from a guest."""
 
 
+class OrderSerializer(ModelSerializer[Order]):
+    class Meta:
+        model = Order
+        fields = ["id", "amount"]
+
+
+def order(request: Request, /, **route: str) -> Response:
+    return Response({"order": Order.objects.create().pk}, status=201)
+
+
+class OrderView(APIView):
+    """Nothing protects it until a test does, and it looks at nothing of the request."""
+
+    def post(self, request: Request, **route: str) -> Response:
+        return order(request)
+
+
 def user(username: str = "ada") -> User:
-    return User.objects.get_or_create(username=username)[0]
+    return UserFactory.create(username=username)
 
 
 def signed_in(username: str = "ada") -> APIClient:
@@ -43,5 +61,5 @@ def send(
     return call(path, data, format=format, headers=sent, **extra)
 
 
-def is_replay(response: Any) -> bool:
-    return bool(response.headers.get("Idempotency-Replayed") == "true")
+def send_twice(client: APIClient, path: str, data: Any = None, **how: Any) -> list[Any]:
+    return [send(client, path, data, **how) for _ in range(2)]

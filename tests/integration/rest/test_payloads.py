@@ -1,7 +1,5 @@
 """Uploads, forms and JSON are whole in the view, whoever touched them first (FR-098)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
@@ -30,9 +28,10 @@ from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.rest_framework import IdempotencyMixin
+from tests.support.ordering import is_replay, orders
 from tests.testapp.models import Order
 
-from .exchange import is_replay, orders, send, signed_in
+from .exchange import send, signed_in
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("db")]
 
@@ -71,10 +70,13 @@ class LooksAtData(BasePermission):
         return request.data is not None
 
 
-PARSERS = [JSONParser, FormParser, MultiPartParser, StreamingParser, MeasuringParser]
+PARSERS: list[type[BaseParser]] = [
+    *(JSONParser, FormParser, MultiPartParser),
+    *(StreamingParser, MeasuringParser),
+]
 
 
-def report(request: Request) -> Response:
+def report(request: Request, **route: str) -> Response:
     """Say what the view could read."""
     Order.objects.create()
     data: Any = request.data
@@ -95,7 +97,7 @@ def _described(file: Any) -> list[Any]:
 class Mixin(IdempotencyMixin, APIView):
     parser_classes = PARSERS
 
-    def post(self, request: Request, **kwargs: str) -> Response:
+    def post(self, request: Request, **route: str) -> Response:
         return report(request)
 
     put = patch = post
@@ -109,65 +111,39 @@ class Uploads(Mixin):
     parser_classes = [FileUploadParser]
 
 
-@api_view(["POST", "PUT", "PATCH"])
-@parser_classes(PARSERS)
-@idempotent
-def below_api_view(request: Request) -> Response:
-    return report(request)
-
-
-@api_view(["POST", "PUT", "PATCH"])
-@parser_classes(PARSERS)
-@permission_classes([LooksAtData])
-@idempotent
-def curious_below_api_view(request: Request) -> Response:
-    return report(request)
-
-
-@api_view(["POST", "PUT", "PATCH"])
-@parser_classes([FileUploadParser])
-@idempotent
-def uploads_below_api_view(request: Request, filename: str) -> Response:
-    return report(request)
+def below_api_view(
+    parsers: list[type[BaseParser]], *permissions: type[BasePermission]
+) -> Callable[..., Any]:
+    view = permission_classes(permissions)(parser_classes(parsers)(idempotent(report)))
+    return api_view(["POST", "PUT", "PATCH"])(view)
 
 
 urlpatterns = [
     path("mixin/", Mixin.as_view()),
     path("curious/", Curious.as_view()),
-    path("below/", below_api_view),
-    path("curious-below/", curious_below_api_view),
+    path("below/", below_api_view(PARSERS)),
+    path("curious-below/", below_api_view(PARSERS, LooksAtData)),
     path("upload/<filename>", Uploads.as_view()),
-    path("upload-below/<filename>", uploads_below_api_view),
+    path("upload-below/<filename>", below_api_view([FileUploadParser])),
 ]
 
 
-def touches_post(get_response: Callable[[HttpRequest], Any]) -> Any:
-    def middleware(request: HttpRequest) -> Any:
-        request.POST  # noqa: B018
-        return get_response(request)
+def touching(part: str) -> Any:
+    """Middleware that looks at this part of the request."""
 
-    return middleware
+    def factory(get_response: Callable[[HttpRequest], Any]) -> Any:
+        def middleware(request: HttpRequest) -> Any:
+            for file in getattr(request, part).values() if part == "FILES" else ():
+                file.read()
+            getattr(request, part)
+            return get_response(request)
 
+        return middleware
 
-def touches_body(get_response: Callable[[HttpRequest], Any]) -> Any:
-    def middleware(request: HttpRequest) -> Any:
-        request.body  # noqa: B018
-        return get_response(request)
-
-    return middleware
-
-
-def _read(files: Any) -> None:
-    for file in files.values():
-        file.read()
+    return factory
 
 
-def touches_files(get_response: Callable[[HttpRequest], Any]) -> Any:
-    def middleware(request: HttpRequest) -> Any:
-        _read(request.FILES)
-        return get_response(request)
-
-    return middleware
+touches_post, touches_body, touches_files = map(touching, ("POST", "body", "FILES"))
 
 
 @pytest.fixture(params=[None, "touches_post", "touches_body", "touches_files"])
@@ -186,127 +162,77 @@ def described(content: bytes = b"\x00\xff", name: str = "a.bin") -> list[Any]:
 
 
 VIEWS = ["/mixin/", "/curious/", "/below/", "/curious-below/"]
+DOCUMENT = {"a": [1, "ä"], "b": {"c": 1.5}}
+FORM = {"format": None, "content_type": "application/x-www-form-urlencoded"}
+# How it is sent, what is sent, and what the view reads of it.
+PAYLOADS: dict[str, tuple[dict[str, Any], Callable[[], Any], dict[str, Any]]] = {
+    "json": ({}, lambda: DOCUMENT, {"fields": DOCUMENT, "files": {}}),
+    "form": (
+        FORM,
+        lambda: "a=1&b=%C3%A4",
+        {"fields": {"a": "1", "b": "ä"}, "files": {}},
+    ),
+    "multipart": (
+        {"format": "multipart"},
+        lambda: {"a": "1", "file": upload()},
+        {"fields": {"a": "1"}, "files": {"file": described()}},
+    ),
+}
 
 
 @pytest.mark.parametrize("method", ["post", "put"])
+@pytest.mark.parametrize(("how", "payload", "read"), PAYLOADS.values(), ids=PAYLOADS)
 @pytest.mark.parametrize("path", VIEWS)
-def test_json_is_whole(path: str, method: str, touched_first: None) -> None:
+def test_payload_is_whole(
+    path: str,
+    how: dict[str, Any],
+    payload: Callable[[], Any],
+    read: dict[str, Any],
+    method: str,
+    touched_first: None,
+) -> None:
     client = signed_in()
-    data = {"a": [1, "ä"], "b": {"c": 1.5}}
-    first, again = (send(client, path, data, method=method) for _ in range(2))
-
-    assert first.json() == {"fields": data, "files": {}}
-    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
-
-
-@pytest.mark.parametrize("method", ["post", "put"])
-@pytest.mark.parametrize("path", VIEWS)
-def test_form_is_whole(path: str, method: str, touched_first: None) -> None:
-    client = signed_in()
-    form: dict[str, Any] = {
-        "content_type": "application/x-www-form-urlencoded",
-        "format": None,
-    }
     first, again = (
-        send(client, path, "a=1&b=%C3%A4", method=method, **form) for _ in range(2)
+        send(client, path, payload(), method=method, **how) for _ in range(2)
     )
 
-    assert first.json() == {"fields": {"a": "1", "b": "ä"}, "files": {}}
+    assert first.json() == read
     assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch"])
 @pytest.mark.parametrize("path", VIEWS)
-def test_multipart_is_whole(path: str, method: str, touched_first: None) -> None:
-    client = signed_in()
-    first, again = (
-        send(
-            client,
-            path,
-            {"a": "1", "file": upload()},
-            method=method,
-            format="multipart",
-        )
-        for _ in range(2)
-    )
-
-    assert first.json() == {"fields": {"a": "1"}, "files": {"file": described()}}
-    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
-
-
-@pytest.mark.parametrize("method", ["post", "put"])
-@pytest.mark.parametrize("path", VIEWS)
-def test_changed_byte_of_a_file_is_a_mismatch(path: str, method: str) -> None:
-    client = signed_in()
-    statuses = [
-        send(
-            client, path, {"file": upload(content)}, method=method, format="multipart"
-        ).status_code
-        for content in (b"abc", b"abd")
-    ]
-
-    assert statuses == [201, 422]
-    assert orders() == 1
-
-
-@pytest.mark.parametrize("path", VIEWS)
-def test_big_multipart_is_whole(path: str) -> None:
+def test_big_multipart_is_whole_and_each_byte_counts(path: str, method: str) -> None:
     content = b"x" * BIG
     client = signed_in()
-    first, again = (
-        send(client, path, {"file": upload(content)}, format="multipart")
-        for _ in range(2)
+    first, again, other = (
+        send(client, path, {"file": upload(each)}, method=method, format="multipart")
+        for each in (content, content, content[:-1] + b"y")
     )
 
     assert first.json()["files"] == {"file": described(content)}
     assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
-
-
-@pytest.mark.parametrize("method", ["put", "patch"])
-@pytest.mark.parametrize("path", VIEWS)
-def test_big_multipart_by_another_method_is_whole(path: str, method: str) -> None:
-    content = b"x" * BIG
-    client = signed_in()
-    first, again = (
-        send(client, path, {"file": upload(content)}, method=method, format="multipart")
-        for _ in range(2)
-    )
-
-    assert first.json()["files"] == {"file": described(content)}
-    assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
+    assert other.status_code == 422
 
 
 def streamed(client: APIClient, path: str, body: bytes, **kwargs: Any) -> Any:
-    return send(
-        client,
-        path,
-        body,
-        format=None,
-        content_type="application/octet-stream",
-        **kwargs,
-    )
+    kind = "application/octet-stream"
+    return send(client, path, body, format=None, content_type=kind, **kwargs)
 
 
 @pytest.mark.parametrize("size", [100, BIG], ids=["small", "big"])
 @pytest.mark.parametrize("path", VIEWS)
-def test_streaming_parser_gets_every_byte(path: str, size: int) -> None:
+def test_streaming_parser_gets_every_byte_and_each_counts(path: str, size: int) -> None:
     client, body = signed_in(), b"ab" * (size // 2)
-    first, again = (streamed(client, path, body) for _ in range(2))
+    first, again = (streamed(client, path, body) for _ in "12")
+    other = streamed(client, path, body[:-1] + b"c")
 
     assert first.json()["fields"] == {
         "digest": hashlib.sha256(body).hexdigest(),
         "size": size,
     }
     assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
-
-
-@pytest.mark.parametrize("size", [100, BIG], ids=["small", "big"])
-@pytest.mark.parametrize("path", VIEWS)
-def test_last_byte_of_a_stream_counts(path: str, size: int) -> None:
-    client = signed_in()
-    bodies = [b"a" * size, b"a" * (size - 1) + b"b"]
-
-    assert [streamed(client, path, body).status_code for body in bodies] == [201, 422]
+    assert other.status_code == 422
 
 
 @pytest.mark.parametrize("path", ["/mixin/", "/curious/", "/below/"])

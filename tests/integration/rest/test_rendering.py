@@ -1,23 +1,21 @@
-"""Rendered once, inside the transaction: what is kept are the bytes that were sent."""
+"""Parsed as without us, and rendered once: what is kept are the bytes that were sent."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
 import pytest
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
 from django.urls import path
 from rest_framework import serializers
-from rest_framework.decorators import api_view, renderer_classes
-from rest_framework.exceptions import APIException
+from rest_framework.decorators import api_view, parser_classes, renderer_classes
+from rest_framework.parsers import JSONParser
 from rest_framework.renderers import (
     BrowsableAPIRenderer,
     JSONRenderer,
+    StaticHTMLRenderer,
     TemplateHTMLRenderer,
 )
 from rest_framework.request import Request
@@ -25,10 +23,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
+from tests.support.ordering import is_replay, orders
+from tests.support.records import states
 from tests.testapp.models import Order
 
-from .exchange import is_replay, orders, send, signed_in, states
+from .exchange import KEY, OrderView, order, send, send_twice, signed_in
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("db")]
 
@@ -46,26 +47,16 @@ class OutOfInk(Exception): ...
 
 
 class BrokenRenderer(JSONRenderer):
-    def render(
-        self,
-        data: Any,
-        accepted_media_type: str | None = None,
-        renderer_context: Mapping[str, Any] | None = None,
-    ) -> bytes:
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
         raise OutOfInk
 
 
 class WritingRenderer(JSONRenderer):
     """It writes, as a lazy queryset in the data might read."""
 
-    def render(
-        self,
-        data: Any,
-        accepted_media_type: str | None = None,
-        renderer_context: Mapping[str, Any] | None = None,
-    ) -> bytes:
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
         Order.objects.create()
-        return super().render(data, accepted_media_type, renderer_context)
+        return super().render(data, *args, **kwargs)
 
 
 def answer(kind: str, request: Any) -> Any:
@@ -86,39 +77,21 @@ def answer(kind: str, request: Any) -> Any:
             return TemplateResponse(request, template, {"pk": order.pk})
         case "no-content":
             return Response(status=204)
-        case "stream":
-            return StreamingHttpResponse(iter([b"a", b"b"]))
-        case "exception":
-            raise APIException("no")
         case _:
             return None
 
 
-class Mixin(IdempotencyMixin, APIView):
-    def post(self, request: Request, kind: str) -> Any:
-        return answer(kind, request)
-
-
-@api_view(["POST"])
-@idempotent
-def below_api_view(request: Request, kind: str) -> Any:
+def by_kind(request: Request, /, kind: str) -> Any:
     return answer(kind, request)
 
 
-class Broken(IdempotencyMixin, APIView):
+class Mixin(IdempotencyMixin, APIView):
+    def post(self, request: Request, kind: str) -> Any:
+        return by_kind(request, kind)
+
+
+class Broken(IdempotencyMixin, OrderView):
     renderer_classes = [BrokenRenderer]
-
-    def post(self, request: Request) -> Response:
-        Order.objects.create()
-        return Response({}, status=201)
-
-
-@api_view(["POST"])
-@renderer_classes([BrokenRenderer])
-@idempotent
-def broken_below(request: Request) -> Response:
-    Order.objects.create()
-    return Response({}, status=201)
 
 
 class Writing(IdempotencyMixin, APIView):
@@ -128,14 +101,11 @@ class Writing(IdempotencyMixin, APIView):
         return Response({}, status=503)
 
 
-class Browsable(IdempotencyMixin, APIView):
+class Browsable(IdempotencyMixin, OrderView):
     renderer_classes = [BrowsableAPIRenderer, JSONRenderer]
 
     def get(self, request: Request) -> Response:
         return Response({"orders": orders()})
-
-    def post(self, request: Request) -> Response:
-        return Response({"order": Order.objects.create().pk}, status=201)
 
 
 class Html(IdempotencyMixin, APIView):
@@ -146,26 +116,58 @@ class Html(IdempotencyMixin, APIView):
         return Response({"pk": order.pk}, status=201, template_name="order.html")
 
 
+class JsonOnly(IdempotencyMixin, OrderView):
+    parser_classes = [JSONParser]
+    renderer_classes = [JSONRenderer]
+
+
+class JsonOrHtml(JsonOnly):
+    renderer_classes = [JSONRenderer, StaticHTMLRenderer]
+
+    def post(self, request: Request, **route: str) -> Response:
+        order = Order.objects.create().pk
+        html = request.accepted_renderer.format == "html"
+        return Response(f"<p>{order}</p>" if html else {"order": order}, status=201)
+
+
+class Unprotected(JsonOnly):
+    idempotency_policy = None
+
+
+class Optional(JsonOnly):
+    idempotency_policy = IdempotencyPolicy(required=False)
+
+
+json_in, json_out = parser_classes([JSONParser]), renderer_classes([JSONRenderer])
+
 urlpatterns = [
+    path("mixin/", JsonOnly.as_view()),
+    path("both/", JsonOrHtml.as_view()),
+    path("below/", api_view(["POST"])(json_in(json_out(idempotent(order))))),
+    path("unprotected/", Unprotected.as_view()),
+    path("optional/", Optional.as_view()),
     path("mixin/<kind>/", Mixin.as_view()),
-    path("below/<kind>/", below_api_view),
+    path("below/<kind>/", api_view(["POST"])(idempotent(by_kind))),
     path("broken/", Broken.as_view()),
-    path("broken-below/", broken_below),
+    path(
+        "broken-below/",
+        api_view(["POST"])(renderer_classes([BrokenRenderer])(idempotent(order))),
+    ),
     path("writing/", Writing.as_view()),
     path("browsable/", Browsable.as_view()),
     path("html/", Html.as_view()),
 ]
+both = pytest.mark.parametrize("view", ["mixin", "below"])
 KEPT = ["generator", "serializer", "lazy", "plain", "json", "template", "no-content"]
 
 
 @pytest.mark.parametrize("kind", KEPT)
-@pytest.mark.parametrize("view", ["mixin", "below"])
+@both
 def test_stored_bytes_are_the_sent_bytes(
     view: str, kind: str, either_way: bool
 ) -> None:
     """FR-099, FR-100: rendered once, whatever kind of response it is."""
-    client = signed_in()
-    first, again = (send(client, f"/{view}/{kind}/") for _ in range(2))
+    first, again = send_twice(signed_in(), f"/{view}/{kind}/")
 
     assert first.status_code in {200, 201, 204}
     assert (again.status_code, again.content) == (first.status_code, first.content)
@@ -178,8 +180,7 @@ def test_rendering_error_leaves_neither_answer_nor_order(
     path: str, either_way: bool
 ) -> None:
     """FR-099: Django would have rendered after the commit."""
-    client = signed_in()
-    statuses = [send(client, path).status_code for _ in range(2)]
+    statuses = [each.status_code for each in send_twice(signed_in(), path)]
 
     assert statuses == [500, 500]
     assert orders() == 0
@@ -192,35 +193,14 @@ def test_what_rendering_writes_belongs_to_the_transaction() -> None:
     assert orders() == 0
 
 
-@pytest.mark.parametrize("view", ["mixin", "below"])
-def test_stream_reaches_the_first_client_whole_and_is_not_run_again(view: str) -> None:
-    client = signed_in()
-    first, again = (send(client, f"/{view}/stream/") for _ in range(2))
-
-    assert b"".join(first.streaming_content) == b"ab"
-    assert (again.content, again.headers["Idempotency-Replay"]) == (b"", "omitted")
-    assert (is_replay(again), orders()) == (True, 1)
-
-
-@pytest.mark.parametrize("view", ["mixin", "below"])
-def test_raised_server_error_is_answered_by_the_framework_and_released(
-    view: str, either_way: bool
-) -> None:
-    """FR-100."""
-    response = send(signed_in(), f"/{view}/exception/")
-
-    assert (response.status_code, response.json()) == (500, {"detail": "no"})
-    assert (orders(), "kept" in states()) == (0, False)
-
-
-@pytest.mark.parametrize("view", ["mixin", "below"])
+@both
 def test_view_that_returns_nothing_is_an_error_as_without_us(view: str) -> None:
     response = send(signed_in(), f"/{view}/nothing/")
 
     assert (response.status_code, orders()) == (500, 0)
 
 
-@pytest.mark.parametrize("view", ["mixin", "below"])
+@both
 @pytest.mark.parametrize("method", ["get", "put", "delete"])
 def test_method_not_allowed_is_405_and_leaves_no_record(view: str, method: str) -> None:
     """FR-100."""
@@ -232,29 +212,21 @@ def test_method_not_allowed_is_405_and_leaves_no_record(view: str, method: str) 
 
 def test_browsable_api_is_kept_as_the_page_that_was_sent(settings: Any) -> None:
     settings.STATIC_URL = "/static/"
-    client = signed_in()
-    page = {"Accept": "text/html"}
-    first, again = (send(client, "/browsable/", headers=page) for _ in range(2))
+    client, page = signed_in(), {"Accept": "text/html"}
+    form = client.get("/browsable/", headers=page)
+    first, again = send_twice(client, "/browsable/", headers=page)
 
+    assert (form.status_code, b"POST" in form.content) == (200, True)
     assert first.status_code == 201
     assert first.headers["Content-Type"].startswith("text/html")
     assert b"</html>" in first.content
     assert (again.content, is_replay(again), orders()) == (first.content, True, 1)
 
 
-def test_browsable_page_itself_is_shown_without_a_key(settings: Any) -> None:
-    settings.STATIC_URL = "/static/"
-    response = signed_in().get("/browsable/", headers={"Accept": "text/html"})
-
-    assert response.status_code == 200
-    assert b"POST" in response.content
-
-
 def test_template_renderer_is_kept(settings: Any, tmp_path: Any) -> None:
     (tmp_path / "order.html").write_text("<p>{{ pk }}</p>")
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
-    client = signed_in()
-    first, again = (send(client, "/html/") for _ in range(2))
+    first, again = send_twice(signed_in(), "/html/")
 
     assert first.content == f"<p>{Order.objects.get().pk}</p>".encode()
     assert (again.content, is_replay(again)) == (first.content, True)
@@ -276,3 +248,130 @@ def test_plain_view_renders_a_template_inside_the_transaction() -> None:
     )
 
     assert again.content == first.content
+
+
+# Parsers and renderers: what they refuse, first call or replay, is as without us
+
+protected = pytest.mark.parametrize("path", ["/mixin/", "/below/", "/optional/"])
+BAD = {
+    "foreign-type": ("<a/>", "application/xml", 415),
+    "malformed": ('{"a": ', "application/json", 400),
+    "not-utf-8": (b'{"a": "\xff"}', "application/json", 400),
+}
+bad = pytest.mark.parametrize(("body", "kind", "status"), BAD.values(), ids=BAD)
+
+
+@bad
+@protected
+def test_bad_first_call_is_refused_and_leaves_the_key_free(
+    path: str, body: str | bytes, kind: str, status: int
+) -> None:
+    """FR-041: 415 raised before the handler never makes a record."""
+    client = signed_in()
+    refused = send(client, path, body, format=None, content_type=kind)
+
+    assert (refused.status_code, orders(), states()) == (status, 0, [])
+    assert send(client, path, {"a": 1}).status_code == 201
+
+
+@bad
+@protected
+def test_bad_repeat_is_refused_and_gets_no_replay(
+    path: str, body: str | bytes, kind: str, status: int
+) -> None:
+    client = signed_in()
+    first = send(client, path, {"a": 1})
+    refused = send(client, path, body, format=None, content_type=kind)
+
+    assert (first.status_code, refused.status_code) == (201, status)
+    assert not is_replay(refused)
+    assert is_replay(send(client, path, {"a": 1}))
+
+
+@protected
+def test_parser_speaks_before_the_key_is_missed(path: str) -> None:
+    response = send(
+        signed_in(), path, "{", key=None, format=None, content_type="application/json"
+    )
+
+    assert (response.status_code, orders()) == (400, 0)
+    assert "code" not in response.json()
+
+
+def test_view_without_policy_is_not_parsed() -> None:
+    response = send(
+        signed_in(), "/unprotected/", "<a/>", format=None, content_type="text/xml"
+    )
+
+    assert response.status_code == 201
+
+
+@protected
+def test_empty_request_needs_no_type(path: str) -> None:
+    client = signed_in()
+    first, again = (
+        client.generic("POST", path, headers={"Idempotency-Key": KEY}) for _ in "12"
+    )
+
+    assert (first.status_code, again.content) == (201, first.content)
+    assert orders() == 1
+
+
+# Negotiation is no authorisation: a replay goes out in its stored type
+
+
+ACCEPTS = ["text/html", "*/*", "application/xml", "application/json; indent=4", ""]
+
+
+@pytest.mark.parametrize("accept", ACCEPTS)
+@pytest.mark.parametrize(
+    ("path", "negotiated"),
+    [
+        ("/mixin/", "application/json"),
+        ("/both/", "application/json"),
+        ("/both/", "text/html"),
+    ],
+)
+def test_replay_has_the_stored_bytes_and_type_whatever_is_accepted(
+    path: str, negotiated: str, accept: str
+) -> None:
+    """FR-031: never 406, never rendered again."""
+    client = signed_in()
+    first = send(client, path, headers={"Accept": negotiated})
+    again = send(client, path, headers={"Accept": accept})
+
+    assert first.headers["Content-Type"].startswith(negotiated)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+    assert (is_replay(again), orders()) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        *(("/mixin/", KEY), ("/below/", KEY)),
+        *(("/unprotected/", KEY), ("/optional/", None)),
+    ],
+)
+def test_first_call_that_accepts_nothing_we_have_is_406_and_not_kept(
+    path: str, key: str | None
+) -> None:
+    client = signed_in()
+    refused = send(client, path, key=key, headers={"Accept": "application/xml"})
+    assert (refused.status_code, orders(), states()) == (406, 0, [])
+
+    assert send(client, path, key=key).status_code == 201
+
+
+def test_safe_method_that_accepts_nothing_we_have_is_406() -> None:
+    client = signed_in()
+
+    assert client.options("/mixin/", headers={"Accept": "a/b"}).status_code == 406
+
+
+def test_mismatch_is_told_whatever_is_accepted() -> None:
+    client = signed_in()
+    send(client, "/mixin/", {"a": 1})
+    other = send(client, "/mixin/", {"a": 2}, headers={"Accept": "application/xml"})
+
+    assert (other.status_code, other.json()["code"]) == (422, "key-reused")

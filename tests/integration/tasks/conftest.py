@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 # Django's own tasks came with 6.0. Not a skip, which should always be a surprise.

@@ -1,7 +1,5 @@
 """A task of Celery, by a real worker, that its queue delivers more than once."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """A task of Django's own, from 6.0 on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

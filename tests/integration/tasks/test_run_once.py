@@ -1,10 +1,8 @@
 """Work that no request asks for is done once under its key."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,6 +21,8 @@ from django_idempotency.tasks import (
     idempotent_task,
     run_once,
 )
+from tests.support.records import record
+from tests.support.threads import TIMEOUT, crew, start
 from tests.testapp.models import Order
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,20 +35,9 @@ def order() -> dict[str, Any]:
     return {"order": Order.objects.create().pk}
 
 
-def record() -> IdempotencyRecord:
-    return IdempotencyRecord.objects.get()
-
-
-def in_thread(function: Callable[[], Any]) -> threading.Thread:
-    def run() -> None:
-        try:
-            function()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
+def fail() -> None:
+    order()
+    raise ZeroDivisionError
 
 
 @SHAPES
@@ -71,26 +60,13 @@ def test_keys_are_apart(lease: timedelta | None) -> None:
 @SHAPES
 def test_failure_frees_the_key(lease: timedelta | None) -> None:
     """FR-028: a copy is not lost if the first one fails."""
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
     with pytest.raises(ZeroDivisionError):
         run_once("receipt:1", fail, lease=lease)
+    # In the atomic shape what the function wrote is undone.
+    assert Order.objects.count() == (0 if lease is None else 1)
     run_once("receipt:1", order, lease=lease)
 
     assert (record().state, record().attempts) == ("kept", 2)
-
-
-def test_failure_undoes_what_the_function_wrote() -> None:
-    def fail() -> None:
-        order()
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run_once("receipt:1", fail)
-
-    assert Order.objects.count() == 0
 
 
 @SHAPES
@@ -107,8 +83,11 @@ def test_result_is_the_same_on_each_run(lease: timedelta | None) -> None:
 
 @SHAPES
 def test_result_that_cannot_be_repeated_is_refused(lease: timedelta | None) -> None:
+    def unrepeatable() -> Any:
+        return order() and object()
+
     with pytest.raises(TypeError, match="can't be remembered"):
-        run_once("receipt:1", lambda: order() and object(), lease=lease)
+        run_once("receipt:1", unrepeatable, lease=lease)
 
     assert record().state == "released"
 
@@ -169,61 +148,56 @@ def test_result_that_cannot_be_read_is_no_reason_to_run_again() -> None:
 # Copies
 
 
-class Slow:
-    """A function that goes on only when it is told to."""
+@pytest.fixture
+def may_end(request: pytest.FixtureRequest) -> Iterator[threading.Event]:
+    """A function runs under ``receipt:1`` until this is set."""
+    has_begun, may_end = threading.Event(), threading.Event()
 
-    def __init__(self) -> None:
-        self.has_begun = threading.Event()
-        self.may_end = threading.Event()
-
-    def __call__(self) -> dict[str, Any]:
-        self.has_begun.set()
-        self.may_end.wait(30)
+    def slow() -> dict[str, Any]:
+        has_begun.set()
+        may_end.wait(TIMEOUT)
         return order()
 
-
-@pytest.fixture
-def running(request: pytest.FixtureRequest) -> Any:
-    """A slow function that runs under ``receipt:1``."""
-    slow = Slow()
-    thread = in_thread(lambda: run_once("receipt:1", slow, lease=request.param))
-    assert slow.has_begun.wait(30)
-    yield slow
-    slow.may_end.set()
-    thread.join(30)
+    with crew() as threads:
+        start(threads, run_once, "receipt:1", slow, lease=request.param)
+        assert has_begun.wait(TIMEOUT)
+        yield may_end
+        may_end.set()
 
 
 each_shape_runs = pytest.mark.parametrize(
-    "running", [None, MINUTE], ids=["atomic", "leased"], indirect=True
+    "may_end", [None, MINUTE], ids=["atomic", "leased"], indirect=True
 )
 
 
 @pytest.mark.postgresql
 @each_shape_runs
-def test_copy_waits_for_the_result(running: Slow) -> None:
-    timer = threading.Timer(0.2, running.may_end.set)
-    timer.start()
+def test_copy_waits_for_the_result(may_end: threading.Event) -> None:
+    threading.Timer(0.2, may_end.set).start()
 
     assert run_once("receipt:1", order) == {"order": Order.objects.get().pk}
 
 
 @pytest.mark.postgresql
 @each_shape_runs
-def test_copy_that_skips_returns_nothing(running: Slow) -> None:
+@pytest.mark.usefixtures("may_end")
+def test_copy_that_skips_returns_nothing() -> None:
     assert run_once("receipt:1", order, copies="skip") is None
 
 
 @pytest.mark.postgresql
 @each_shape_runs
 @pytest.mark.parametrize("copies", ["raise", "wait"])
-def test_copy_is_told_to_come_again(running: Slow, copies: Any) -> None:
+@pytest.mark.usefixtures("may_end")
+def test_copy_is_told_to_come_again(copies: Any) -> None:
     with pytest.raises(OperationInFlight):
         run_once("receipt:1", order, copies=copies, wait=timedelta(milliseconds=50))
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("running", [MINUTE], ids=["leased"], indirect=True)
-def test_copy_is_told_when_the_lease_is_over(running: Slow) -> None:
+@pytest.mark.parametrize("may_end", [MINUTE], ids=["leased"], indirect=True)
+@pytest.mark.usefixtures("may_end")
+def test_copy_is_told_when_the_lease_is_over() -> None:
     with pytest.raises(OperationInFlight) as raised:
         run_once("receipt:1", order, copies="raise")
 
@@ -251,10 +225,10 @@ def test_steps_of_a_leased_task_are_remembered() -> None:
 
 
 def test_held_task_waits_for_a_person() -> None:
-    def send() -> Any:
-        def time_out(key: str) -> None:
-            raise TimeoutError
+    def time_out(key: str) -> None:
+        raise TimeoutError
 
+    def send() -> Any:
         current_operation().call("mail", time_out, if_unknown="hold")
 
     with pytest.raises(TimeoutError):
@@ -271,14 +245,11 @@ def test_outside_of_a_task_steps_simply_run() -> None:
     assert Order.objects.filter(pk=operation.write("order", order)["order"]).exists()
 
 
-def test_atomic_task_runs_in_a_transaction() -> None:
-    assert run_once("receipt:1", lambda: connection.in_atomic_block) is True
+@SHAPES
+def test_atomic_task_alone_runs_in_a_transaction(lease: timedelta | None) -> None:
+    is_atomic = run_once("receipt:1", lambda: connection.in_atomic_block, lease=lease)
 
-
-def test_leased_task_runs_outside_of_any() -> None:
-    assert (
-        run_once("receipt:1", lambda: connection.in_atomic_block, lease=MINUTE) is False
-    )
+    assert is_atomic is (lease is None)
 
 
 # The decorator
@@ -290,12 +261,9 @@ def receipt(number: int) -> Any:
     return order()
 
 
-def test_decorated_function_runs_once_per_key() -> None:
+def test_decorated_function_runs_once_per_key_and_keeps_its_name() -> None:
     assert receipt(1) == receipt(1) != receipt(number=2)
     assert Order.objects.count() == 2
-
-
-def test_decorated_function_keeps_its_name() -> None:
     assert (receipt.__name__, receipt.__doc__) == ("receipt", "Send a receipt.")
 
 

@@ -1,11 +1,8 @@
 """`testing.assert_idempotent`: content with what is right, and finds each bug."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -15,14 +12,18 @@ from django.test import Client, TestCase, override_settings
 from django.test.client import MULTIPART_CONTENT
 from django.urls import path
 from django.utils.crypto import get_random_string
+from rest_framework.decorators import api_view
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIClient
+from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.testing import Call, assert_idempotent
+from tests.support.ordering import FORM, orders, signed_in_client
 from tests.testapp.models import Order
-
-from .browser import URLENCODED
-from .ordering import orders, signed_in_client
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db(transaction=True)]
 
@@ -57,11 +58,6 @@ def amount_in(request: HttpRequest) -> int:
     return int(request.POST["amount"])
 
 
-def placed(request: HttpRequest) -> HttpResponse:
-    order = Order.objects.create(amount=amount_in(request))
-    return JsonResponse({"order": order.pk}, status=201)
-
-
 def reference_of(request: HttpRequest) -> str:
     return f"{request.user.pk}:{request.headers['Idempotency-Key']}"
 
@@ -82,13 +78,9 @@ def answered_again(
 THANKS = {"thank": "you"}
 
 
-@idempotent
-def protected(request: HttpRequest) -> HttpResponse:
-    return placed(request)
-
-
 def unprotected(request: HttpRequest) -> HttpResponse:
-    return placed(request)
+    order = Order.objects.create(amount=amount_in(request))
+    return JsonResponse({"order": order.pk}, status=201)
 
 
 def looks_first(request: HttpRequest) -> HttpResponse:
@@ -139,11 +131,7 @@ def carries_out_other_payloads(request: HttpRequest) -> HttpResponse:
     return answered_again(order, amount)
 
 
-@idempotent(exclude=("amount",))
-def excludes_too_much(request: HttpRequest) -> HttpResponse:
-    return placed(request)
-
-
+protected = idempotent(unprotected)
 charges: list[int] = []
 
 
@@ -155,32 +143,44 @@ def charges_outside_the_protection(request: HttpRequest) -> HttpResponse:
     return protected(request)
 
 
-@idempotent
 def refuses(request: HttpRequest) -> HttpResponse:
     return HttpResponse("no", status=403)
 
 
+def placed(request: Request) -> Response:
+    data: Any = request.data
+    order = Order.objects.create(amount=data["amount"])
+    return Response({"order": order.pk}, status=201)
+
+
+class RestOrder(IdempotencyMixin, APIView):
+    def post(self, request: Request) -> Response:
+        return placed(request)
+
+
 VIEWS: dict[str, Any] = {
+    "protected": protected,
+    "rest": RestOrder.as_view(),
+    "rest_function": api_view(["POST"])(idempotent(placed)),
+    "excludes_too_much": idempotent(exclude=("amount",))(unprotected),
+} | {
     view.__name__: view
     for view in (
-        protected,
         unprotected,
         looks_first,
         looks_first_and_has_a_constraint,
         random_answer,
         unmarked,
         carries_out_other_payloads,
-        excludes_too_much,
         charges_outside_the_protection,
         refuses,
     )
 }
-if find_spec("rest_framework") is not None:
-    from .rest_orders import RestOrder, rest_order
-
-    VIEWS |= {"rest": RestOrder.as_view(), "rest_function": rest_order}
 
 urlpatterns = [path(f"{name}/", view) for name, view in VIEWS.items()]
+
+
+DATA, OTHER_DATA = {"amount": 1}, {"amount": 2}
 
 
 def check(
@@ -188,16 +188,19 @@ def check(
     *,
     client: Client | None = None,
     effects: Callable[[], object] = orders,
+    data: Any = DATA,
+    other_data: Any = OTHER_DATA,
     copies: int = 2,
-    **options: Any,
+    other_client: Client | None = None,
+    **call: Any,
 ) -> None:
     assert_idempotent(
         client or signed_in_client(),
-        Call(path=f"/{view}/", data={"amount": 1}),
+        Call(path=f"/{view}/", data=data, **call),
         effects=effects,
-        other_data={"amount": 2},
+        other_data=other_data,
+        other_client=other_client,
         copies=copies,
-        **options,
     )
 
 
@@ -211,70 +214,40 @@ def finding(view: str, **options: Any) -> str:
 # What is right
 
 
-def test_protected_view_is_right() -> None:
-    check("protected", other_client=signed_in_client("bob"), copies=8)
+@pytest.mark.parametrize("view", ["protected", "rest", "rest_function"])
+def test_protected_view_is_right(view: str) -> None:
+    check(view, other_client=signed_in_client("bob"), copies=8)
 
-
-@pytest.mark.parametrize("view", ["rest", "rest_function"])
-def test_protected_rest_view_is_right(view: str) -> None:
-    pytest.importorskip("rest_framework")
-    check(view, other_client=signed_in_client("bob"))
+    assert orders() == 3  # two keys were used, and one of them by Bob as well
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"content_type": None, "extra": {"format": "json"}}]
 )
 def test_client_of_rest_framework_will_do(options: dict[str, Any]) -> None:
-    testing = pytest.importorskip("rest_framework.test")
-    client = testing.APIClient()
+    client = APIClient()
     client.cookies = signed_in_client().cookies
-    assert_idempotent(
-        client,
-        Call(path="/rest/", data={"amount": 1}, **options),
-        effects=orders,
-        other_data={"amount": 2},
-        copies=2,
-    )
+    check("rest", client=client, **options)
 
 
 @pytest.mark.parametrize(
-    ("content_type", "data", "other_data"),
+    "call",
     [
-        pytest.param(URLENCODED, "amount=1", "amount=2", id="urlencoded"),
-        pytest.param(MULTIPART_CONTENT, {"amount": 1}, {"amount": 2}, id="multipart"),
-        pytest.param(None, {"amount": 1}, {"amount": 2}, id="client's-own"),
-        pytest.param("application/json", b'{"amount": 1}', b'{"amount": 2}', id="json"),
+        {"method": "put"},
+        {"content_type": MULTIPART_CONTENT},
+        {"content_type": None},  # the client's own
+        {"content_type": FORM, "data": "amount=1", "other_data": "amount=2"},
+        {"data": b'{"amount": 1}', "other_data": b'{"amount": 2}'},
     ],
 )
-def test_protected_form_is_right(
-    content_type: str | None, data: Any, other_data: Any
-) -> None:
-    assert_idempotent(
-        signed_in_client(),
-        Call(path="/protected/", data=data, content_type=content_type),
-        effects=orders,
-        other_data=other_data,
-        copies=2,
-    )
+def test_payload_is_sent_as_by_the_client(call: dict[str, Any]) -> None:
+    check("protected", **call)
 
 
-def test_protected_put_is_right() -> None:
-    assert_idempotent(
-        signed_in_client(),
-        Call(path="/protected/", data={"amount": 1}, method="put"),
-        effects=orders,
-        other_data={"amount": 2},
-        copies=2,
-    )
-
-
-@override_settings(IDEMPOTENCY_HEADER="X-Request-Token")
-def test_configured_header_carries_the_key() -> None:
-    check("protected")
-
-
-@override_settings(IDEMPOTENCY_REPLAYED_HEADER="X-Again")
-def test_configured_marker_is_looked_for() -> None:
+@override_settings(
+    IDEMPOTENCY_HEADER="X-Request-Token", IDEMPOTENCY_REPLAYED_HEADER="X-Again"
+)
+def test_configured_headers_carry_the_key_and_the_marker() -> None:
     check("protected")
 
 
@@ -285,70 +258,52 @@ def test_call_of_a_guest_is_right() -> None:
 @pytest.mark.parametrize(
     "effects",
     [
-        pytest.param(lambda: (orders(), "constant"), id="tuple"),
-        pytest.param(lambda: sorted(Order.objects.values_list("pk")), id="list"),
-        pytest.param(lambda: {"orders": orders()}, id="dict"),
+        lambda: (orders(), "constant"),
+        lambda: sorted(Order.objects.values_list("pk")),
+        lambda: {"orders": orders()},
     ],
+    ids=["tuple", "list", "dict"],
 )
 def test_effects_need_not_be_numbers(effects: Callable[[], object]) -> None:
     check("protected", effects=effects)
 
 
-def test_work_is_done_for_each_of_the_two_keys() -> None:
-    check("protected", copies=8)
-
-    assert orders() == 2
-
-
 # What is not
 
 
-def test_unprotected_view_is_found() -> None:
-    assert finding("unprotected") == (
-        "The work was done twice: effects() went from 0 to 1 with the first call and "
-        "to 2 with its repeat. Is the view protected?"
-    )
-
-
-def test_race_of_a_view_that_looks_first_is_found() -> None:
-    assert finding("looks_first").startswith(
-        "2 of 2 copies in the same instant were carried out"
-    )
+@pytest.mark.parametrize(
+    ("view", "says"),
+    [
+        (
+            "unprotected",
+            "The work was done twice: effects() went from 0 to 1 with the first call "
+            "and to 2 with its repeat. Is the view protected?",
+        ),
+        ("looks_first", "2 of 2 copies in the same instant were carried out"),
+        (
+            "looks_first_and_has_a_constraint",
+            "Copies in the same instant got [201, 500]",
+        ),
+        ("random_answer", "The repeat got another answer than the first call: 201"),
+        ("unmarked", "The repeat was not marked with Idempotency-Replayed"),
+        (
+            "carries_out_other_payloads",
+            "Another payload under the same key was carried out",
+        ),
+        (
+            "excludes_too_much",
+            "Another payload under the same key must be refused with 422",
+        ),
+        ("refuses", "The call must succeed, but it was answered with 403: b'no'"),
+    ],
+)
+def test_view_that_is_not_right_is_found(view: str, says: str) -> None:
+    assert finding(view).startswith(says)
 
 
 def test_race_is_not_found_without_copies() -> None:
     """Negative control: it takes copies in the same instant to find it."""
     check("looks_first", copies=0)
-
-
-def test_crash_of_one_copy_is_found_and_told_as_its_answer() -> None:
-    assert finding("looks_first_and_has_a_constraint").startswith(
-        "Copies in the same instant got [201, 500]"
-    )
-
-
-def test_answer_that_is_made_anew_is_found() -> None:
-    assert finding("random_answer").startswith(
-        "The repeat got another answer than the first call: 201"
-    )
-
-
-def test_repeat_without_the_marker_is_found() -> None:
-    assert finding("unmarked").startswith(
-        "The repeat was not marked with Idempotency-Replayed"
-    )
-
-
-def test_payload_that_is_carried_out_under_a_used_key_is_found() -> None:
-    assert finding("carries_out_other_payloads").startswith(
-        "Another payload under the same key was carried out"
-    )
-
-
-def test_policy_that_excludes_too_much_is_found() -> None:
-    assert finding("excludes_too_much").startswith(
-        "Another payload under the same key must be refused with 422"
-    )
 
 
 def everybody(request: HttpRequest) -> str:
@@ -358,7 +313,7 @@ def everybody(request: HttpRequest) -> str:
 @override_settings(IDEMPOTENCY_PRINCIPAL=f"{__name__}.everybody")
 def test_principal_that_is_everybody_is_found() -> None:
     assert finding("protected", other_client=signed_in_client("bob")).startswith(
-        "Another caller with the same key was sent the first caller's answer."
+        "Another caller with the same key got the first caller's answer."
     )
 
 
@@ -368,18 +323,12 @@ def test_effects_that_count_nothing_are_found() -> None:
     )
 
 
-def test_call_that_does_not_succeed_is_found() -> None:
-    assert finding("refuses") == (
-        "The call must succeed to be repeated; it answered 403: b'no'"
-    )
-
-
 def test_charge_that_copies_double_is_found_beside_an_order_that_they_dont() -> None:
     assert finding(
         "charges_outside_the_protection", effects=lambda: (orders(), len(charges))
     ) == (
-        "2 copies in the same instant moved effects() from (1, 1) to (2, 3); one call "
-        "moves it by (1, 1)."
+        "2 copies in the same instant moved effects() from (1, 1) to (2, 3), but one "
+        "call moves it by (1, 1)."
     )
 
 

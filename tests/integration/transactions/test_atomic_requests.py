@@ -1,7 +1,5 @@
 """ATOMIC_REQUESTS on and off: the decorator changes nothing but what it promises."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +12,7 @@ from django.urls import path
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import new_key, post
+from tests.support.client import new_key, post
 from tests.testapp.models import Order
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -88,60 +86,23 @@ def test_unsafe_method_runs_in_one_transaction_of_ours(
     assert answer.json == {"depth": 1}
 
 
-@pytest.mark.parametrize("keyed", [True, False], ids=["with key", "without key"])
-def test_writes_of_a_view_that_raises_are_rolled_back(
-    keyed: bool, settings: Any
+@pytest.mark.parametrize("is_raised", [True, False], ids=["raised", "returned"])
+def test_refusal_without_a_key_is_rolled_back_if_it_is_raised(
+    is_raised: bool, settings: Any
 ) -> None:
+    """With a key: `placements/test_failures`."""
+
     @idempotent(required=False)
     def view(request: HttpRequest) -> HttpResponse:
         Order.objects.create()
-        raise ValidationError("no")
-
-    serve(settings, view)
-    post("/view/", new_key() if keyed else None)
-
-    assert Order.objects.count() == 0
-
-
-@pytest.mark.parametrize("keyed", [True, False], ids=["with key", "without key"])
-def test_writes_of_a_view_that_returns_400_are_committed(
-    keyed: bool, settings: Any
-) -> None:
-    @idempotent(required=False)
-    def view(request: HttpRequest) -> HttpResponse:
-        Order.objects.create()
+        if is_raised:
+            raise ValidationError("no")
         return HttpResponse(status=400)
 
     serve(settings, view)
-    post("/view/", new_key() if keyed else None)
+    post("/view/")
 
-    assert Order.objects.count() == 1
-
-
-def test_returned_400_is_replayed_with_its_writes_done_once(settings: Any) -> None:
-    @idempotent
-    def view(request: HttpRequest) -> HttpResponse:
-        Order.objects.create()
-        return HttpResponse(status=400)
-
-    serve(settings, view)
-    key = new_key()
-
-    assert [post("/view/", key).word for _ in range(2)] == ["400", "400 replayed"]
-    assert Order.objects.count() == 1
-
-
-def test_raised_error_is_an_execution_each_time(settings: Any) -> None:
-    @idempotent
-    def view(request: HttpRequest) -> HttpResponse:
-        Order.objects.create()
-        raise ValidationError("no")
-
-    serve(settings, view)
-    key = new_key()
-
-    assert [post("/view/", key).word for _ in range(2)] == ["500", "500"]
-    assert IdempotencyRecord.objects.get().state == "released"
+    assert Order.objects.count() == (0 if is_raised else 1)
 
 
 @pytest.mark.parametrize("placement", ["above", "below"])

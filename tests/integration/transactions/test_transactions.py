@@ -1,28 +1,19 @@
 """What is kept is committed, and what is not kept is rolled back."""
 
-from __future__ import annotations
-
-import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, IntegrityError, connection, transaction
-from django.http import (
-    FileResponse,
-    Http404,
-    HttpRequest,
-    HttpResponse,
-    HttpResponseRedirect,
-    JsonResponse,
-)
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.models import IdempotencyRecord
-from tests.concurrency.answers import call, new_key, post
+from tests.support.client import call, new_key, post
+from tests.support.records import states
 from tests.testapp.models import Order
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -146,13 +137,15 @@ def maybe_key(wanted: bool) -> str | None:
 
 @pytest.mark.parametrize("keyed", KEYS)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_success_over_a_broken_transaction_is_an_error(
+def test_success_over_a_broken_transaction_is_an_error_and_frees_the_key(
     damage: Callable[[], None], keyed: bool
 ) -> None:
+    key = maybe_key(keyed)
     with pytest.raises(BrokenTransaction, match="answered below 400"):  # FR-007
-        call(view_after(damage, status=200), maybe_key(keyed))
+        call(view_after(damage, status=200), key)
 
-    assert Order.objects.count() == 0
+    assert (Order.objects.count(), states()) == (0, ["released"] if keyed else [])
+    assert call(order, key or new_key()).word == "201"
 
 
 @pytest.mark.parametrize("keyed", KEYS)
@@ -168,33 +161,16 @@ def test_success_over_a_broken_savepoint_is_an_error(
     assert [each.reference for each in Order.objects.all()] == ["outside"]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_key_of_a_broken_transaction_is_free(damage: Callable[[], None]) -> None:
-    key = new_key()
-    with pytest.raises(BrokenTransaction):
-        call(view_after(damage, status=200), key)
-
-    assert IdempotencyRecord.objects.get(key=key).state == "released"
-    assert call(order, key).word == "201"
-
-
 @pytest.mark.parametrize("keyed", KEYS)
+@pytest.mark.parametrize("status", [400, 503])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_refusal_over_a_broken_transaction_passes(
-    damage: Callable[[], None], keyed: bool
+def test_refusal_over_a_broken_transaction_passes_and_is_not_kept(
+    damage: Callable[[], None], status: int, keyed: bool
 ) -> None:
-    assert call(view_after(damage, status=400), maybe_key(keyed)).word == "400"
-    assert Order.objects.count() == 0
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_refusal_over_a_broken_transaction_is_not_kept(
-    damage: Callable[[], None],
-) -> None:
-    key = new_key()
-    call(view_after(damage, status=400), key)
-
-    assert call(order, key).word == "201"
+    key = maybe_key(keyed)
+    assert call(view_after(damage, status=status), key).word == str(status)
+    assert (Order.objects.count(), set(states()) - {"released"}) == (0, set())
+    assert call(order, key or new_key()).word == "201"
 
 
 def test_error_in_a_savepoint_of_the_view_breaks_nothing() -> None:
@@ -231,13 +207,7 @@ def failing_at_commit_once() -> View:
 
 
 @pytest.mark.deferred_constraints
-def test_failed_commit_is_an_error() -> None:
-    with pytest.raises(IntegrityError):
-        call(failing_at_commit_once(), new_key())
-
-
-@pytest.mark.deferred_constraints
-def test_retry_after_a_failed_commit_runs() -> None:
+def test_failed_commit_is_an_error_and_a_retry_runs() -> None:
     view, key = failing_at_commit_once(), new_key()
     with pytest.raises(IntegrityError):
         call(view, key)
@@ -258,38 +228,6 @@ def test_exit_of_the_process_frees_the_key(error: type[BaseException]) -> None:
     assert Order.objects.count() == 0
     assert call(view, key).word == "201"
     assert Order.objects.count() == 1
-
-
-def raise_(error: Exception) -> HttpResponse:
-    raise error
-
-
-@pytest.mark.parametrize(
-    ("answer", "state"),
-    [
-        pytest.param(lambda: JsonResponse({}), "kept", id="json"),
-        pytest.param(lambda: HttpResponse("text"), "kept", id="text"),
-        pytest.param(lambda: HttpResponseRedirect("/done/"), "kept", id="redirect"),
-        pytest.param(lambda: FileResponse(io.BytesIO(b"file")), "kept", id="file"),
-        pytest.param(lambda: HttpResponse(status=204), "kept", id="no content"),
-        pytest.param(lambda: HttpResponse(status=503), "released", id="503"),
-        pytest.param(lambda: None, "released", id="nothing"),
-        pytest.param(lambda: raise_(ValueError()), "released", id="error"),
-        pytest.param(lambda: raise_(Http404()), None, id="not found"),
-    ],
-)
-def test_no_record_stays_in_flight(
-    answer: Callable[[], Any], state: str | None, settings: Any
-) -> None:
-    def view(request: HttpRequest) -> Any:
-        return answer()
-
-    settings.ROOT_URLCONF = (path("view/", idempotent(view)),)
-    post("/view/", new_key())  # FR-020
-
-    assert [each.state for each in IdempotencyRecord.objects.all()] == (
-        [] if state is None else [state]
-    )
 
 
 class RaisesOnce:
@@ -321,21 +259,6 @@ def test_retry_after_an_error_of_a_middleware_is_replayed(settings: Any) -> None
 # A protected view inside a protected view
 
 
-@idempotent
-def outer(request: HttpRequest) -> HttpResponse:
-    Order.objects.create()
-    response: HttpResponse = order(request)
-    return response
-
-
-def test_inner_protected_view_is_part_of_the_outer_operation() -> None:
-    key = new_key()
-
-    assert [call(outer, key).word for _ in range(2)] == ["201", "201 replayed"]
-    assert Order.objects.count() == 2
-    assert IdempotencyRecord.objects.count() == 1
-
-
 def test_inner_protected_view_is_rolled_back_with_the_outer_one() -> None:
     @idempotent
     def view(request: HttpRequest) -> HttpResponse:
@@ -364,7 +287,6 @@ def test_two_protected_views_one_after_the_other_are_one_operation_each() -> Non
 @pytest.mark.django_db
 def test_first_call_repeat_and_mismatch_work_inside_a_test_case() -> None:
     key = new_key()  # FR-010, FR-106
-
     words = [call(order, key, amount=amount).word for amount in (1, 1, 2)]
 
     assert words == ["201", "201 replayed", "422 key-reused"]

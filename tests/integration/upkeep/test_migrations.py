@@ -1,8 +1,5 @@
 """The table: how it is made, unmade and named."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,13 +28,6 @@ def tables() -> set[str]:
     return {name for name in names if name.startswith("django_idempotency_")}
 
 
-@pytest.fixture
-def unmigrated() -> Iterator[None]:
-    unmigrate()
-    yield
-    migrate()
-
-
 @pytest.mark.parametrize("field", ["AutoField", "BigAutoField", "SmallAutoField"])
 def test_no_migration_is_missing(field: str, settings: Any) -> None:  # FR-110
     settings.DEFAULT_AUTO_FIELD = f"django.db.models.{field}"
@@ -45,15 +35,12 @@ def test_no_migration_is_missing(field: str, settings: Any) -> None:  # FR-110
     call_command("makemigrations", "django_idempotency", check=True, verbosity=0)
 
 
-@pytest.mark.usefixtures("unmigrated")
 def test_migrations_are_reversible() -> None:
-    assert tables() == set()
-
-
-@pytest.mark.usefixtures("unmigrated")
-def test_migrations_can_be_made_again() -> None:
+    unmigrate()
+    unmade = tables()
     migrate()
 
+    assert unmade == set()
     assert tables() == {TABLE, ProcessedEvent._meta.db_table}
 
 
@@ -65,11 +52,13 @@ def test_pages_have_room_for_updates() -> None:
         assert cursor.fetchone()[0] == ["fillfactor=60"]
 
 
-def test_constraints_and_indexes_are_named() -> None:
+def constraints() -> dict[str, Any]:
     with connection.cursor() as cursor:
-        found = connection.introspection.get_constraints(cursor, TABLE)
+        return connection.introspection.get_constraints(cursor, TABLE)
 
-    named = {name for name, what in found.items() if not what["primary_key"]}
+
+def test_constraints_and_indexes_are_named() -> None:
+    named = {name for name, what in constraints().items() if not what["primary_key"]}
     assert named >= {
         "idempotency_record_expires",
         "idempotency_record_kept_has_answer",
@@ -80,12 +69,9 @@ def test_constraints_and_indexes_are_named() -> None:
 @pytest.mark.postgresql
 def test_only_the_key_and_the_expiry_are_indexed() -> None:
     """Note [Which columns are indexed]"""
-    with connection.cursor() as cursor:
-        found = connection.introspection.get_constraints(cursor, TABLE)
-
     indexed = sorted(
         what["columns"]
-        for what in found.values()
+        for what in constraints().values()
         if what["index"] or what["primary_key"]
     )
     assert indexed == [["expires_at"], ["id"]]

@@ -1,7 +1,5 @@
 """A person settles what nobody else can know: by the method, the command, the admin."""
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 from typing import Any
@@ -17,11 +15,14 @@ from django.urls import path
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
-from tests.integration.staff import colleague
+from tests.support.cases import cases
+from tests.support.staff import colleague
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
 KEY = "0c5a6f6e-6f0b-4d3a-9d6f-2a4c4e6f8a1b"
+REASON = "on the statement"
+RESULT = {"charge": "first"}
 LIST = "/admin/django_idempotency/idempotencyrecord/"
 
 calls: list[str] = []
@@ -57,62 +58,61 @@ def held() -> IdempotencyRecord:
     return record
 
 
-def test_held_operation_answers_that_its_outcome_is_unknown(
-    held: IdempotencyRecord,
-) -> None:
+def test_held_operation_has_an_unknown_outcome(held: IdempotencyRecord) -> None:
     answer = post()
 
     assert (answer.status_code, answer.json()["code"]) == (409, "outcome-unknown")
     assert len(calls) == 1
 
 
-def test_applied_call_is_not_made_again(held: IdempotencyRecord) -> None:
-    held.settle(applied=True, result={"charge": "first"}, reason="on the statement")
+def by_method(held: IdempotencyRecord, *, applied: bool) -> str:
+    result = RESULT if applied else None
+    held.settle(applied=applied, result=result, reason=REASON, by="ann")
+    return "ann"
 
-    assert (post().json(), len(calls)) == ({"charge": "first"}, 1)
+
+def by_command(held: IdempotencyRecord, *, applied: bool) -> str:
+    how = ["--applied", json.dumps(RESULT)] if applied else ["--not-applied"]
+    settle(str(held.pk), *how, "--reason", REASON)
+    return "settle_idempotency_key"
 
 
-def test_call_that_was_not_applied_is_made_again_with_the_same_key(
-    held: IdempotencyRecord,
+def by_admin(held: IdempotencyRecord, *, applied: bool) -> str:
+    action = "settle_as_applied" if applied else "settle_as_not_applied"
+    result = json.dumps(RESULT) if applied else ""
+    act(colleague("view", "settle"), held, action, reason=REASON, result=result)
+    return "colleague"
+
+
+@pytest.mark.parametrize("settled", [by_method, by_command, by_admin])
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not-applied"])
+def test_only_a_call_that_was_not_applied_is_made_again(
+    held: IdempotencyRecord, settled: Any, applied: bool
 ) -> None:
-    held.settle(applied=False, reason="not on the statement")
-
-    assert post().json() == {"charge": "second"}
-    assert len(calls) == 2
-    assert len(set(calls)) == 1
-
-
-def test_who_settled_it_and_why_is_recorded(held: IdempotencyRecord) -> None:
-    held.settle(applied=False, reason="not on the statement", by="colleague")
-    (settlement,) = held.effects["settlements"]
-
-    assert (settlement["by"], settlement["reason"], settlement["applied"]) == (
-        "colleague",
-        "not on the statement",
-        False,
-    )
-
-
-def test_retry_after_the_retention_is_still_the_same_operation(
-    held: IdempotencyRecord,
-) -> None:
+    """With the same key, and though the retention is over."""
     IdempotencyRecord.objects.update(expires_at=Now() - timedelta(days=1))
-    held.settle(applied=True, result={"charge": "first"}, reason="on the statement")
+    by = settled(held, applied=applied)
+    (settlement,) = IdempotencyRecord.objects.get().effects["settlements"]
+    del settlement["at"]
 
-    assert (post().json(), len(calls)) == ({"charge": "first"}, 1)
-
-
-@pytest.mark.parametrize("reason", ["", " "])
-def test_reason_is_needed(held: IdempotencyRecord, reason: str) -> None:
-    with pytest.raises(ValueError, match="how it was found out"):
-        held.settle(applied=True, reason=reason)
-
-    assert IdempotencyRecord.objects.get().state == "held"
+    assert settlement == {"by": by, "reason": REASON, "applied": applied}
+    assert post().json() == (RESULT if applied else {"charge": "second"})
+    assert (len(calls), len(set(calls))) == (1 if applied else 2, 1)
 
 
-def test_result_has_to_be_json(held: IdempotencyRecord) -> None:
-    with pytest.raises(TypeError):
-        held.settle(applied=True, result=object(), reason="on the statement")
+@cases(
+    "settlement, error",
+    {
+        "no reason": ({"reason": ""}, ValueError),
+        "blank reason": ({"reason": " "}, ValueError),
+        "no JSON": ({"result": object(), "reason": REASON}, TypeError),
+    },
+)
+def test_settlement_that_cannot_be_meant_is_refused(
+    held: IdempotencyRecord, settlement: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        held.settle(applied=True, **settlement)
 
     assert IdempotencyRecord.objects.get().state == "held"
 
@@ -123,35 +123,17 @@ def test_only_what_is_held_is_settled(held: IdempotencyRecord, state: str) -> No
         state=state, response_status=201, response_headers=[]
     )
     with pytest.raises(ValueError, match="not held"):
-        held.settle(applied=True, reason="on the statement")
+        held.settle(applied=True, reason=REASON)
 
 
 def test_live_owner_is_left_alone(held: IdempotencyRecord) -> None:
     IdempotencyRecord.objects.update(lease_expires_at=Now() + timedelta(minutes=1))
     with pytest.raises(ValueError, match="still running"):
-        held.settle(applied=True, reason="on the statement")
-
-
-# The command
+        held.settle(applied=True, reason=REASON)
 
 
 def settle(*arguments: str) -> None:
     call_command("settle_idempotency_key", *arguments, verbosity=0)
-
-
-def test_command_settles_with_a_result(
-    held: IdempotencyRecord, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settle(str(held.pk), "--applied", '{"charge": "first"}', "--reason", "statement")
-
-    assert capsys.readouterr().out.startswith(f"Settled {held.pk}")
-    assert post().json() == {"charge": "first"}
-
-
-def test_command_settles_as_not_applied(held: IdempotencyRecord) -> None:
-    settle(str(held.pk), "--not-applied", "--reason", "statement")
-
-    assert post().json() == {"charge": "second"}
 
 
 @pytest.mark.parametrize(
@@ -170,16 +152,10 @@ def test_command_refuses_what_cannot_be_meant(
 ) -> None:
     with pytest.raises(CommandError):
         settle(str(held.pk), *arguments)
+    with pytest.raises(CommandError):
+        settle(KEY, "--not-applied", "--reason", "there is no such record")
 
     assert IdempotencyRecord.objects.get().state == "held"
-
-
-def test_command_refuses_an_unknown_record() -> None:
-    with pytest.raises(CommandError):
-        settle(KEY, "--not-applied", "--reason", "statement")
-
-
-# The admin
 
 
 def act(client: Client, record: IdempotencyRecord, action: str, **data: str) -> str:
@@ -188,45 +164,20 @@ def act(client: Client, record: IdempotencyRecord, action: str, **data: str) -> 
     return answer.content.decode()
 
 
-def test_admin_settles_with_a_result(held: IdempotencyRecord) -> None:
-    client = colleague("view", "settle")
-    result = json.dumps({"charge": "first"})
-    act(client, held, "settle_as_applied", reason="statement", result=result)
-
-    assert post().json() == {"charge": "first"}
-    settlement = IdempotencyRecord.objects.get().effects["settlements"][0]
-    assert settlement["by"] == "colleague"
-
-
-def test_admin_settles_as_not_applied(held: IdempotencyRecord) -> None:
-    client = colleague("view", "settle")
-    act(client, held, "settle_as_not_applied", reason="statement")
-
-    assert post().json() == {"charge": "second"}
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"action": "settle_as_applied", "reason": "statement", "result": "{"},
-        {"action": "settle_as_not_applied", "reason": ""},
-    ],
-    ids=lambda data: data["action"],
+@cases(
+    "permission, action, data",
+    {
+        "no JSON": ("settle", "settle_as_applied", {"reason": REASON, "result": "{"}),
+        "no reason": ("settle", "settle_as_not_applied", {"reason": ""}),
+        "no permission": ("delete", "settle_as_not_applied", {"reason": REASON}),
+    },
 )
-def test_admin_says_what_is_wrong(
-    held: IdempotencyRecord, data: dict[str, str]
+def test_admin_needs_sense_and_a_permission_of_its_own(
+    held: IdempotencyRecord, permission: str, action: str, data: dict[str, str]
 ) -> None:
-    client = colleague("view", "settle")
-    page = act(client, held, **data)
+    page = act(colleague("view", permission), held, action, **data)
 
-    assert 'class="error"' in page
-    assert IdempotencyRecord.objects.get().state == "held"
-
-
-def test_admin_needs_a_permission_of_its_own(held: IdempotencyRecord) -> None:
-    client = colleague("view", "delete")
-    act(client, held, "settle_as_not_applied", reason="statement")
-
+    assert ('class="error"' in page) is (permission == "settle")
     assert IdempotencyRecord.objects.get().state == "held"
 
 

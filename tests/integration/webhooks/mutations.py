@@ -1,7 +1,5 @@
 """Deliveries of every provider, made from a seed: right, spoilt, and odd but right."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac
@@ -11,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlencode
 
 from django.utils.datastructures import CaseInsensitiveMapping
 
@@ -69,10 +68,19 @@ def json_body(rng: random.Random) -> bytes:
     return spoilt if rng.random() < 0.05 else text.encode()
 
 
-def timestamp(rng: random.Random) -> tuple[float, str]:
-    """Now, and what the sender takes for it: early, late or oddly spelt."""
+def timestamp(rng: random.Random) -> tuple[float, str, str]:
+    """Now, what the sender takes for it, and what it signs.
+
+    The first is early, late or oddly spelt; libraries sign the number that they read.
+    """
     now = time.time()
-    return now, rng.choice(SPELLINGS).format(int(now) - rng.choice(AGES))
+    sent = rng.choice(SPELLINGS).format(int(now) - rng.choice(AGES))
+    plain = sent.strip().lstrip("+0").removesuffix(".5").removesuffix("e0")
+    return now, sent, plain if rng.random() < 0.5 else sent
+
+
+def usually(rng: random.Random, right: str, odd: list[str]) -> str:
+    return rng.choice([right] * 8 + odd)
 
 
 def plain_hmac(header: str, *, encoding: str = "hex", prefix: str = "") -> Maker:
@@ -89,27 +97,45 @@ def plain_hmac(header: str, *, encoding: str = "hex", prefix: str = "") -> Maker
     return make
 
 
-def stripe(rng: random.Random) -> Case:
-    secret, body = "whsec_" + word(rng), json_body(rng)
-    now, text = timestamp(rng)
-    signed = text
-    if rng.random() < 0.5:  # what the library signs, however the header spells it
-        signed = text.strip().lstrip("+0")
-    signature = digest(secret.encode(), f"{signed}.".encode() + body).hex()
-    value = rng.choice(
-        [
-            *[f"t={text},v1={signature}"] * 8,
-            f"t={text},v1={'0' * 64},v1={signature}",
-            f"t={text},v1={signature},v0={'0' * 64}",
-            f"t={text},v1={signature}=",
-            f"t={text},t=1,v1={signature}",
-            f"t={text}, v1={signature}",
-            f"v1,t={text},v1={signature}",
-            f"t={text},v1=é,v1={signature}",
-        ]
-    )
-    headers = {"Stripe-Signature": value}
-    return Case(secret=secret, body=body, headers=headers, received_at=now)
+def timestamped(header: str, right: str, *odd: str, signed: str, prefix: str) -> Maker:
+    """A signature over timestamp and body, beside the timestamp in one header."""
+
+    def make(rng: random.Random) -> Case:
+        secret, body = prefix + word(rng), json_body(rng)
+        now, text, counted = timestamp(rng)
+        good = digest(secret.encode(), signed.format(counted).encode() + body).hex()
+        spelt = usually(rng, right, list(odd)).format(t=text, good=good, bad="0" * 64)
+        return Case(secret=secret, body=body, headers={header: spelt}, received_at=now)
+
+    return make
+
+
+stripe = timestamped(
+    "Stripe-Signature",
+    "t={t},v1={good}",
+    "t={t},v1={bad},v1={good}",
+    "t={t},v1={good},v0={bad}",
+    "t={t},v1={good}=",
+    "t={t},t=1,v1={good}",
+    "t={t}, v1={good}",
+    "v1,t={t},v1={good}",
+    "t={t},v1=é,v1={good}",
+    signed="{0}.",
+    prefix="whsec_",
+)
+paddle = timestamped(
+    "Paddle-Signature",
+    "ts={t};h1={good}",
+    "ts={t};h1={bad};h1={good}",
+    "ts={t};h2=0;h1={good}",
+    "ts={t}; h1={good}",
+    "ts=1;ts={t};h1={good}",
+    "ts={t};h1=a=b;h1={good}",
+    "ts={t};h1=é;h1={good}",
+    "h1={good}",
+    signed="{0}:",
+    prefix="pdl_",
+)
 
 
 def standard_webhooks(rng: random.Random) -> Case:
@@ -119,34 +145,28 @@ def standard_webhooks(rng: random.Random) -> Case:
     used = base64.b64decode(secret.removeprefix("whsec_") + "==")
     secret = rng.choice([secret, secret, secret, secret.rstrip("="), secret + "!"])
     body, message_id = json_body(rng), "msg_" + word(rng, "abc019")
-    now, text = timestamp(rng)
-    signed = text
-    if rng.random() < 0.5:  # what the library signs, however the header spells it
-        signed = text.strip().lstrip("+0").removesuffix(".5").removesuffix("e0")
+    now, text, signed = timestamp(rng)
     signature = as_base64(digest(used, f"{message_id}.{signed}.".encode() + body))
-    value = rng.choice(
-        [
-            *[f"v1,{signature}"] * 8,
-            f"v1,{as_base64(b'0' * 32)} v1,{signature}",
-            f"v1a,{signature}",
-            f"v1a,AAAA v1,{signature}",
-            f"nonsense v1,{signature}",
-            f"v1,A v1,{signature}",
-            f"v1,{signature}.",
-        ]
-    )
+    odd = [
+        f"v1,{as_base64(b'0' * 32)} v1,{signature}",
+        f"v1a,{signature}",
+        f"v1a,AAAA v1,{signature}",
+        f"nonsense v1,{signature}",
+        f"v1,A v1,{signature}",
+        f"v1,{signature}.",
+    ]
     headers = {
         "webhook-id": message_id,
         "webhook-timestamp": text,
-        "webhook-signature": value,
+        "webhook-signature": usually(rng, f"v1,{signature}", odd),
     }
     return Case(secret=secret, body=body, headers=headers, received_at=now)
 
 
 def slack(rng: random.Random) -> Case:
     secret, body = word(rng), json_body(rng)
-    now, text = timestamp(rng)
-    signature = digest(secret.encode(), f"v0:{text}:".encode() + body).hex()
+    now, text, signed = timestamp(rng)
+    signature = digest(secret.encode(), f"v0:{signed}:".encode() + body).hex()
     headers = {
         "X-Slack-Request-Timestamp": text,
         "X-Slack-Signature": f"v0={signature}",
@@ -154,53 +174,29 @@ def slack(rng: random.Random) -> Case:
     return Case(secret=secret, body=body, headers=headers, received_at=now)
 
 
-def paddle(rng: random.Random) -> Case:
-    secret, body = "pdl_" + word(rng), json_body(rng)
-    now, text = timestamp(rng)
-    signed = text.strip().lstrip("+0") if rng.random() < 0.5 else text
-    signature = digest(secret.encode(), f"{signed}:".encode() + body).hex()
-    value = rng.choice(
-        [
-            *[f"ts={text};h1={signature}"] * 8,
-            f"ts={text};h1={'0' * 64};h1={signature}",
-            f"ts={text};h2=0;h1={signature}",
-            f"ts={text}; h1={signature}",
-            f"ts=1;ts={text};h1={signature}",
-            f"ts={text};h1=a=b;h1={signature}",
-            f"ts={text};h1=é;h1={signature}",
-            f"h1={signature}",
-        ]
-    )
-    headers = {"Paddle-Signature": value}
-    return Case(secret=secret, body=body, headers=headers, received_at=now)
-
-
 def _adyen_item(rng: random.Random, key: bytes) -> dict[str, Any]:
     item: dict[str, Any] = {
         "pspReference": word(rng, "019ABC"),
+        "originalReference": rng.choice(["", "", word(rng, "019ABC")]),
         "merchantAccountCode": word(rng),
         "merchantReference": rng.choice([word(rng), "a:b", "é", ""]),
         "amount": {"value": rng.randint(0, 10**6), "currency": "EUR"},
         "eventCode": rng.choice(["AUTHORISATION", "REFUND"]),
         "success": rng.choice(["true", "false"]),
     }
-    if rng.random() < 0.5:
-        item["originalReference"] = rng.choice(["", word(rng, "019ABC")])
     if rng.random() < 0.2:
         odd = [("merchantAccountCode", "a:b"), ("success", True), ("eventCode", None)]
         item.update([rng.choice(odd)])
     if rng.random() < 0.1:
         item["amount"]["value"] = rng.choice(["1", 1.5, None, True])
+    # In this order they are signed; of the amount, its two parts.
     fields = [
-        item["pspReference"],
-        item.get("originalReference", ""),
-        item["merchantAccountCode"],
-        item["merchantReference"],
-        item["amount"]["value"],
-        item["amount"]["currency"],
-        item["eventCode"],
-        item["success"],
+        part
+        for value in item.values()
+        for part in (value.values() if isinstance(value, dict) else [value])
     ]
+    if rng.random() < 0.25:  # what isn't there is signed as empty
+        item.pop("originalReference")
     signature = as_base64(digest(key, ":".join(map(str, fields)).encode()))
     if rng.random() < 0.1:
         signature = rng.choice(["", signature[:-2], as_base64(bytes(32)), "é"])
@@ -226,20 +222,19 @@ def adyen(rng: random.Random) -> Case:
 def twilio(rng: random.Random) -> Case:
     secret = word(rng)
     pairs = [(word(rng, "abAB"), word(rng, "xyé +&")) for _ in range(rng.randint(0, 6))]
-    query = QueryMaker(rng)
-    host = rng.choice(
+    query = rng.choice(["", "?a=1", "?a=1&b=%20x"])
+    host = rng.choice(["", "", "", "me:word@"]) + rng.choice(
         ["shop.example", "shop.example:443", "shop.example:8443", "Shop.Example"]
     )
-    host = rng.choice(["", "", "", "me:word@"]) + host
     scheme = rng.choice(["https", "https", "http"])
-    url = f"{scheme}://{host}/sms/{query.text}"
-    body = query.encoded(pairs)
+    url = f"{scheme}://{host}/sms/{query}"
+    body = urlencode(pairs).encode()
     signed = "".join(name + value for name, value in sorted(set(pairs)))
     if rng.random() < 0.3:
         body = json_body(rng)
         claimed = hashlib.sha256(body).hexdigest()
         claimed = rng.choice([claimed, claimed, claimed, "0" * 64])
-        url += ("&" if query.text else "?") + f"bodySHA256={claimed}"
+        url += ("&" if query else "?") + f"bodySHA256={claimed}"
         signed = ""
     port = "443" if scheme == "https" else "80"
     signed_url = rng.choice(
@@ -253,19 +248,6 @@ def twilio(rng: random.Random) -> Case:
     raw = digest(secret.encode(), (signed_url + signed).encode(), "sha1")
     headers = {"X-Twilio-Signature": as_base64(raw)}
     return Case(secret=secret, body=body, headers=headers, url=url)
-
-
-class QueryMaker:
-    """A query string, and a form."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.text = rng.choice(["", "?a=1", "?a=1&b=%20x"])
-
-    @staticmethod
-    def encoded(pairs: list[tuple[str, str]]) -> bytes:
-        from urllib.parse import urlencode
-
-        return urlencode(pairs).encode()
 
 
 def mutated(case: Case, rng: random.Random) -> Case:
@@ -294,40 +276,24 @@ def _other_header(case: Case, rng: random.Random) -> Case:
         return case
     name = rng.choice(sorted(case.headers))
     value = case.headers[name]
-    values = [
-        "",
-        value.upper(),
-        value.swapcase(),
-        value[:-1],
-        value[1:],
-        value + "0",
-        value + " ",
-        value + "é",
-        value + "," + value,
-        "0000, " + value,
-        value.replace("=", "", 1),
-        "é",
-        word(rng, "=,;v10t"),
-    ]
-    return replace(case, headers={**case.headers, name: rng.choice(values)})
+    changed = [value + more for more in ("0", " ", "é", "," + value)]
+    changed += [value.upper(), value.swapcase(), value[:-1], value[1:]]
+    changed += ["", "é", "0000, " + value, value.replace("=", "", 1)]
+    changed += [word(rng, "=,;v10t")]
+    return replace(case, headers={**case.headers, name: rng.choice(changed)})
 
 
 def _no_header(case: Case, rng: random.Random) -> Case:
     if not case.headers:
         return case
-    gone = rng.choice(sorted(case.headers))
-    headers = {name: value for name, value in case.headers.items() if name != gone}
+    headers = dict(case.headers)
+    del headers[rng.choice(sorted(headers))]
     return replace(case, headers=headers)
 
 
 def _other_secret(case: Case, rng: random.Random) -> Case:
-    changed = [
-        case.secret[:-1],
-        case.secret.swapcase(),
-        case.secret + "AAAA",
-        "ab",
-        " ",
-    ]
+    secret = case.secret
+    changed = [secret[:-1], secret.swapcase(), secret + "AAAA", "ab", " "]
     return replace(case, secret=rng.choice(changed))
 
 

@@ -5,21 +5,30 @@ says what else happens. Their names are "tested-…", since a process has one re
 of names.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+from django.db.models import F
+from django.db.models.functions import Now
 from django.urls import path
+from rest_framework.authentication import BasicAuthentication
+from rest_framework.permissions import IsAdminUser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.versioning import AcceptHeaderVersioning
 
+from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import Event, WebhookView, on, providers, webhook
-from tests.deliveries import ADYEN_SECRET, SECRET
+from django_idempotency.webhooks.inbox import Step, process_next
+from django_idempotency.webhooks.rest_framework import WebhookAPIView
+from tests.support.deliveries import ADYEN_SECRET, SECRET
 from tests.testapp.models import Order
 
-__all__ = ["PUBLIC_URL", "Scene", "scene", "urlpatterns"]
+marks = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
 
 PUBLIC_URL = "https://shop.example/square/"
 
@@ -76,59 +85,117 @@ class Payments(WebhookView):
         return handle(event)
 
 
+class RestPayments(WebhookAPIView):
+    profile = providers.STRIPE
+    secrets = SECRET
+    endpoint = "tested-rest-payments"
+
+    @on("invoice.paid", "invoice.settled")
+    def paid(self, event: Event) -> Any:
+        return handle(event)
+
+
+class StoredRestPayments(RestPayments):
+    endpoint = "tested-rest-inbox"
+    inbox = True
+
+
+class StrictPayments(RestPayments):
+    """With everything that may refuse a request before its view."""
+
+    endpoint = "tested-strict-payments"
+    authentication_classes = (BasicAuthentication,)
+    permission_classes = (IsAdminUser,)
+    renderer_classes = (JSONRenderer,)
+    versioning_class = AcceptHeaderVersioning
+
+
+class CuriousPayments(RestPayments):
+    """Looks at the parsed body first."""
+
+    endpoint = "tested-curious-payments"
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method == "POST":
+            data: Any = request.data
+            assert data["id"]
+
+
 class StoredPayments(Payments):
     endpoint = "tested-stored-payments"
     inbox = True
 
 
-hasty = replace(providers.STRIPE, acknowledge_within=timedelta(milliseconds=200))
 small = replace(providers.STRIPE, max_body=2000)
 
+by_object: dict[str, Any] = {"identity": kind_and_object}
+
 urlpatterns = [
-    path(f"{name}/", webhook(profile, endpoint=f"tested-{name}", **options)(handle))
+    path(
+        f"{name}/",
+        webhook(profile, endpoint=f"tested-{name}", **{"secrets": SECRET, **options})(
+            handle
+        ),
+    )
     for name, profile, options in (
-        ("inline", providers.STRIPE, {"secrets": SECRET}),
-        ("second", providers.STRIPE, {"secrets": SECRET}),
-        ("limited", providers.STRIPE, {"secrets": SECRET, "max_attempts": 5}),
-        ("hasty", hasty, {"secrets": SECRET}),
-        ("small", small, {"secrets": SECRET}),
-        ("inbox", providers.STRIPE, {"secrets": SECRET, "inbox": True}),
-        (
-            "limited-inbox",
-            providers.STRIPE,
-            {"secrets": SECRET, "inbox": True, "max_attempts": 2},
-        ),
-        (
-            "ordered",
-            providers.STRIPE,
-            {"secrets": SECRET, "inbox": True, "ordered": True},
-        ),
-        (
-            "by-object",
-            providers.STRIPE,
-            {"secrets": SECRET, "identity": kind_and_object},
-        ),
-        (
-            "by-object-inbox",
-            providers.STRIPE,
-            {"secrets": SECRET, "identity": kind_and_object, "inbox": True},
-        ),
-        (
-            "by-nothing",
-            providers.STRIPE,
-            {"secrets": SECRET, "identity": returned_by_the_scene},
-        ),
+        ("inline", providers.STRIPE, {}),
+        ("second", providers.STRIPE, {}),
+        ("limited", providers.STRIPE, {"max_attempts": 5}),
+        ("small", small, {}),
+        ("inbox", providers.STRIPE, {"inbox": True}),
+        ("limited-inbox", providers.STRIPE, {"inbox": True, "max_attempts": 2}),
+        ("ordered", providers.STRIPE, {"inbox": True, "ordered": True}),
+        ("by-object", providers.STRIPE, by_object),
+        ("by-object-inbox", providers.STRIPE, {**by_object, "inbox": True}),
+        ("by-nothing", providers.STRIPE, {"identity": returned_by_the_scene}),
         ("rotating", providers.STRIPE, {"secrets": lambda: ["newer", SECRET]}),
         ("without-secret", providers.STRIPE, {"secrets": ["", " "]}),
         ("failing-secrets", providers.STRIPE, {"secrets": failing_secrets}),
-        ("github", providers.GITHUB, {"secrets": SECRET, "inbox": True}),
-        ("gocardless", providers.GOCARDLESS, {"secrets": SECRET}),
+        ("github", providers.GITHUB, {"inbox": True}),
+        ("gocardless", providers.GOCARDLESS, {}),
         ("adyen", providers.ADYEN, {"secrets": ADYEN_SECRET}),
-        ("slack", providers.SLACK, {"secrets": SECRET}),
-        ("square", providers.SQUARE, {"secrets": SECRET, "url": PUBLIC_URL}),
+        ("slack", providers.SLACK, {}),
+        ("square", providers.SQUARE, {"url": PUBLIC_URL}),
     )
 ]
 urlpatterns += [
     path("payments/", Payments.as_view()),
     path("stored-payments/", StoredPayments.as_view()),
+    path("rest/", RestPayments.as_view()),
+    path("strict/", StrictPayments.as_view()),
+    path("curious/", CuriousPayments.as_view()),
+    path("rest-inbox/", StoredRestPayments.as_view()),
 ]
+
+
+# What became of the events, as the database says.
+
+
+def only() -> ProcessedEvent:
+    return ProcessedEvent.objects.get()
+
+
+def states() -> dict[str, str]:
+    """The state of each event, by the provider's id."""
+    return dict(ProcessedEvent.objects.values_list("event_id", "state"))
+
+
+def make_due() -> None:
+    """As if the time until the next attempt were over."""
+    ProcessedEvent.objects.exclude(next_attempt_at=None).update(next_attempt_at=Now())
+
+
+def let_expire(*, after: timedelta) -> None:
+    """As if so much time had passed since the deliveries."""
+    ProcessedEvent.objects.update(
+        expires_at=F("expires_at") - after, received_at=F("received_at") - after
+    )
+
+
+def steps() -> list[Step]:
+    """Take steps until nothing is due."""
+    taken: list[Step] = []
+    while (one := process_next()) is not Step.NOTHING_DUE:
+        taken.append(one)
+    return taken

@@ -1,81 +1,80 @@
-"""What makes two deliveries the same event, and what doesn't."""
+"""What makes two deliveries the same event, and for how long."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 
 from django_idempotency.models import ProcessedEvent
-from django_idempotency.webhooks import Event, inbox, providers, webhook
-from tests.deliveries import SECRET, Sent, deliver, github, gocardless, stripe
-from tests.integration.webhooks.events import only, states
-from tests.integration.webhooks.receivers import scene
+from django_idempotency.webhooks import Event, PermanentError, providers, webhook
+from django_idempotency.webhooks.inbox import Step, process_next
+from tests.integration.webhooks.receivers import (
+    handle,
+    let_expire,
+    marks,
+    only,
+    scene,
+    states,
+    steps,
+)
+from tests.support.cases import cases
+from tests.support.deliveries import SECRET, Sent, deliver, github, gocardless, stripe
 from tests.testapp.models import Order
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.integration.webhooks.receivers"),
-]
+pytestmark = marks
+
+# Signed when it is delivered: a timestamp is believed for five minutes.
+Delivered = tuple[str, Callable[[], Sent]]
 
 
-def run(*deliveries: tuple[str, Sent]) -> int:
-    """Deliver, expect 2xx, and return how many orders there are."""
-    for path, sent in deliveries:
-        assert 200 <= deliver(path, sent).status_code < 300
-    return Order.objects.count()
+def inline(event_id: str = "evt_1", **fields: Any) -> Delivered:
+    return "/inline/", partial(stripe, event_id, **fields)
 
 
-def test_id_is_the_endpoints_own() -> None:  # F27
-    assert run(("/inline/", stripe()), ("/second/", stripe())) == 2
+INLINE, GITHUB = inline(), ("/github/", github)
 
 
-def test_id_is_the_providers_own() -> None:  # F26, FR-089
-    assert run(("/inline/", stripe("123")), ("/gocardless/", gocardless("123"))) == 2
-
-
-def test_id_is_the_hooks_own() -> None:  # F27
-    for hook in ("1", "2", "2"):
-        deliver("/github/", github(hook=hook))
-    assert ProcessedEvent.objects.count() == 2
-
-
-@pytest.mark.parametrize(
-    "other", [{"livemode": False}, {"account": "acct_2"}, {"context": "ctx"}]
+@cases(
+    "one, other, is_one_event",
+    {
+        "F27 the endpoint's own": (INLINE, ("/second/", stripe), False),
+        "F26 FR-089 the provider's own": (
+            INLINE,
+            ("/gocardless/", partial(gocardless, "evt_1")),
+            False,
+        ),
+        "F27 the hook's own": (GITHUB, ("/github/", partial(github, hook="2")), False),
+        "F28 FR-089 the mode's own": (INLINE, inline(livemode=False), False),
+        "F28 FR-089 the account's own": (INLINE, inline(account="acct_2"), False),
+        "F28 FR-089 the context's own": (INLINE, inline(context="ctx"), False),
+        "F31 equal bodies": (GITHUB, ("/github/", partial(github, "guid-2")), False),
+        "F29 no own identity": (INLINE, inline("evt_2"), False),
+        "F30 signed anew": (inline(age=100), INLINE, True),
+        "F29 F30 FR-090 own identity": (
+            ("/by-object/", stripe),
+            ("/by-object/", partial(stripe, "evt_2")),
+            True,
+        ),
+        "own identity in the inbox": (
+            ("/by-object-inbox/", stripe),
+            ("/by-object-inbox/", partial(stripe, "evt_2")),
+            True,
+        ),
+    },
 )
-def test_id_is_the_accounts_own(other: dict[str, Any]) -> None:  # F28, FR-089
-    assert run(("/inline/", stripe()), ("/inline/", stripe(**other))) == 2
+def test_deliveries_are_one_event_or_two(
+    one: Delivered, other: Delivered, is_one_event: bool
+) -> None:
+    for path, sign in (one, other, one, other):
+        assert 200 <= deliver(path, sign()).status_code < 300
+    steps()
 
-
-def test_equal_bodies_with_different_ids_are_different() -> None:  # F31
-    for delivery_id in ("guid-1", "guid-2"):
-        deliver("/github/", github(delivery_id))
-    while inbox.process_next() is not inbox.Step.NOTHING_DUE:
-        pass
-    assert Order.objects.count() == 2
-
-
-def test_retry_with_a_new_signature_is_the_same() -> None:  # F30
-    assert run(("/inline/", stripe(age=100)), ("/inline/", stripe())) == 1
-
-
-def test_own_identity_makes_different_ids_one_event() -> None:  # F29, F30, FR-090
-    deliveries = [("/by-object/", stripe(f"evt_{number}")) for number in range(5)]
-    assert run(*deliveries) == 1
-    assert only().event_id == "evt_0"
-
-
-def test_without_own_identity_different_ids_are_different() -> None:  # F29
-    assert run(("/inline/", stripe("evt_1")), ("/inline/", stripe("evt_2"))) == 2
-
-
-def test_own_identity_finds_its_event_in_the_inbox() -> None:
-    for event_id in ("evt_1", "evt_2"):
-        deliver("/by-object-inbox/", stripe(event_id))
-    assert inbox.process_next() is inbox.Step.PROCESSED
-    assert inbox.process_next() is inbox.Step.NOTHING_DUE
-    assert scene.handled == ["evt_1"]
+    assert Order.objects.count() == len(scene.events) == (1 if is_one_event else 2)
+    assert scene.events[0].id in states()
 
 
 @pytest.mark.parametrize("nothing", [None, "", 0, 7, b"x"])
@@ -86,62 +85,89 @@ def test_identity_that_names_nothing_is_an_error(nothing: Any) -> None:  # FR-09
     assert not ProcessedEvent.objects.exists()
 
 
-@pytest.mark.parametrize(
-    "event_id", [None, 0, 7, "", "evt\0", [], {"a": 1}, True], ids=repr
-)
-def test_delivery_without_a_usable_id_is_refused(event_id: Any) -> None:
-    """F25, FR-092: nothing is stored, so that it can't shadow another one."""
-    for path in ("/inline/", "/inbox/"):
-        assert deliver(path, stripe(event_id)).status_code == 400
-    assert not ProcessedEvent.objects.exists()
-    assert scene.events == []
-
-
-def test_long_ids_with_a_common_beginning_are_different() -> None:  # F25
-    ids = ["e" * 300 + "1", "e" * 300 + "2", "e" * 5000]
-
-    assert run(*[("/inline/", stripe(event_id)) for event_id in ids * 2]) == 3
-    assert all(len(each) < 256 for each in states())
-
-
-def test_id_of_255_characters_is_kept_as_it_is() -> None:
-    run(("/inline/", stripe("e" * 255)))
-    assert only().event_id == "e" * 255
-
-
 @pytest.mark.parametrize("path", ["/inline/", "/inbox/"])
-def test_names_that_no_column_takes_are_folded(path: str) -> None:  # F25
-    sent = stripe(account="a" * 5000, type="t" * 5000)
+def test_long_ids_with_a_common_beginning_are_different(path: str) -> None:  # F25
+    ids = ["e" * 300 + "1", "e" * 300 + "2", "e" * 5000, "e" * 255]
+    for event_id in ids * 2:
+        assert deliver(path, stripe(event_id)).status_code == 200
+    steps()
 
-    assert deliver(path, sent).status_code == 200
-    assert deliver(path, sent).status_code == 200
-    row = only()
-    assert 0 < len(row.account) < 256
-    while inbox.process_next() is not inbox.Step.NOTHING_DUE:
-        pass
-    assert Order.objects.count() == 1
+    assert Order.objects.count() == 4
+    assert all(len(each) < 256 for each in states())
+    assert "e" * 255 in states()
 
 
 def test_two_receivers_cant_have_one_name() -> None:
     def another(event: Event) -> None: ...
 
-    with pytest.raises(ImproperlyConfigured, match="Name them apart"):
-        webhook(providers.STRIPE, secrets=SECRET, endpoint="tested-inline")(another)
+    receiver = webhook(providers.STRIPE, secrets=SECRET, endpoint="tested-inline")
+    with pytest.raises(ImproperlyConfigured, match="different names"):
+        receiver(another)
+    receiver(handle)  # declared again, as by a module that is imported again
 
 
-def test_receiver_may_be_declared_again() -> None:
-    """As by a module that is imported again."""
-    for _ in range(2):
-
-        @webhook(providers.STRIPE, secrets=SECRET, endpoint="declared-twice")
-        def handler(event: Event) -> None: ...
-
-
-def test_name_of_a_receiver_fits_its_column() -> None:
-    with pytest.raises(ImproperlyConfigured, match="1 to 255"):
-        webhook(providers.STRIPE, secrets=SECRET, endpoint="e" * 256)(print)
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({"endpoint": "e" * 256}, "1 to 255"), ({"max_attempts": 0}, "1 or more")],
+)
+def test_what_no_column_or_event_can_take_is_refused(
+    options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=sentence):
+        webhook(providers.STRIPE, secrets=SECRET, **{"endpoint": "e", **options})(print)
 
 
-def test_limit_of_attempts_is_at_least_one() -> None:
-    with pytest.raises(ImproperlyConfigured, match="1 or more"):
-        webhook(providers.STRIPE, secrets=SECRET, endpoint="e", max_attempts=0)(print)
+# How long an event is recognised, and what is never deleted.
+
+
+def purge(capsys: pytest.CaptureFixture[str]) -> str:
+    call_command("purge_idempotency_keys")
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("days", "orders", "purged"), [(3, 1, 0), (31, 1, 0), (36, 2, 1)]
+)
+def test_event_is_recognised_for_longer_than_any_provider_repeats_it(
+    days: int, orders: int, purged: int, capsys: pytest.CaptureFixture[str]
+) -> None:  # FR-074, F43
+    deliver("/inline/", stripe())
+    let_expire(after=timedelta(days=days))
+
+    assert purge(capsys) == (
+        f"Purged 0 idempotency records, {purged} processed events.\n"
+    )
+    assert deliver("/inline/", stripe()).status_code == 200
+    assert Order.objects.count() == orders
+
+
+@pytest.mark.parametrize("path", ["/inline/", "/inbox/"])
+def test_expired_event_begins_a_new_life_without_a_purge(path: str) -> None:
+    deliver(path, stripe())
+    process_next()
+    ProcessedEvent.objects.update(attempts=7, last_error="OldError", reruns=["old"])
+    let_expire(after=timedelta(days=36))
+
+    assert deliver(path, stripe(created=1)).status_code == 200
+    process_next()
+    event = only()
+    assert (event.state, event.attempts, event.last_error) == ("processed", 1, "")
+    assert event.reruns == []
+    assert event.occurred_at is not None
+    assert event.occurred_at.year == 1970
+    assert event.expires_at - event.received_at > timedelta(days=34)
+
+
+def test_what_is_not_done_is_never_purged(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor takes a new delivery the place of a payload that waits for a person."""
+    deliver("/inbox/", stripe("waiting"))
+    scene.failures.append(PermanentError())
+    deliver("/inline/", stripe("dead"))
+    let_expire(after=timedelta(days=400))
+
+    assert purge(capsys) == "Purged 0 idempotency records, 0 processed events.\n"
+    for path, event_id in (("/inbox/", "waiting"), ("/inline/", "dead")):
+        assert deliver(path, stripe(event_id)).status_code == 200
+    assert states() == {"waiting": "received", "dead": "dead"}
+    assert steps() == [Step.PROCESSED]
+    assert scene.handled == ["dead", "waiting"]

@@ -1,10 +1,7 @@
 """The worker's command, run in this process."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -13,49 +10,37 @@ from django.db import OperationalError, connection
 from django_idempotency.management.commands import process_events
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.webhooks import Event
-from tests.deliveries import deliver, stripe
-from tests.integration.webhooks.events import only, states
-from tests.integration.webhooks.receivers import scene
+from tests.integration.webhooks.receivers import marks, only, scene, states
+from tests.support.deliveries import deliver, stripe
+from tests.support.threads import second_connection
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.urls("tests.integration.webhooks.receivers"),
-]
+pytestmark = marks
 
 Output = pytest.CaptureFixture[str]
 
 
-def test_what_is_due_is_handled(capsys: Output) -> None:
+def test_what_is_due_is_handled_and_told(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene.failures.append(ValueError())
     for number in range(3):
         deliver("/inbox/", stripe(f"evt_{number}"))
     call_command("process_events", until_empty=True)
-
-    assert capsys.readouterr().out == "Handled 1 failed, 2 processed.\n"
-    assert sorted(states().values()) == ["failed", "processed", "processed"]
-
-
-def test_empty_inbox_is_no_error(capsys: Output) -> None:
+    monkeypatch.setattr(process_events, "SECONDS_BETWEEN_REPORTS", 0)
+    deliver("/inbox/", stripe("another"))
+    call_command("process_events", until_empty=True, progress=True)
     call_command("process_events", until_empty=True)
 
-    assert capsys.readouterr().out == "Handled nothing.\n"
-
-
-def test_progress_is_told(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_events, "SECONDS_BETWEEN_REPORTS", 0)
-    deliver("/inbox/", stripe())
-    call_command("process_events", until_empty=True, progress=True)
-
     assert capsys.readouterr().out.splitlines() == [
+        "Handled 1 failed, 2 processed.",
         "Handled 1 processed so far.",
         "Handled 1 processed.",
+        "Handled nothing.",
     ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_stops_it_after_the_event_at_hand(
-    number: signal.Signals, capsys: Output
-) -> None:
+def test_signal_stops_it_after_an_event(number: signal.Signals, capsys: Output) -> None:
     def stop(event: Event) -> None:
         signal.raise_signal(number)
 
@@ -70,10 +55,11 @@ def test_signal_stops_it_after_the_event_at_hand(
     assert signal.getsignal(number) is before
 
 
-@pytest.mark.parametrize("seconds", ["-1", "nan", "soon", "inf", "1e300"])
-def test_time_that_cannot_be_meant_is_refused(seconds: str) -> None:
-    with pytest.raises(CommandError, match="poll-seconds"):
-        call_command("process_events", f"--poll-seconds={seconds}")
+@pytest.mark.parametrize("value", ["-1", "nan", "soon", "inf", "1e300"])
+def test_value_that_cannot_be_meant_is_refused(value: str) -> None:
+    for option in ("poll-seconds", "rerun"):
+        with pytest.raises(CommandError, match=option):
+            call_command("process_events", f"--{option}={value}")
 
 
 @pytest.fixture
@@ -114,6 +100,7 @@ def test_sleeper_is_woken_by_the_signal(monkeypatch: pytest.MonkeyPatch) -> None
 def test_worker_outlives_a_database_that_is_away(
     capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And a run that is to end ends with an error."""
     sleep = Interruption.wait
     port = connection.settings_dict["PORT"]
 
@@ -128,37 +115,28 @@ def test_worker_outlives_a_database_that_is_away(
     monkeypatch.setattr(Interruption, "wait", wait)
     connection.close()
     monkeypatch.setitem(connection.settings_dict, "PORT", "1")
+    with pytest.raises(OperationalError):
+        call_command("process_events", until_empty=True)
     call_command("process_events")
 
     told = capsys.readouterr()
     assert told.out == "Handled 1 processed.\n"
-    assert "The database can't be asked" in told.err
-
-
-@pytest.mark.postgresql
-def test_one_run_ends_with_an_error_where_the_database_is_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    connection.close()
-    with monkeypatch.context() as away:
-        away.setitem(connection.settings_dict, "PORT", "1")
-        with pytest.raises(OperationalError):
-            call_command("process_events", until_empty=True)
+    assert "The database can't be reached" in told.err
 
 
 @pytest.mark.postgresql
 def test_connection_lost_in_the_handler_costs_one_attempt(capsys: Output) -> None:
     def lose_it(event: Event) -> None:
         if event.attempt == 1:
-            other = connection.copy()
-            try:
-                with connection.cursor() as cursor, other.cursor() as killer:
-                    cursor.execute("SELECT pg_backend_pid()")
-                    killer.execute(
-                        "SELECT pg_terminate_backend(%s, 5000)", cursor.fetchone()
-                    )
-            finally:
-                other.close()
+            with (
+                second_connection() as other,
+                connection.cursor() as cursor,
+                other.cursor() as killer,
+            ):
+                cursor.execute("SELECT pg_backend_pid()")
+                killer.execute(
+                    "SELECT pg_terminate_backend(%s, 5000)", cursor.fetchone()
+                )
 
     scene.act = lose_it
     deliver("/inbox/", stripe())
@@ -168,9 +146,3 @@ def test_connection_lost_in_the_handler_costs_one_attempt(capsys: Output) -> Non
     assert capsys.readouterr().out == "Handled 1 failed.\n"
     assert event.state in {"failed", "received"}
     assert event.next_attempt_at is not None
-
-
-@pytest.mark.parametrize("option", ["--poll-seconds=x", "--rerun=x"])
-def test_nonsense_is_refused(option: Any) -> None:
-    with pytest.raises(CommandError):
-        call_command("process_events", option)

@@ -1,7 +1,5 @@
 """The how-to "Write a webhook profile", with its code executed in order."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re
@@ -13,50 +11,38 @@ from django.test import Client
 from django.urls import path
 
 from django_idempotency.webhooks import Profile
-from django_idempotency.webhooks.deliveries import Delivery, Rejected, Verified
+from django_idempotency.webhooks.deliveries import Rejected, Verified, Verifier
+from tests.support.deliveries import Sent, deliver
 from tests.testapp.models import Order
+from tests.unit.webhooks.deliveries import delivery
 
 HOWTO = Path(__file__).resolve().parents[3] / "docs" / "howto"
 PAGE = (HOWTO / "write-a-webhook-profile.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def _urls(namespace: dict[str, Any]) -> tuple[Any, ...]:
-    """Return a URLconf."""
-    return (path("webhooks/acme/", namespace["acme_events"]),)
-
-
-def _namespace() -> dict[str, Any]:
+@pytest.fixture
+def namespace(settings: Any) -> dict[str, Any]:
+    """What the page has made, and its receiver in the URLconf."""
     namespace: dict[str, Any] = {"Order": Order, "__name__": "shop.webhooks"}
     for block in BLOCKS:
         exec(block, namespace)  # noqa: S102 - our own page
+    settings.ROOT_URLCONF = (path("webhooks/acme/", namespace["acme_events"]),)
     return namespace
 
 
 @pytest.mark.django_db(transaction=True)
-def test_page_works_as_it_is_written(client: Client, settings: Any) -> None:
-    namespace = _namespace()
-    settings.ROOT_URLCONF = _urls(namespace)
-
+def test_page_works_as_it_is_written(client: Client, namespace: dict[str, Any]) -> None:
     namespace["test_delivery_of_acme_is_handled_once"](client)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_page_s_own_test_fails_under_another_secret(
-    client: Client, settings: Any
-) -> None:
-    namespace = _namespace()
-    settings.ROOT_URLCONF = _urls(namespace)
+@pytest.mark.usefixtures("namespace")
+def test_page_s_own_test_fails_under_another_secret(client: Client) -> None:
     signed = hmac.new(b"another", b"{}", hashlib.sha256).hexdigest()
+    sent = Sent(b"{}", {"X-Acme-Signature": f"sha256={signed}"})
 
-    answer = client.post(
-        "/webhooks/acme/",
-        b"{}",
-        content_type="application/json",
-        headers={"X-Acme-Signature": f"sha256={signed}"},
-    )
-
-    assert answer.status_code == 401
+    assert deliver("/webhooks/acme/", sent, client).status_code == 401
 
 
 def test_profile_has_ten_lines() -> None:
@@ -65,29 +51,19 @@ def test_profile_has_ten_lines() -> None:
     assert len(profile.splitlines()) <= 10
 
 
-def test_parts_of_an_id_are_found() -> None:
-    profile = _namespace()["ACME_PAYMENTS"]
+def test_parts_of_an_id_are_found(namespace: dict[str, Any]) -> None:
+    profile = namespace["ACME_PAYMENTS"]
     assert isinstance(profile, Profile)
-    sent = Delivery(body=b"", headers={}, url="", received_at=0)
-
     content = {"payment": {"id": "p-1", "status": "paid"}}
 
-    assert [each.id for each in profile.events(sent, content)] == ["p-1:paid"]
+    assert [each.id for each in profile.events(delivery(), content)] == ["p-1:paid"]
 
 
-def test_own_verifier_tells_tokens_apart() -> None:
-    verifier = _namespace()["TokenVerifier"]()
-
-    def verdict(token: str) -> Verified | Rejected:
-        sent = Delivery(
-            body=b"", headers={"X-Acme-Token": token}, url="", received_at=0
-        )
-        result = verifier.verify(sent, ("new", "old", ""))
-        assert isinstance(result, Verified | Rejected)
-        return result
-
-    assert [verdict("old"), verdict(""), verdict("é")] == [
-        Verified(1),
-        Rejected("token"),
-        Rejected("token"),
+def test_own_verifier_tells_tokens_apart(namespace: dict[str, Any]) -> None:
+    verifier: Verifier = namespace["TokenVerifier"]()
+    verdicts = [
+        verifier.verify(delivery(headers={"X-Acme-Token": token}), ("new", "old", ""))
+        for token in ("old", "", "é")
     ]
+
+    assert verdicts == [Verified(1), Rejected("token"), Rejected("token")]

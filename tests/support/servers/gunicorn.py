@@ -1,6 +1,4 @@
-"""The busy shop, served by gunicorn as in a deployment: several processes and threads."""
-
-from __future__ import annotations
+"""A project that gunicorn serves as in a deployment: several processes and threads."""
 
 import os
 import sys
@@ -9,21 +7,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from example_project.demo.processes import Children, listen, url_of
-
-__all__ = ["gunicorn"]
+from .processes import Children, listen, url_of
 
 
 @contextmanager
-def gunicorn(*, workers: int, threads: int, **environment: str) -> Iterator[str]:
+def gunicorn(
+    application: str = "django.core.wsgi:get_wsgi_application()",
+    *,
+    workers: int,
+    threads: int,
+    **environment: str,
+) -> Iterator[str]:
     """Serve until the end, and yield the address."""
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         listener = stack.enter_context(closing(listen()))
         children = stack.enter_context(Children(logs))
         program = [
-            *(sys.executable, "-m", "gunicorn"),
-            "django.core.wsgi:get_wsgi_application()",
+            *(sys.executable, "-m", "gunicorn", application),
             f"--bind=fd://{listener.fileno()}",
             f"--workers={workers}",
             f"--threads={threads}",
@@ -31,9 +32,6 @@ def gunicorn(*, workers: int, threads: int, **environment: str) -> Iterator[str]
             "--timeout=120",
             "--no-control-socket",
         ]
-        settings = {"DJANGO_SETTINGS_MODULE": "tests.faults.traffic_settings"}
-        children.start(
-            "shop", program, {**os.environ, **settings, **environment}, listener
-        )
-        children.ready("shop", url_of(listener))
+        children.start("site", program, {**os.environ, **environment}, listener)
+        children.ready("site", url_of(listener))
         yield url_of(listener)

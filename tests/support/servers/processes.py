@@ -1,4 +1,4 @@
-"""The demo's servers as child processes, none of which outlives it."""
+"""Servers as child processes, none of which outlives its parent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,10 @@ from typing import NoReturn
 
 import httpx
 
-__all__ = ["Children", "ServerFailed", "listen", "signals_as_exceptions", "url_of"]
+from . import ServerFailed, tail
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parents[3]
 START_SECONDS = 60
-
-
-class ServerFailed(Exception):
-    """A server of the demo did not start, or is gone."""
 
 
 def listen() -> socket.socket:
@@ -78,7 +74,7 @@ class Children:
             self._log(name).open("wb") as log,
         ):
             if self._are_ended:
-                raise ServerFailed(f"{name} was not started: the demo has ended.")
+                raise ServerFailed(f"{name} was not started: all have been ended.")
             self._processes[name] = subprocess.Popen(  # noqa: S603
                 program,
                 cwd=PROJECT,
@@ -87,7 +83,7 @@ class Children:
                 stdout=output,
                 stderr=log,
                 pass_fds=[] if listener is None else [listener.fileno()],
-                # A group of its own: Ctrl-C reaches the demo alone, which then ends
+                # A group of its own: Ctrl-C reaches the parent alone, which then ends
                 # them all, grandchildren included.
                 start_new_session=True,
             )
@@ -103,7 +99,7 @@ class Children:
         except subprocess.TimeoutExpired:
             failed = True
         if failed:
-            raise ServerFailed(f"{name} failed:\n{_tail(self._log(name))}")
+            raise ServerFailed(f"{name} failed:\n{tail(self._log(name))}")
         return self._output(name).read_bytes()
 
     def ready(self, name: str, url: str) -> None:
@@ -120,7 +116,7 @@ class Children:
                 if answer.status_code < 500:
                     return
             time.sleep(0.05)
-        raise ServerFailed(f"{name} does not answer:\n{_tail(self._log(name))}")
+        raise ServerFailed(f"{name} does not answer:\n{tail(self._log(name))}")
 
     def _output(self, name: str) -> Path:
         return self._logs / f"{name}.out"
@@ -152,7 +148,3 @@ def signals_as_exceptions() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

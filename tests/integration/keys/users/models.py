@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import uuid
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager

@@ -1,4 +1,4 @@
-import { hasOpenAttempt, idempotentFetch } from "../django_idempotency/idempotent-fetch.js";
+import { hasOpenOperation, idempotentFetch } from "../django_idempotency/idempotent-fetch.js";
 
 const form = document.querySelector("form");
 const answers = document.querySelector("ol");
@@ -9,10 +9,10 @@ form.addEventListener("submit", (event) => {
 });
 
 async function pay() {
-  const { cart, card, csrfmiddlewaretoken } = form.elements;
+  const { cart, csrfmiddlewaretoken } = form.elements;
   const headers = { "Content-Type": "application/json", "X-CSRFToken": csrfmiddlewaretoken.value };
-  const body = JSON.stringify({ cart: Number(cart.value), card: card.value });
-  const options = { attempt: "pay", tries: Number(form.dataset.tries) };
+  const body = JSON.stringify({ cart: Number(cart.value) });
+  const options = { operation: "pay", tries: Number(form.dataset.tries) };
   let said;
   try {
     said = inWords(await idempotentFetch(form.action, { headers, body }, options));
@@ -20,7 +20,7 @@ async function pay() {
     said = error.name;
   }
   answers.append(Object.assign(document.createElement("li"), { textContent: said }));
-  document.body.dataset.open = hasOpenAttempt("pay");
+  document.body.dataset.open = hasOpenOperation("pay");
 }
 
 function inWords(answer) {

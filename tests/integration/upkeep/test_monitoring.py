@@ -1,0 +1,153 @@
+"""What is asked of the two tables by monitors: by querysets that say what they mean.
+
+Where a statement of the package asks the same, its answer is the measure.
+"""
+
+import io
+import re
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import transaction
+from django.db.models import Manager
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.store import events as event_store
+from tests.factories import IdempotencyRecordFactory, ProcessedEventFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "howto" / "monitor.md"
+ANN = UserFactory.build(pk=7)
+HOUR = timedelta(hours=1)
+AGO, AHEAD = Now() - HOUR, Now() + HOUR
+
+
+def record(name: str, **columns: Any) -> None:
+    IdempotencyRecordFactory.create(user=ANN, key=name, **columns)
+
+
+def event(name: str, **columns: Any) -> None:
+    ProcessedEventFactory.create(**{"event_id": name, "received_at": AGO, **columns})
+
+
+@pytest.fixture
+def _records() -> None:
+    record("kept")
+    record("kept-old", expired=True)
+    record("released", released=True)
+    record("released-old", released=True, expired=True)
+    record("running", in_flight=True)
+    record("running-old", in_flight=True, expired=True)
+    record("crashed", in_flight=True, lease_expires_at=AGO)
+    record("crashed-old", in_flight=True, lease_expires_at=AGO, expired=True)
+    record("calling", held=True, lease_expires_at=AHEAD)
+    record("held", held=True)
+    record("held-old", held=True, expired=True)
+    record("held-crashed", held=True, lease_expires_at=AGO)
+
+
+def keys(records: Any) -> set[str]:
+    return set(records.values_list("key", flat=True))
+
+
+@pytest.mark.usefixtures("_records")
+def test_held_operations_run_nowhere_and_those_in_flight_have_a_live_lease() -> None:
+    records = IdempotencyRecord.objects
+
+    assert keys(records.held()) == {"held", "held-old", "held-crashed"}
+    assert keys(records.in_flight()) == {"running", "running-old", "calling"}
+    assert keys(records.filter(key__endswith="old").held()) == {"held-old"}
+
+
+@pytest.mark.usefixtures("_records")
+def test_expired_records_are_those_that_a_purge_deletes() -> None:
+    before = keys(IdempotencyRecord.objects)
+    found = keys(IdempotencyRecord.objects.expired())
+
+    call_command("purge_idempotency_keys", stdout=io.StringIO(), stderr=io.StringIO())
+
+    assert found == before - keys(IdempotencyRecord.objects)
+    assert found == {"kept-old", "released-old", "crashed-old"}
+
+
+def test_dead_events_are_those_that_were_given_up() -> None:
+    for state in ProcessedEvent.State.values:
+        event(state, state=state, payload=b"{}")
+
+    assert [each.event_id for each in ProcessedEvent.objects.dead()] == ["dead"]
+
+
+@pytest.fixture
+def _events() -> None:
+    event("inline", failed=True)
+    event("due", due=True)
+    event("later", due=True, next_attempt_at=AHEAD)
+    event("again", due=True, state="failed")
+    event("processed")
+    # Of one object only the first that is not done.
+    event("a-done", object_key="a", received_at=Now() - 3 * HOUR)
+    event("a-1", due=True, object_key="a", received_at=Now() - 2 * HOUR)
+    event("a-2", due=True, object_key="a")
+    # The first waits for its next attempt, and the second for the first.
+    long_ago = Now() - 2 * HOUR
+    event("b-1", due=True, object_key="b", received_at=long_ago, next_attempt_at=AHEAD)
+    event("b-2", due=True, object_key="b")
+    # Another object, on each database.
+    event("B-1", due=True, object_key="B")
+    event("other-b", due=True, object_key="b", endpoint="refunds")
+
+
+@pytest.mark.usefixtures("_events")
+def test_due_events_are_those_that_a_worker_would_take() -> None:
+    found = set(ProcessedEvent.objects.due())
+    taken = set()
+    with transaction.atomic():
+        while row_id := event_store.begin_next(using="default", free_after=HOUR):
+            taken.add(row_id)
+
+    assert {each.pk for each in found} == taken
+    assert {each.event_id for each in found} == {
+        "due",
+        "again",
+        "a-1",
+        "B-1",
+        "other-b",
+    }
+
+
+def test_events_of_one_instant_are_due_in_the_order_of_their_ids() -> None:
+    instant = timezone.now()
+    for number, name in enumerate(("first", "second")):
+        row_id = uuid.UUID(int=number)
+        event(name, due=True, id=row_id, object_key="a", received_at=instant)
+
+    assert [each.event_id for each in ProcessedEvent.objects.due()] == ["first"]
+
+
+@pytest.mark.usefixtures("_records", "_events")
+def test_page_counts_what_it_says() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(block, namespace)  # noqa: S102 - our own page
+
+    assert namespace["idempotency_gauges"]() == {
+        "held": 3,
+        "in_flight": 3,
+        "expired": 3,
+        "dead": 0,
+        "due": 5,
+    }
+
+
+@pytest.mark.parametrize("model", [IdempotencyRecord, ProcessedEvent])
+def test_package_itself_asks_by_a_plain_manager(model: Any) -> None:
+    assert type(model._base_manager) is Manager
+    assert not model.objects.use_in_migrations

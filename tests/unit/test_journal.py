@@ -1,0 +1,304 @@
+"""What an operation remembers of its steps, and what it refuses to mix up."""
+
+import math
+import uuid
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+import pytest
+from django.utils.functional import lazystr
+
+from django_idempotency.core.journal import Entry, Journal, as_json
+from django_idempotency.exceptions import StepError
+from tests.support.cases import cases
+
+Kind = Literal["call", "write"]
+
+
+def do(
+    journal: Journal, name: str, kind: Kind = "call", result: Any = None, **how: bool
+) -> Any:
+    """Go through one step, as a view does; ``done=False``: the call raises."""
+    step = journal.ask_for(name, kind)
+    if step is None:
+        step = journal.begin(name, kind)
+        step.result, step.is_done = result, how.get("done", True)
+    return step.result
+
+
+def remembered(*steps: tuple[str, Kind, Any]) -> Journal:
+    """The journal of an earlier try, as it comes back from the record."""
+    journal = Journal()
+    for name, kind, result in steps:
+        do(journal, name, kind, result)
+    return Journal(journal.effects)
+
+
+def interrupted() -> Journal:
+    """The journal of a try that ended in its second call."""
+    journal = remembered(("reserve", "call", 1))
+    do(journal, "reserve")
+    do(journal, "charge", done=False)
+    return Journal(journal.effects)
+
+
+def test_steps_are_remembered_in_their_order() -> None:
+    journal = Journal()
+    do(journal, "charge", "call", {"id": "ch_1"})
+    do(journal, "order", "write", 7)
+    journal.begin("mail", "call")
+
+    assert journal.effects == {
+        "steps": [
+            {"name": "charge", "kind": "call", "done": True, "result": {"id": "ch_1"}},
+            {"name": "order", "kind": "write", "done": True, "result": 7},
+            {"name": "mail", "kind": "call", "done": False},
+        ]
+    }
+
+
+def test_memory_comes_back_from_the_record_as_it_was() -> None:
+    journal = interrupted()
+
+    assert Journal(journal.effects).effects == journal.effects
+    assert Journal(journal.effects).entries == journal.entries
+
+
+@pytest.mark.parametrize("stored", [None, [], "text", 7, {}, {"other": 1}], ids=repr)
+def test_record_that_remembers_no_steps_is_a_fresh_start(stored: Any) -> None:
+    journal = Journal(stored)
+
+    assert journal.effects == {}
+    assert journal.ask_for("charge", "call") is None
+    assert journal.unfinished is None
+    journal.require_all_asked_for()
+
+
+def test_new_memory_does_not_share_its_steps() -> None:
+    effects = remembered(("charge", "call", 1)).effects
+    Journal(effects).begin("order", "write")
+
+    assert len(Journal(effects).entries) == 1
+
+
+def test_result_that_is_null_is_a_result() -> None:
+    step = remembered(("mail", "call", None)).ask_for("mail", "call")
+
+    assert step == Entry("mail", "call", is_done=True, result=None)
+
+
+def test_retry_goes_on_behind_a_call_that_it_has_finished() -> None:
+    journal = interrupted()
+    do(journal, "reserve")
+    step = journal.ask_for("charge", "call")
+    assert step == Entry("charge", "call", is_done=False)
+    step.is_done = True
+
+    assert journal.ask_for("order", "write") is None
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_unfinished_is_the_last_step_that_was_only_begun(done: bool) -> None:
+    journal = Journal()
+    do(journal, "charge", done=done)
+
+    assert journal.unfinished == (None if done else Entry("charge", "call"))
+
+
+@pytest.mark.parametrize("second", ["call", "write"])
+@pytest.mark.parametrize("first", ["call", "write"])
+def test_name_can_be_used_once(first: Kind, second: Kind) -> None:
+    """Though the steps are remembered."""
+    fresh, later = Journal(), remembered(("charge", first, 1), ("order", "write", 2))
+    for journal in (fresh, later):
+        do(journal, "charge", first)
+        with pytest.raises(StepError, match=r"Two steps .* 'charge'"):
+            journal.ask_for("charge", second)
+
+
+@cases(
+    "name, kind",
+    {
+        "renamed": ("mail", "call"),
+        "the next one first": ("order", "write"),
+        "another kind": ("charge", "write"),
+        "another case": ("Charge", "call"),
+    },
+)
+def test_step_in_place_of_a_remembered_one_is_refused(name: str, kind: Kind) -> None:
+    journal = remembered(("charge", "call", 1), ("order", "write", 2))
+    before = journal.effects
+
+    with pytest.raises(StepError, match=f"call 'charge'.* asks for {kind} '{name}'"):
+        journal.ask_for(name, kind)
+    assert journal.effects == before
+
+
+@pytest.mark.parametrize("kind", ["call", "write"])
+def test_no_step_is_begun_behind_a_call_whose_outcome_is_unknown(kind: Kind) -> None:
+    journal = Journal()
+    do(journal, "charge", done=False)
+
+    with pytest.raises(StepError, match="call 'charge' has begun"):
+        journal.ask_for("order", kind)
+
+
+def test_no_step_is_begun_behind_a_remembered_call_that_failed_again() -> None:
+    journal = interrupted()
+    do(journal, "reserve")
+    journal.ask_for("charge", "call")
+
+    with pytest.raises(StepError, match="has begun"):
+        journal.ask_for("order", "write")
+
+
+def test_answer_may_not_leave_a_remembered_step_aside_and_may_add_others() -> None:
+    journal = remembered(("charge", "call", 1), ("order", "write", 2))
+    assert do(journal, "charge") == 1
+    with pytest.raises(StepError, match=r"write 'order'.* answers without it"):
+        journal.require_all_asked_for()
+
+    assert (do(journal, "order", "write"), do(journal, "mail", "call", 3)) == (2, 3)
+    journal.require_all_asked_for()
+
+
+def test_forgotten_step_was_never_there() -> None:
+    journal = remembered(("charge", "call", 1))
+    do(journal, "charge")
+    before = journal.effects
+    assert journal.ask_for("order", "write") is None
+    journal.forget(journal.begin("order", "write"))
+
+    assert journal.effects == before
+    journal.require_all_asked_for()
+
+
+@pytest.mark.parametrize("name", ["order", "apology"])
+def test_step_may_come_in_place_of_a_forgotten_one(name: str) -> None:
+    journal = Journal()
+    journal.ask_for("order", "write")
+    journal.forget(journal.begin("order", "write"))
+
+    assert do(journal, name, "write", 7) == 7
+    assert len(journal.entries) == 1
+
+
+@cases(
+    "result, found",
+    {
+        "nothing": (None, None),
+        "bool": (True, True),
+        "int": (7, 7),
+        "long int": (10**30, 10**30),
+        "float": (0.1, 0.1),
+        "text": ("ü\n\U0001f600", "ü\n\U0001f600"),
+        "text that spells a NUL": ("\\u0000", "\\u0000"),
+        "text with backslashes before one": ("\\\\u0000\\", "\\\\u0000\\"),
+        "other control characters": ("\x01\x7f", "\x01\x7f"),
+        "tuples": ((1, (2,)), [1, [2]]),
+        "nested": ({"a": [{"b": None}]}, {"a": [{"b": None}]}),
+        "number as a name": ({1: "a"}, {"1": "a"}),
+        "Decimal": (Decimal("9.90"), "9.90"),
+        "Decimal with an exponent": (Decimal("1E+3"), "1E+3"),
+        "UUID": (
+            uuid.UUID("6f1c0d0a-9b38-4f4e-8f5a-0d6a1a3b2c4d"),
+            "6f1c0d0a-9b38-4f4e-8f5a-0d6a1a3b2c4d",
+        ),
+        "datetime": (
+            datetime(2026, 7, 1, 12, 30, 5, tzinfo=UTC),
+            "2026-07-01T12:30:05Z",
+        ),
+        "date": (date(2026, 7, 1), "2026-07-01"),
+        "time": (time(12, 30), "12:30:00"),
+        "timedelta": (timedelta(minutes=1), "P0DT00H01M00S"),
+        "lazy text": (lazystr("paid"), "paid"),
+    },
+)
+def test_result_is_what_json_makes_of_it(result: Any, found: Any) -> None:
+    first = as_json(result, "charge")
+
+    assert first == found
+    assert as_json(first, "charge") == first  # on each try
+
+
+def test_result_is_not_changed_by_what_the_view_does_with_it() -> None:
+    result = {"items": [1]}
+    found = as_json(result, "charge")
+    found["items"].append(2)
+
+    assert result == {"items": [1]}
+
+
+def endless() -> Any:
+    inner: list[Any] = []
+    inner.append(inner)
+    return inner
+
+
+def deep() -> Any:
+    result: list[Any] = []
+    for _ in range(100_000):
+        result = [result]
+    return result
+
+
+@cases(
+    "result",
+    {
+        "object": object,
+        "bytes": lambda: b"bytes",
+        "set": lambda: {1, 2},
+        "tuple as a name": lambda: {(1, 2): 3},
+        "object inside": lambda: [Entry("a", "call")],
+        "NaN": lambda: math.nan,
+        "infinity": lambda: [math.inf],
+        "minus infinity": lambda: {"a": -math.inf},
+        "lone surrogate": lambda: "\ud800",
+        "lone surrogate as a name": lambda: {"\udfff": 1},
+        "NUL": lambda: "a\0b",
+        "NUL as a name": lambda: {"\0": 1},
+        "NUL behind a backslash": lambda: "\\\0",
+        "NUL beside a text that spells it": lambda: ["\\u0000", "\0"],
+        "endless": endless,
+        "nested too deeply": deep,
+        "aware time": lambda: time(12, 30, tzinfo=UTC),
+    },
+)
+def test_result_that_cannot_be_repeated_is_refused(result: Callable[[], Any]) -> None:
+    with pytest.raises(TypeError, match="step 'charge'"):
+        as_json(result(), "charge")
+
+
+def test_result_that_is_refused_is_not_told() -> None:
+    """It may be a secret."""
+    with pytest.raises(TypeError) as refusal:
+        as_json({"card": b"4242"}, "charge")
+
+    assert "4242" not in str(refusal.value)
+
+
+def test_settled_call_may_be_made_again_or_is_done_with_what_was_found() -> None:
+    journal = interrupted()
+    journal.settle(applied=False, result=None, note={"by": "ann"})
+    do(journal, "reserve")
+    assert journal.ask_for("charge", "call") is None
+
+    journal.begin("charge", "call")
+    journal = Journal(journal.effects)
+    journal.settle(applied=True, result=Decimal("9.90"), note={"by": "bob"})
+    assert journal.unfinished is None
+    assert journal.entries[-1] == Entry("charge", "call", is_done=True, result="9.90")
+    assert journal.effects["settlements"] == [
+        {"by": "ann", "applied": False},
+        {"by": "bob", "applied": True},
+    ]
+
+
+def test_settling_what_is_not_unfinished_leaves_the_steps() -> None:
+    journal = remembered(("charge", "call", 1))
+    before = journal.effects["steps"]
+    journal.settle(applied=False, result=None, note={})
+
+    assert journal.effects["steps"] == before
