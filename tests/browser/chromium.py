@@ -184,13 +184,17 @@ def until(
     return wait.until(condition)
 
 
-# Of several taps on one thing one click arrives, however late.
+# Of several taps one click arrives, however late. What hits something else, because the
+# page has moved, is none.
 LISTEN = """
+const wanted = arguments[0];
 window.listening?.abort();
 window.listening = new AbortController();
 window.clicks = 0;
 const letOneThrough = (event) => {
   if (event.pointerType !== "touch") return;  // but a page's own, or a label's
+  const hit = event.target.closest("label")?.control ?? event.target;
+  if (!wanted.contains(hit)) return;
   window.clicks += 1;
   if (window.clicks === 1) return;
   event.stopImmediatePropagation();
@@ -210,9 +214,11 @@ def press(driver: WebDriver, element: WebElement) -> None:
     if not driver.execute_script("return navigator.maxTouchPoints"):
         element.click()
         return
-    driver.execute_script(LISTEN)
+    driver.execute_script(LISTEN, element)
     for _ in range(TAPS):
-        element.click()
+        # The page that follows may be there before the driver has said that it tapped.
+        with contextlib.suppress(StaleElementReferenceException):
+            element.click()
         with contextlib.suppress(TimeoutException):
             # On the page that follows nobody has counted.
             until(

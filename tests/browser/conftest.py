@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,14 +25,18 @@ SHOP_TEST = "--host-resolver-rules=MAP shop.test 127.0.0.1"
 """An address of this machine that isn't secure, other than localhost."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(here := Path(__file__).parent):
-            # What a folder's tests are played on is started once, for one of xdist's
-            # processes: `--dist loadgroup`.
-            folder = item.path.relative_to(here).parts[0]
-            item.add_marker(pytest.mark.xdist_group(folder))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Play a folder's tests in one process: what they are played on is started once.
+
+    xdist's own groups have no effect since pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.removeprefix("tests/browser/").split("/")[0].split("::")[0]
+
+    return ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def _client() -> httpx.Client:
     # Made at first use, so that each process has connections of its own. A proxy for
     # the outside world (trust_env) has no business between us and the backend.
     url = _setting("GATEWAY_BACKEND_URL")
-    return httpx.Client(base_url=url, timeout=8, trust_env=False)
+    return httpx.Client(base_url=url, timeout=20, trust_env=False)
 
 
 def _setting(name: str) -> Any:

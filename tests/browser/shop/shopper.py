@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -81,7 +82,11 @@ class Shopper:
         """Act, and wait for the page to be another."""
         page = self.find("html")
         act()
-        until(self.driver, lambda _: self._is_gone(page))
+        try:
+            until(self.driver, lambda _: self._is_gone(page))
+        except TimeoutException:
+            shown = self.driver.find_element(By.TAG_NAME, "body").text
+            raise AssertionError(f"No page followed on {self.path}:\n{shown}") from None
 
     def fill_in(self, name: str, value: str) -> None:
         field = self.find(f"main [name={name}]")
