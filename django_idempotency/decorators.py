@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
@@ -11,10 +11,13 @@ from django.http import HttpRequest
 from django.views import View
 
 from .http.boundary import (
+    METHODS_WITH_KEYS,
     NonAtomicRequests,
     enter,
     is_protected,
 )
+from .http.dispatching import lines_for, obstacle, working_class
+from .http.placements import access_check_in, wrappers_of
 from .http.protection import (
     aprotect,
     protect,
@@ -101,7 +104,10 @@ def _run_function(
 ) -> Any:
     request = _request_in(args)
     call = partial(view, *args, **kwargs)
-    if (instance := _dispatching_view(view, args)) is not None:
+    instance, dispatch = _dispatching_view(view, args)
+    if instance is not None and not (
+        _has_no_handler(instance, request) and _works(type(instance), dispatch)
+    ):
         # Its access checks are in dispatch(): the handler is what runs once.
         _protect_handler(instance, request, policy)
         return call()
@@ -147,14 +153,37 @@ def _protect_handler(instance: View, request: Any, policy: IdempotencyPolicy) ->
         instance.handle_exception = partial(confined, instance.handle_exception)
 
 
+def _has_no_handler(instance: View, request: Any) -> bool:
+    return not hasattr(instance, request.method.lower())
+
+
+def _works(view_class: type, dispatch: Any = None) -> bool:
+    """Whether `dispatch()` does the work, and nothing stands before it.
+
+    Raises:
+        ImproperlyConfigured: another one does, and a replay would pass over it.
+    """
+    _refuse_obstacle(view_class, dispatch)
+    return working_class(view_class, dispatch) is not None
+
+
 def _protected_class(view_class: type[View], policy: IdempotencyPolicy) -> type[View]:
-    """Return a subclass whose handlers, not whose dispatch(), run once per key."""
+    """Return a subclass whose handlers run once per key.
+
+    Its `dispatch()`, where the access checks are, does so only where it does the work.
+    """
 
     def setup(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         view_class.setup(self, request, *args, **kwargs)
         _protect_handler(self, request, policy)
 
-    names = {"setup": setup, "__module__": view_class.__module__}
+    def dispatch(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        call = partial(view_class.dispatch, self, request, *args, **kwargs)
+        if _has_no_handler(self, request) and _works(view_class):
+            return _run_handler(request, policy, call, joins=False)
+        return call()
+
+    names = {"setup": setup, "dispatch": dispatch, "__module__": view_class.__module__}
     protected: type[View] = type(view_class.__name__, (view_class,), names)
     return protected
 
@@ -191,18 +220,18 @@ def _request_in(args: tuple[Any, ...]) -> Any:
     raise TypeError("A view decorated with @idempotent must be called with a request.")
 
 
-def _dispatching_view(view: Any, args: tuple[Any, ...]) -> View | None:
-    """Return the class-based view whose dispatch() was decorated, if it was."""
+def _dispatching_view(view: Any, args: tuple[Any, ...]) -> tuple[View | None, Any]:
+    """Return the class-based view whose dispatch() was decorated, if it was, and that."""
     if getattr(view, "__name__", None) != "dispatch":
-        return None
+        return None, None
     if isinstance(args[0], View):
-        return args[0]
+        return args[0], view
     while view is not None:
-        owner = getattr(getattr(view, "func", None), "__self__", None)
-        if isinstance(owner, View):
-            return owner
+        bound = getattr(view, "func", None)
+        if isinstance(owner := getattr(bound, "__self__", None), View):
+            return owner, getattr(bound, "__func__", None)
         view = getattr(view, "__wrapped__", None)
-    return None
+    return None, None
 
 
 def _comes_from_as_view(view: Any) -> bool:
@@ -213,7 +242,20 @@ def _comes_from_as_view(view: Any) -> bool:
             "@idempotent must stand directly around as_view(), inside every other "
             f"decorator:\n\n    idempotent({view.view_class.__name__}.as_view())"
         )
+    if not any(hasattr(view.view_class, name.lower()) for name in METHODS_WITH_KEYS):
+        _refuse_obstacle(view.view_class)
     return True
+
+
+def _refuse_obstacle(view_class: type, dispatch: Any = None) -> None:
+    if (before := obstacle(view_class, dispatch)) is not None:
+        works = cast("type", working_class(view_class, dispatch))
+        raise ImproperlyConfigured(
+            f"{view_class.__name__} works in {works.__name__}.dispatch(), and "
+            f"{before.__name__}.dispatch() stands before it: around both, @idempotent "
+            "would replay answers to users who may no longer see them. Write\n\n"
+            f"{lines_for(view_class, works)}"
+        )
 
 
 def _refuse_misplacement(view: Any, policy: IdempotencyPolicy) -> None:
@@ -233,11 +275,13 @@ def _refuse_misplacement(view: Any, policy: IdempotencyPolicy) -> None:
             '    @api_view(["POST"])\n    @idempotent\n'
             f"    def {name}(request):\n\nor use IdempotencyMixin."
         )
-    if hasattr(view, "login_url"):
+    if (check := access_check_in([*wrappers_of(view)])) is not None:
+        _, _, short = check.rpartition(".")
+        shown = "login_required" if short == "user_passes_test" else f"{short}(…)"
         raise ImproperlyConfigured(
             f"@idempotent must stand below the access check of {name}: above it, stored "
             "answers would be replayed to users who may no longer see them. Write\n\n"
-            f"    @login_required\n    @idempotent\n    def {name}(request):"
+            f"    @{shown}\n    @idempotent\n    def {name}(request):"
         )
     if iscoroutinefunction(view):
         _require_lease(name, policy)

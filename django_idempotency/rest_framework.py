@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
@@ -21,6 +21,7 @@ from .http.boundary import (
     is_protected,
     show,
 )
+from .http.dispatching import uses_name
 from .http.notes import notes_of
 from .http.protection import (
     protect,
@@ -63,6 +64,8 @@ class IdempotencyMixin(_Base):
     """How the handlers are protected; ``None`` protects none."""
 
     _idempotency_not_acceptable: NotAcceptable | None = None
+    _idempotency_handler: Any = None
+    """The handler of this request, until `initial()` has protected it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,6 +75,14 @@ class IdempotencyMixin(_Base):
                 f"{cls.__name__} would not be protected: the mixin comes after the view "
                 f"class. Write\n\n    class {cls.__name__}(IdempotencyMixin, …View):"
             )
+        for each in order[: order.index(IdempotencyMixin)]:
+            for name in ("dispatch", "initial"):
+                if name in vars(each) and not uses_name(vars(each)[name], name):
+                    raise ImproperlyConfigured(
+                        f"{cls.__name__} would not be protected: {each.__name__}.{name}() "
+                        "doesn't call the mixin's. Write in it\n\n"
+                        f"        super().{name}(request, *args, **kwargs)"
+                    )
 
     @classmethod
     def as_view(cls, *args: Any, **kwargs: Any) -> Any:
@@ -126,6 +137,26 @@ class IdempotencyMixin(_Base):
                 hold_body(request)
         return super().dispatch(request, *args, **kwargs)
 
+    def initialize_request(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> Request:
+        """Put the handler away until `initial()` has protected it.
+
+        A class that overrides both `dispatch()` and `initial()`, and calls others than
+        the mixin's, would run it without protection.
+        """
+        name = (request.method or "").lower()
+        handler = getattr(self, name, None)
+        if (
+            request.method in METHODS_WITH_KEYS
+            and name in self.http_method_names
+            and handler is not None
+            and not is_protected(request)
+        ):
+            self._idempotency_handler = handler
+            setattr(self, name, self._refuse_unprotected)
+        return super().initialize_request(request, *args, **kwargs)
+
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         """Hold NotAcceptable back: a stored answer goes out as it is stored."""
         try:
@@ -140,12 +171,9 @@ class IdempotencyMixin(_Base):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method not in METHODS_WITH_KEYS or is_protected(request._request):
+        if (handler := self._idempotency_handler) is None:
             return
-        name = request.method.lower()
-        handler = getattr(self, name, None)
-        if handler is None or name not in self.http_method_names:
-            return
+        name = (request.method or "").lower()
         policy = self.get_idempotency_policy()
         if policy is None:
             setattr(self, name, partial(self._run_unprotected, handler))
@@ -159,6 +187,13 @@ class IdempotencyMixin(_Base):
             return super().handle_exception(exc)
         response: Response = handle_confined(request, super().handle_exception, exc)
         return response
+
+    def _refuse_unprotected(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise ImproperlyConfigured(
+            f"{type(self).__name__} is not protected, since its initial() doesn't call "
+            "IdempotencyMixin's. Nothing was done. Write in it\n\n"
+            "        super().initial(request, *args, **kwargs)"
+        )
 
     def _run_unprotected(
         self, handler: Callable[..., Any], request: Request, *args: Any, **kwargs: Any

@@ -12,8 +12,17 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.transaction import Atomic
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from django_idempotency.http.dispatching import (
+    lines_for,
+    obstacle,
+    working_class,
+)
 from django_idempotency.http.placements import (
+    access_check_in,
+    callables_between,
     class_of,
+    decorator_of,
+    dispatches,
     inwards,
     outside,
     protected_functions,
@@ -23,6 +32,9 @@ from django_idempotency.store.records import record_alias
 
 from .settings import SHORTEST_SAFE_RETENTION
 from .webhooks import check_endpoint
+
+HARMLESS = {"contextlib", "django", "django_idempotency", "rest_framework"}
+"""Packages whose decorators may stand between @idempotent and the view."""
 
 
 def check_placements(
@@ -44,7 +56,8 @@ def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
     for function in protected_functions(view):
         policy: IdempotencyPolicy = function.idempotency_policy  # type: ignore[attr-defined]
         name = f"{function.__module__}.{function.__qualname__}"
-        yield from _hidden_access_check(function, name)
+        yield from _inside(function, name)
+        yield from _working_dispatch(view, function, name)
         yield from _keep_errors(view, policy, name)
         yield from _short_retention(policy, name)
         if policy.lease is None:
@@ -81,15 +94,62 @@ def _async_handler(function: FunctionType, name: str) -> Iterator[CheckMessage]:
         )
 
 
-def _hidden_access_check(function: FunctionType, name: str) -> Iterator[CheckMessage]:
+def _inside(function: FunctionType, name: str) -> Iterator[CheckMessage]:
     inner = list(inwards(function))[1:]
-    if any(hasattr(each, "login_url") for each in inner):
+    if (check := access_check_in([*inner, *callables_between(function)])) is not None:
         yield Error(
-            f"The access check of {name} must stand above @idempotent: a stored answer "
-            "would be replayed to users who may no longer see it.",
+            f"{check} checks access to {name} and must stand above @idempotent: a stored "
+            "answer would be replayed to users who may no longer see it.",
             hint=f"    @login_required\n    @idempotent\n    def {function.__name__}"
             "(request):",
             id="django_idempotency.E021",
+        )
+        return
+    for decorator in _unknown(callables_between(function)):
+        yield Warning(
+            f"{decorator} stands between @idempotent and {name}: if it checks access, a "
+            "stored answer would be replayed to users who may no longer see it; and "
+            "whatever it does is not done again for a repeat.",
+            hint="Unless it belongs to the work that is done once, put it above:\n\n"
+            f"    @{decorator.rpartition('.')[2]}\n    @idempotent\n"
+            f"    def {function.__name__}(request):\n\n"
+            "If all is right as it is: SILENCED_SYSTEM_CHECKS = "
+            '["django_idempotency.W029"]',
+            id="django_idempotency.W029",
+        )
+
+
+def _unknown(decorators: Collection[Any]) -> list[str]:
+    names = [decorator_of(each) for each in decorators]
+    return [name for name in names if name.partition(".")[0] not in HARMLESS]
+
+
+def _working_dispatch(
+    view: Callable[..., Any], function: FunctionType, name: str
+) -> Iterator[CheckMessage]:
+    """Where `dispatch()` works itself, no handler is called that could be protected."""
+    view_class = class_of(view)
+    if view_class is None or (works := working_class(view_class)) is None:
+        return
+    if any(function in inwards(each) for each in dispatches(view_class)):
+        dispatch = getattr(function, "__wrapped__", None)
+        if (before := obstacle(view_class, dispatch)) is not None:
+            yield Error(
+                f"{view_class.__module__}.{view_class.__qualname__} works in "
+                f"{works.__name__}.dispatch(), and {before.__name__}.dispatch() stands "
+                "before it: around both, @idempotent refuses each request, since a "
+                "replay would pass over it.",
+                hint=lines_for(view_class, works),
+                id="django_idempotency.E028",
+            )
+    elif function not in inwards(view):
+        yield Warning(
+            f"{works.__name__}.dispatch() doesn't seem to call {name}, which is all that "
+            "is protected.",
+            hint="Let it call super().dispatch(), or protect it instead:\n\n"
+            '    @method_decorator(idempotent, name="dispatch")\n'
+            f"    class {view_class.__name__}(…):",
+            id="django_idempotency.W034",
         )
 
 
@@ -184,6 +244,13 @@ def _way_out(view: Callable[..., Any], function: FunctionType, alias: str) -> st
             "Let the mixin protect the view instead of @idempotent; "
             "get_idempotency_policy() chooses what is protected:\n\n"
             f"    class {view_class.__name__}(IdempotencyMixin, {bases}):"
+        )
+    if function.__name__ == "dispatch":
+        return (
+            "Switch it off where the class is seen from outside; @idempotent opens a "
+            "transaction itself:\n\n"
+            '    @method_decorator(transaction.non_atomic_requests, name="dispatch")\n'
+            f"    class {view_class.__name__}(…):"
         )
     return (
         "Decorate dispatch() instead of the handler; the access checks in it still "

@@ -1,8 +1,9 @@
-"""Where in a view @idempotent stands: for checks and schemas, never for a request."""
+"""Where in a view @idempotent stands, and what stands around it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -11,6 +12,17 @@ from django.db.transaction import Atomic
 from django_idempotency.policies import IdempotencyPolicy
 
 from .boundary import METHODS_WITH_KEYS
+
+ACCESS_CHECKS = {
+    "allauth.account.decorators",
+    "django.contrib.admin.views.decorators",
+    "django.contrib.auth.decorators",
+    "guardian.decorators",
+    "rules.contrib.views",
+}
+"""Modules whose decorators check access."""
+
+OURS = "django_idempotency.decorators."
 
 
 def class_of(view: Callable[..., Any]) -> Any:
@@ -44,9 +56,70 @@ def outside(view: Callable[..., Any], function: FunctionType) -> list[Any]:
     return [each for chain in chains for each in chain if id(each) not in inside]
 
 
+def access_check_in(functions: Collection[Any]) -> str | None:
+    """Return the name of a decorator among these that checks access.
+
+    It is known by its module, or by the `login_url` that Django's leave on the wrapper
+    and that further wrappers copy.
+    """
+    names = [decorator_of(each) for each in functions if hasattr(each, "login_url")]
+    known = [
+        name
+        for each in functions
+        if (name := decorator_of(each)).rpartition(".")[0] in ACCESS_CHECKS
+    ]
+    return next(iter(known or names), None)
+
+
+def callables_between(function: FunctionType) -> list[Any]:
+    """Return the decorators between @idempotent and the view, or what they have made."""
+    decorators = _of_method_decorator(function)
+    # In the order in which they are applied: what comes before ours is inside.
+    ours = [decorator_of(each).startswith(OURS) for each in decorators]
+    inside = decorators[: ours.index(True)][::-1] if True in ours else []
+    for wrapper in wrappers_of(getattr(function, "__wrapped__", None)):
+        inside += _of_method_decorator(wrapper)[::-1] or [wrapper]
+    return inside
+
+
+def decorator_of(wrapper: Any) -> str:
+    """Return the dotted name of the decorator that has made this function.
+
+    `functools.wraps` gives a wrapper the view's name; its code still has its own.
+    """
+    while isinstance(wrapper, partial):
+        wrapper = wrapper.func
+    code = getattr(wrapper, "__code__", None)
+    if code is None:  # an object that can be called
+        return f"{type(wrapper).__module__}.{type(wrapper).__qualname__}"
+    module = wrapper.__globals__.get("__name__", "")
+    return f"{module}.{code.co_qualname.partition('.<locals>')[0]}"
+
+
+def wrappers_of(view: Any) -> Iterator[Any]:
+    """Yield what decorators with `functools.wraps` have made of a view; not itself."""
+    while (inner := getattr(view, "__wrapped__", None)) is not None:
+        yield view
+        view = inner
+
+
+def _of_method_decorator(wrapper: Any) -> list[Any]:
+    """Return the decorators that Django's `method_decorator` applies at each request."""
+    names = getattr(getattr(wrapper, "__code__", None), "co_freevars", ())
+    cells = dict(zip(names, getattr(wrapper, "__closure__", None) or (), strict=False))
+    cell = cells.get("decorators")
+    return [] if cell is None else [*cell.cell_contents]
+
+
 def _always_entered(view: Callable[..., Any]) -> list[Any]:
     view_class = class_of(view)
-    return [view] if view_class is None else [view, view_class.dispatch]
+    return [view] if view_class is None else [view, *dispatches(view_class)]
+
+
+def dispatches(view_class: type) -> list[Any]:
+    """Return each `dispatch()` of a class, from the outside in."""
+    classes = view_class.__mro__
+    return [vars(each)["dispatch"] for each in classes if "dispatch" in vars(each)]
 
 
 def _handlers(view: Callable[..., Any]) -> list[Any]:
@@ -76,5 +149,8 @@ def inwards(function: Any) -> Iterator[Any]:
                 content = cell.cell_contents
             except ValueError:  # not filled yet
                 continue
-            if isinstance(content, FunctionType | Atomic):
-                queue.append(content)
+            # `method_decorator` keeps its decorators in a list.
+            contents = content if isinstance(content, list | tuple) else [content]
+            queue += [
+                each for each in contents if isinstance(each, FunctionType | Atomic)
+            ]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test import override_settings
+from django.utils.decorators import method_decorator
 
 from django_idempotency.checks.urls import check_placements
 
@@ -14,6 +15,16 @@ from .messages import ids, only
 # What is said about each view, and the line to paste.
 REMEDIES = {
     "async-handler": ("E020", "    def post(self, request):"),
+    "access-check-on-post": ("E021", "    @login_required\n    @idempotent\n"),
+    "access-check-on-post-before": ("E021", "    @login_required\n    @idempotent\n"),
+    "check-before-procedures": (
+        "E028",
+        "    class CheckBeforeProcedures(LoginRequiredMixin, OnceProcedures): ...",
+    ),
+    "handler-that-nobody-calls": ("W034", '(idempotent, name="dispatch")\n'),
+    "own-decorator": ("W029", "    @timed\n    @idempotent\n    def pay(request):"),
+    "own-decorator-further-in": ("W029", "    @timed\n    @idempotent\n"),
+    "own-decorator-on-post": ("W029", '= ["django_idempotency.W029"]'),
     "access-check-below": ("E021", "    @login_required\n    @idempotent\n"),
     "durable": ("E022", "    @transaction.atomic  # not durable\n    def pay("),
     "keep-errors": ("E023", "    return HttpResponse(status=404)"),
@@ -28,6 +39,8 @@ REMEDIES = {
 # Where ATOMIC_REQUESTS opens its transaction around the protection, and the way out.
 JOINED = {
     "on-post": '    @method_decorator(idempotent, name="dispatch")\n    class OnPost(…):',
+    "own-decorator-outside": '    @method_decorator(idempotent, name="dispatch")\n',
+    "procedures-on-dispatch": '(transaction.non_atomic_requests, name="dispatch")\n',
     "rest-function": "    @transaction.non_atomic_requests\n    def rest_function(",
     "rest-action": "    class Orders(IdempotencyMixin, ViewSet):",
     "rest-post": "    class OrderOnPost(IdempotencyMixin, OrderAPI):",
@@ -70,6 +83,14 @@ def test_atomic_requests_that_come_first_are_mentioned_with_a_way_out(
 
 
 @pytest.mark.usefixtures("atomic_requests")
+def test_line_for_a_class_around_a_protected_dispatch_ends_the_warning() -> None:
+    decorate = method_decorator(transaction.non_atomic_requests, name="dispatch")
+    view_class = decorate(type("Outside", (views.CheckBeforeOnceProcedures,), {}))
+
+    assert check(view_class.as_view()) == []
+
+
+@pytest.mark.usefixtures("atomic_requests")
 def test_taking_atomic_requests_away_from_outside_ends_the_warning() -> None:
     joined = views.without_wraps(views.function)
     before = ids(check(joined))
@@ -94,8 +115,8 @@ def test_every_wrong_view_of_a_urlconf_is_named() -> None:
         found = ids(check_placements(None))
 
     assert sorted(found) == [
-        "E020", "E021", "E022", "E023", "E027", "W024", "W024", "W026",
-        "W026", "W026",
+        "E020", "E021", "E021", "E022", "E023", "E027", "E028", "W024", "W024",
+        "W026", "W026", "W026", "W029", "W029", "W034",
     ]  # fmt: skip
 
 

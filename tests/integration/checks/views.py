@@ -5,15 +5,18 @@ Each is in the URLconf under its name.
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import never_cache
 from rest_framework.decorators import action, api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -59,6 +62,16 @@ def half_made() -> Any:
     return idempotent(view)
 
 
+def timed(view: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator of the project's own: who knows what it does."""
+
+    @wraps(view)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return view(*args, **kwargs)
+
+    return wrapper
+
+
 class OrderView(View):
     def post(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse()
@@ -77,6 +90,22 @@ class OnPost(OrderView):
 
 @method_decorator(leased, name="post")
 class LeasedOnPost(OrderView): ...
+
+
+@method_decorator([timed, idempotent, never_cache], name="post")
+class OwnDecoratorOutside(OrderView): ...
+
+
+class Procedures(View):
+    def dispatch(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponseBase:
+        return HttpResponse()
+
+
+@method_decorator(idempotent, name="dispatch")
+class OnceProcedures(Procedures): ...
+
+
+class CheckBeforeOnceProcedures(LoginRequiredMixin, OnceProcedures): ...
 
 
 class OrderAPI(APIView):
@@ -124,6 +153,11 @@ RIGHT = {
     "leased-durable": leased(durable),  # nothing is open around it
     "below-login-required": login_required(function),
     "on-dispatch": OnDispatch.as_view(),
+    "above-never-cache": idempotent(never_cache(pay)),
+    "below-own-decorator": timed(function),
+    "own-decorator-outside": OwnDecoratorOutside.as_view(),
+    "procedures": idempotent(Procedures.as_view()),
+    "procedures-on-dispatch": CheckBeforeOnceProcedures.as_view(),
     "on-post": OnPost.as_view(),
     "around-as-view": idempotent(OrderView.as_view()),
     "unprotected": OrderView.as_view(),
@@ -149,7 +183,37 @@ class AtomicDispatch(OnPost):
         return super().dispatch(request, *args, **kw)
 
 
+@method_decorator(idempotent, name="dispatch")
+class CheckBeforeProcedures(LoginRequiredMixin, Procedures): ...
+
+
+@method_decorator(idempotent, name="post")
+class HandlerThatNobodyCalls(Procedures):
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
+@method_decorator([idempotent, timed], name="post")
+class OwnDecoratorOnPost(OrderView): ...
+
+
+@method_decorator([leased, login_required], name="post")
+class AccessCheckOnPost(OrderView): ...
+
+
+@method_decorator(idempotent, name="post")
+@method_decorator(login_required, name="post")
+class AccessCheckOnPostBefore(OrderView): ...
+
+
 WRONG = {
+    "check-before-procedures": CheckBeforeProcedures.as_view(),
+    "handler-that-nobody-calls": HandlerThatNobodyCalls.as_view(),
+    "own-decorator": idempotent(timed(pay)),
+    "own-decorator-further-in": idempotent(never_cache(timed(pay))),
+    "own-decorator-on-post": OwnDecoratorOnPost.as_view(),
+    "access-check-on-post": AccessCheckOnPost.as_view(),
+    "access-check-on-post-before": AccessCheckOnPostBefore.as_view(),
     "rest-short-retention": ShortRetention.as_view(),
     "async-handler": AsyncHandler.as_view(),
     "access-check-below": idempotent(without_wraps(login_required(pay))),

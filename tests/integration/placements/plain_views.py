@@ -137,6 +137,20 @@ class MembersOnlyOnMethod(LoginRequiredMixin, OrderView): ...
 class MembersOnlyOnDispatch(LoginRequiredMixin, OrderView): ...
 
 
+class Procedures(View):
+    """Has no handlers, as views of GraphQL and RPC."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kw: Any) -> HttpResponseBase:
+        return order(request)
+
+
+@method_decorator(idempotent, name="dispatch")
+class OnceProcedures(Procedures): ...
+
+
+class MembersOnlyProcedures(LoginRequiredMixin, OnceProcedures): ...
+
+
 class Permitted(PermissionRequiredMixin, OrderView):
     permission_required = "testapp.add_order"
 
@@ -168,6 +182,13 @@ PLACEMENTS = [
     opened("as-view-below-atomic", transaction.atomic(as_view), "always"),
     opened("as-view-and-method", idempotent(OnMethod.as_view())),
     opened("as-view-and-dispatch", idempotent(OnDispatchByName.as_view())),
+    opened("procedures-as-view", idempotent(Procedures.as_view())),
+    opened("procedures-dispatch", OnceProcedures.as_view()),
+    members(
+        "procedures-below-login-mixin",
+        MembersOnlyProcedures.as_view(),
+        "atomic_requests",
+    ),
     members("dispatch-below-login-required", OnDispatchBelowLoginRequired.as_view()),
     members("as-view-below-login-required", login_required(as_view)),
     members("login-mixin-method", MembersOnlyOnMethod.as_view(), "atomic_requests"),
