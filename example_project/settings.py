@@ -92,7 +92,9 @@ if DATABASES["default"]["ENGINE"].endswith(("postgresql", "devdb_backend")):
         # must be longer than the slowest view waits for the payment provider.
         "OPTIONS": {
             "options": "-c idle_in_transaction_session_timeout=60s "
-            "-c tcp_user_timeout=30s"
+            "-c tcp_user_timeout=30s "
+            # Behind an ALTER TABLE that waits, requests would queue for ever.
+            "-c lock_timeout=10s"
         },
     }
 

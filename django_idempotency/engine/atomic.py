@@ -56,7 +56,9 @@ def run(
     if claiming.joins_transaction:
         return _run(attempt, failure_of)
     with gate.passed(
-        operation.record_id, operation.wait, attempt.prepare_to_wait
+        rows.place_of(operation.record_id, operation.using),
+        operation.wait,
+        attempt.claiming.wait.start,
     ) as has_passed:
         if has_passed:
             return _run(attempt, failure_of)
@@ -108,15 +110,11 @@ class _Attempt(Generic[T]):
         self.claiming = Claiming(self.row, operation.wait)
         self.silent = silent
         """Report nothing: this only keeps the answer of a view that has run before."""
+        self.may_give_back = rows.is_unused(operation.using)
         self.is_committed = False
         self.outcome: Outcome[T] | None = None
         self.is_settled = False
         """Whether the transaction holds the end of the operation, kept or released."""
-
-    def prepare_to_wait(self) -> None:
-        """Start the wait and give the connection back, before waiting at the gate."""
-        self.claiming.wait.start()
-        rows.give_connection_back(self.operation.using)
 
     def result_in_time(self) -> Result[T]:
         """Like `result()`, but also wait for a lease of the same operation to end."""
@@ -124,7 +122,8 @@ class _Attempt(Generic[T]):
             result = self.result()
             if not isinstance(result, InFlight) or result.retry_after is None:
                 return result
-            rows.give_connection_back(self.operation.using)
+            if self.may_give_back:
+                rows.give_connection_back(self.operation.using)
             time.sleep(pause)
         return self.result()
 

@@ -7,8 +7,7 @@ among copies in different processes.
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,19 +21,19 @@ class _Passage:
 
 
 class Gate:
-    """Lets one thread at a time pass for each id."""
+    """Lets one thread at a time pass for each place, such as a table and an id."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._passages: dict[uuid.UUID, _Passage] = {}
+        self._passages: dict[Hashable, _Passage] = {}
 
     @contextmanager
     def passed(
-        self, record_id: uuid.UUID, wait: timedelta, before_waiting: Callable[[], None]
+        self, place: Hashable, wait: timedelta, before_waiting: Callable[[], None]
     ) -> Iterator[bool]:
         """Yield whether this thread could pass within the wait."""
         with self._mutex:
-            passage = self._passages.setdefault(record_id, _Passage())
+            passage = self._passages.setdefault(place, _Passage())
             passage.users += 1
         try:
             has_passed = passage.lock.acquire(blocking=False)
@@ -51,4 +50,4 @@ class Gate:
             with self._mutex:
                 passage.users -= 1
                 if not passage.users:
-                    del self._passages[record_id]
+                    del self._passages[place]

@@ -107,17 +107,22 @@ class _Attempt:
         self.lease = Lease(operation.record_id, operation.using, length)
         self.row = RecordRow(operation, self.lease)
         self.claiming = Claiming(self.row, operation.wait)
+        self.may_give_back: bool | None = None
+        """Known at the start, in the thread of this request's connections."""
 
     def pauses(self) -> Iterator[float]:
         return self.claiming.wait.pauses()
 
     def start(self, known: Renew | None = None) -> Started:
         """Claim and commit, or return the decision that prevents it."""
+        if self.may_give_back is None:
+            self.may_give_back = rows.is_unused(self.operation.using)
         claimed = self.claiming.commit(known)
         if isinstance(claimed, Claim):
-            return LeasedSteps(self.operation, Owner(self.lease, self.row.journal))
+            owner = Owner(self.lease, self.row.journal)
+            return LeasedSteps(self.operation, owner, may_give_back=self.may_give_back)
         if isinstance(claimed, InFlight):
-            rows.give_connection_back(self.operation.using)
+            self._give_back()
         return claimed
 
     def start_again(self) -> Started:
@@ -130,8 +135,12 @@ class _Attempt:
         if decision is None or isinstance(decision, Renew):
             return self.start(decision)
         if isinstance(decision, InFlight):
-            rows.give_connection_back(self.operation.using)
+            self._give_back()
         return decision
+
+    def _give_back(self) -> None:
+        if self.may_give_back:
+            rows.give_connection_back(self.operation.using)
 
 
 async def _astart(start: Callable[[], Started]) -> Started:

@@ -139,9 +139,13 @@ class LeasedSteps(Steps):
 
     operation: Operation
 
-    def __init__(self, operation: Operation, owner: Owner) -> None:
+    def __init__(
+        self, operation: Operation, owner: Owner, *, may_give_back: bool
+    ) -> None:
         super().__init__(operation, owner.journal)
         self.owner = owner
+        self.may_give_back = may_give_back
+        """Whether nothing had used the connection before the operation."""
 
     def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
         """Commit that the call begins, so that a late owner fails before it calls.
@@ -159,7 +163,7 @@ class LeasedSteps(Steps):
             self.owner.remember(RecordState.HELD)
             raise OutcomeUnknown(f"It is unknown whether the call {name!r} happened.")
         elif callable(if_unknown):
-            rows.give_connection_back(self.operation.using)
+            self._give_connection_back()
             found = if_unknown(self.key_for(name))
             if found is not None:
                 self.finish(entry, found)
@@ -168,8 +172,12 @@ class LeasedSteps(Steps):
         self.owner.remember(
             RecordState.HELD if if_unknown == "hold" else RecordState.IN_FLIGHT
         )
-        rows.give_connection_back(self.operation.using)
+        self._give_connection_back()
         return entry
+
+    def _give_connection_back(self) -> None:
+        if self.may_give_back:
+            rows.give_connection_back(self.operation.using)
 
     def finish(self, entry: Entry, result: Any) -> Any:
         _finished(entry, result)

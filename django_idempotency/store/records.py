@@ -172,8 +172,7 @@ def read_effects(claim: Claim) -> Any:
 def keep(claim: Claim, answer: StoredAnswer) -> None:
     """Store the answer; it is kept when the transaction commits."""
     parameters = {**_answer_parameters(answer, claim.using), **at_claim(claim)}
-    claim.cursor.execute(_statements(claim.using).keep, parameters)
-    _require_claimed(claim)
+    _execute_claimed(_statements(claim.using).keep, parameters, claim)
 
 
 def release(claim: Claim, failure: str | None) -> None:
@@ -183,20 +182,24 @@ def release(claim: Claim, failure: str | None) -> None:
     """
     statements, row = _statements(claim.using), at_claim(claim)
     if failure is None:
-        claim.cursor.execute(statements.forget, row)
-        if claim.cursor.rowcount == 1:
-            return
+        with connections[claim.using].cursor() as cursor:
+            cursor.execute(statements.forget, row)
+            if cursor.rowcount == 1:
+                return
     note = {"last_error": (failure or "")[:255]}
-    claim.cursor.execute(statements.release, {**note, **row})
-    _require_claimed(claim)
+    _execute_claimed(statements.release, {**note, **row}, claim)
 
 
-def _require_claimed(claim: Claim) -> None:
-    if claim.cursor.rowcount != 1:
-        raise RuntimeError(
-            "The claimed record is gone: something in the view deleted or changed it. "
-            "Nothing was committed."
-        )
+def _execute_claimed(statement: str, parameters: Parameters, claim: Claim) -> None:
+    # A new cursor, not that of the claim: some backends choose the schema, which the
+    # view may have changed meanwhile, when one is opened.
+    with connections[claim.using].cursor() as cursor:
+        cursor.execute(statement, parameters)
+        if cursor.rowcount != 1:
+            raise RuntimeError(
+                "The claimed record is gone: something in the view deleted or changed "
+                "it, or left the connection in another schema. Nothing was committed."
+            )
 
 
 def remember(lease: Lease, effects: object, state: RecordState) -> None:

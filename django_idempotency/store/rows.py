@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -46,8 +46,6 @@ class Claim:
     """The database that the row is in."""
     location: str | None
     """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
-    cursor: Any = field(repr=False, compare=False)
-    """The cursor that has written the row; opening another one takes time."""
 
 
 @contextmanager
@@ -111,13 +109,13 @@ def claimed_by(
         ClaimConflict: it has written no row.
     """
     connection = connections[using]
-    cursor = connection.cursor()
-    cursor.execute(statement, parameters)
-    if cursor.rowcount != 1:
-        raise ClaimConflict
-    located = dialect_of(connection).rows_are_located
-    location = cursor.fetchone()[0] if located else None
-    return Claim(row_id, using, location, cursor)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        if cursor.rowcount != 1:
+            raise ClaimConflict
+        located = dialect_of(connection).rows_are_located
+        location = cursor.fetchone()[0] if located else None
+    return Claim(row_id, using, location)
 
 
 def lock(
@@ -215,10 +213,27 @@ def locking(using: str, wait: timedelta) -> AbstractContextManager[None]:
     return dialect_of(connection).locking(connection, wait)
 
 
-def give_connection_back(using: str) -> None:
-    """Give the connection back to its pool while waiting for another session.
+def place_of(row_id: uuid.UUID, using: str) -> tuple[str, Any, uuid.UUID]:
+    """Return what tells a row from those of other databases and of other schemas.
 
-    A connection that isn't pooled stays open, with what the project has set on it.
+    Backends for tenants, such as django-tenants', name the schema on the connection.
+    """
+    return using, getattr(connections[using], "schema_name", None), row_id
+
+
+def is_unused(using: str) -> bool:
+    """Whether nothing in this request has used the connection yet.
+
+    What has used it may have set something for its session, such as the tenant whose
+    rows it may see; on another connection of the pool another tenant's may hold.
+    """
+    return connections[using].connection is None
+
+
+def give_connection_back(using: str) -> None:
+    """Give the connection back to its pool while nothing needs it.
+
+    Only where it was unused before us. One that isn't pooled stays open.
     """
     connection: Any = connections[using]
     # An outer transaction may be open, such as a test case's.

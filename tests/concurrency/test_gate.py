@@ -10,6 +10,7 @@ from django.db import transaction
 from django_idempotency.engine import atomic as engine
 from django_idempotency.engine.gate import Gate
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store.rows import place_of
 from tests.concurrency.conftest import AT_THE_SHOP
 from tests.concurrency.shop import held, inner, scene
 from tests.support.client import call, new_key, post, told
@@ -101,8 +102,8 @@ def test_answer_that_is_committed_is_given_though_the_first_is_still_inside() ->
     """A callback after its commit takes long; a copy that may not wait gets it."""
     key = new_key()
     post("/impatient/", key)
-    record_id = IdempotencyRecord.objects.get().pk
-    with engine.gate.passed(record_id, timedelta(0), lambda: None), crew() as threads:
+    place = place_of(IdempotencyRecord.objects.get().pk, "default")
+    with engine.gate.passed(place, timedelta(0), lambda: None), crew() as threads:
         copy = start(threads, post, "/impatient/", key).result(TIMEOUT)
 
     assert copy.word == "201 replayed"

@@ -5,7 +5,8 @@ which keeps the connections that a server would close.
 """
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
@@ -18,6 +19,8 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.engine import atomic as engine
+from django_idempotency.engine.gate import Gate
 from django_idempotency.http import IdempotentRequest
 from tests.support.cases import cases
 from tests.support.client import Answer, new_key, told
@@ -62,9 +65,32 @@ def place_in_steps(request: IdempotentRequest) -> HttpResponse:
     return place(request)
 
 
+def for_tenant(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Sets whose rows the session may see, and says afterwards who it is for."""
+
+    def protected(request: HttpRequest) -> HttpResponse:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('shop.tenant', %s, false)", [new_key()])
+            (tenant,) = cursor.fetchone()
+        response = view(request)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('shop.tenant', true)")
+            response["Is-Still-Itself"] = str(cursor.fetchone() == (tenant,))
+        return response
+
+    return protected
+
+
 urlpatterns = [
     path(f"{name}/", csrf_exempt(view))
     for name, view in (
+        ("tenants-atomic", for_tenant(idempotent(wait=PLENTY)(place))),
+        (
+            "tenants-leased",
+            for_tenant(
+                idempotent(wait=PLENTY, lease=timedelta(minutes=1))(place_in_steps)
+            ),
+        ),
         ("atomic", idempotent(wait=PLENTY)(place)),
         ("leased", idempotent(wait=PLENTY, lease=timedelta(minutes=1))(place_in_steps)),
         ("hasty-atomic", idempotent(wait=HASTE)(place)),
@@ -121,6 +147,26 @@ def test_storms_on_few_connections_make_one_order_each(
     assert told(answers) == {"201": 10, "201 replayed": 150}
     until(lambda: connections_in_use() == 0)
     assert Order.objects.count() == 10
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_session_that_the_project_has_set_up_is_not_exchanged(
+    server: Server, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    """While a copy waits or calls outside: another session may be another tenant's."""
+    monkeypatch.setattr(engine, "gate", Gate())
+    key = new_key()
+    with gate_closed() as gate:
+        leader = server.serve(f"/tenants-{shape}/", key)
+        until_waiting(1, AT_THE_GATE)
+        connection.close()
+        copies = [server.serve(f"/tenants-{shape}/", key) for _ in range(8)]
+        time.sleep(0.5)  # long enough that some wait
+        gate.open()
+        answers = [each.result(TIMEOUT) for each in (leader, *copies)]
+
+    assert told(answers) == {"201": 1, "201 replayed": 8}
+    assert [each.headers["Is-Still-Itself"] for each in answers] == ["True"] * 9
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from django_idempotency.engine.claiming import FIRST_WAIT
+from django_idempotency.models import IdempotencyRecord
 from tests.concurrency.conftest import AT_THE_SHOP, Connect
 from tests.concurrency.leader import leading
 from tests.concurrency.shop import inner, refused, scene
@@ -13,6 +14,8 @@ from tests.support.client import call, new_key, post
 from tests.support.records import change, expire
 from tests.support.threads import (
     TIMEOUT,
+    crew,
+    second_connection,
     start,
 )
 
@@ -110,3 +113,22 @@ def test_on_the_connection_after_the_request() -> None:
     for view, each in ((inner, key), (inner, key), (refused, new_key())):
         call(view, each)
         assert limits() == OWN
+
+
+def test_bounds_the_wait_for_a_table_that_is_being_altered(
+    connect_with: Connect,
+) -> None:
+    """As `ALTER TABLE` does while it waits, or is at work: nothing has been done."""
+    connect_with(options="-c lock_timeout=100ms")
+    table = IdempotencyRecord._meta.db_table
+    with second_connection() as session:
+        session.set_autocommit(False)
+        with session.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        with crew() as threads:
+            refused_meanwhile = start(threads, post, "/protected/", new_key())
+            word = refused_meanwhile.result(TIMEOUT).word
+        session.rollback()
+
+    assert (word, scene.calls) == ("409 in-flight", 0)
+    assert post("/protected/", new_key()).word == "201"

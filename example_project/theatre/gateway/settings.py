@@ -24,7 +24,7 @@ DATABASES = {
         "CONN_MAX_AGE": 60,
         "OPTIONS": {
             "options": "-c idle_in_transaction_session_timeout=60s "
-            "-c tcp_user_timeout=30s"
+            "-c tcp_user_timeout=30s -c lock_timeout=10s"
         },
     }
 }

@@ -101,7 +101,11 @@ def test_pasted_remedies_make_a_new_database_ready(
 
     ours = project(tmp_path, new_database)
     output = ours.check("--database", "default")
-    assert ids_in(output) == ["django_idempotency.W015", "django_idempotency.W016"]
+    assert ids_in(output) == [
+        "django_idempotency.W015",
+        "django_idempotency.W016",
+        "django_idempotency.W018",
+    ]
     run_in(new_database, STATEMENTS.findall(output))
     assert "no issues" in ours.check("--database", "default")
 

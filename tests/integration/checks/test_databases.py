@@ -124,7 +124,10 @@ def test_right_database_is_not_complained_about(
 # What the database itself has to say
 
 
-IMPATIENT = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
+IMPATIENT = (
+    "SET LOCAL idle_in_transaction_session_timeout = '60s';"
+    " SET LOCAL lock_timeout = '5s'"
+)
 
 
 @pytest.fixture
@@ -132,6 +135,7 @@ def patient_server() -> None:
     """The server's defaults; the time-outs of the machine's own may differ."""
     execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     execute("SET LOCAL tcp_user_timeout = 0")
+    execute("SET LOCAL lock_timeout = '5s'")
 
 
 @pytest.mark.parametrize("databases", [None, [], ["other"]])
@@ -148,7 +152,7 @@ def test_checks_of_a_plain_run_ask_no_database(django_assert_num_queries: Any) -
     with django_assert_num_queries(0):
         found = ids(run_checks())
 
-    assert not {"W014", "W015", "W016"} & set(found)
+    assert not {"W014", "W015", "W016", "W018"} & set(found)
 
 
 @pytest.mark.postgresql
@@ -191,6 +195,17 @@ def test_server_with_one_of_the_time_outs_is_right(setting: str) -> None:
     execute(f"SET LOCAL {setting} = '60s'")
 
     assert live() == []
+
+
+@pytest.mark.postgresql
+def test_wait_for_a_table_that_nothing_bounds_is_warned_about() -> None:
+    execute(IMPATIENT)
+    bounded = live()
+    execute("SET LOCAL lock_timeout = 0")
+    message = only(live())
+
+    assert (bounded, ids([message])) == ([], ["W018"])
+    assert message.hint == "    ALTER ROLE postgres SET lock_timeout = '5s';"
 
 
 @pytest.mark.postgresql

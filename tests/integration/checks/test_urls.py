@@ -85,9 +85,9 @@ def test_atomic_requests_that_come_first_are_mentioned_with_a_way_out(
 @pytest.mark.usefixtures("atomic_requests")
 def test_line_for_a_class_around_a_protected_dispatch_ends_the_warning() -> None:
     decorate = method_decorator(transaction.non_atomic_requests, name="dispatch")
-    view_class = decorate(type("Outside", (views.CheckBeforeOnceProcedures,), {}))
+    outside: Any = type("Outside", (views.CheckBeforeOnceProcedures,), {})
 
-    assert check(view_class.as_view()) == []
+    assert check(decorate(outside).as_view()) == []
 
 
 @pytest.mark.usefixtures("atomic_requests")
