@@ -56,9 +56,7 @@ def run(
     if claiming.joins_transaction:
         return _run(attempt, failure_of)
     with gate.passed(
-        rows.place_of(operation.record_id, operation.using),
-        operation.wait,
-        attempt.claiming.wait.start,
+        attempt.place, operation.wait, attempt.claiming.wait.start
     ) as has_passed:
         if has_passed:
             return _run(attempt, failure_of)
@@ -90,7 +88,7 @@ def _run(
     except Exception as error:
         # If it was a callback after the commit that raised, the answer is kept.
         if attempt.claiming.has_started and not attempt.is_committed:
-            _release(attempt.operation, failure_of(error))
+            attempt.release(failure_of(error))
         raise
     attempt.finish()
     if not isinstance(result, Ran):
@@ -110,6 +108,7 @@ class _Attempt(Generic[T]):
         self.claiming = Claiming(self.row, operation.wait)
         self.silent = silent
         """Report nothing: this only keeps the answer of a view that has run before."""
+        self.place = rows.place_of(operation.record_id, operation.using)
         self.may_give_back = rows.is_unused(operation.using)
         self.is_committed = False
         self.outcome: Outcome[T] | None = None
@@ -138,7 +137,21 @@ class _Attempt(Generic[T]):
         if outcome.answer is not None and not outcome.commits:
             _keep_alone(self.operation, outcome.answer)
         else:
-            _release(self.operation, outcome.failure)
+            self.release(outcome.failure)
+
+    def release(self, failure: str | None) -> None:
+        """After a rollback, note the failure, if there is one to note."""
+        # Not in another tenant's schema, if the view has left the connection there.
+        place = rows.place_of(self.operation.record_id, self.operation.using)
+        if failure is not None and place == self.place:
+            try:
+                records.note_failure(self.operation, failure)
+            except Error as error:
+                logger.warning(
+                    "A failed attempt could not be noted: %s", type(error).__name__
+                )
+        report("claimed", self.operation)
+        report("released", self.operation)
 
     def _run(self, claim: Claim) -> Ran[T]:
         # Registered before the view's own callbacks, which may raise. If the claim has
@@ -210,15 +223,3 @@ def _keep_alone(operation: Operation, answer: StoredAnswer) -> None:
         attempt.result()
     except (Error, StoreUnavailable):
         logger.warning("A failure's answer could not be kept.", exc_info=True)
-
-
-def _release(operation: Operation, failure: str | None) -> None:
-    if failure is not None:
-        try:
-            records.note_failure(operation, failure)
-        except Error as error:
-            logger.warning(
-                "A failed attempt could not be noted: %s", type(error).__name__
-            )
-    report("claimed", operation)
-    report("released", operation)

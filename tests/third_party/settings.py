@@ -1,0 +1,27 @@
+"""The settings of the tests, and what the packages ask for beside."""
+
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS, MIDDLEWARE
+
+INSTALLED_APPS = [
+    *INSTALLED_APPS,
+    "allauth",
+    "allauth.account",
+    "django_htmx",
+    "graphene_django",
+    "guardian",
+    "inertia",
+]
+MIDDLEWARE = [
+    *MIDDLEWARE,
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "inertia.middleware.InertiaMiddleware",
+]
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "guardian.backends.ObjectPermissionBackend",
+    "rules.permissions.ObjectPermissionBackend",
+]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+INERTIA_LAYOUT = "inertia.html"
