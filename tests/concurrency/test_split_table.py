@@ -13,7 +13,13 @@ from django_idempotency.models import IdempotencyRecord
 from tests.concurrency.conftest import AT_THE_SHOP
 from tests.concurrency.test_purge_under_traffic import expire, purge
 from tests.support.client import new_key, post, told
-from tests.support.threads import all_at_once
+from tests.support.threads import (
+    TIMEOUT,
+    all_at_once,
+    crew,
+    second_connection,
+    start,
+)
 from tests.testapp.models import Order
 
 pytestmark = [*AT_THE_SHOP, pytest.mark.usefixtures("split_table")]
@@ -38,11 +44,33 @@ def asked(sql: str, parameters: list[str] | None = None) -> list[tuple[object, .
 
 
 @pytest.fixture
-def split_table(transactional_db: None) -> Iterator[None]:
+def split_table(transactional_db: None) -> Iterator[set[tuple[object, ...]]]:
+    """Yields the rights before."""
     post("/protected/", "before-the-split-000000")
+    # Roles are the server's, which other tests use at the same time.
+    role = f"reader_{new_key()}"
+    asked(f'CREATE ROLE "{role}"')
+    asked(f'GRANT SELECT, DELETE ON {TABLE} TO "{role}" WITH GRANT OPTION')
+    asked(f"GRANT SELECT ON {TABLE} TO PUBLIC")
+    before = rights()
     asked(f"BEGIN; {script('split')} COMMIT")
-    yield
+    yield before
     asked(f"BEGIN; {script('join')} COMMIT")
+    assert rights() == before
+    asked(
+        f'REVOKE ALL ON {TABLE} FROM PUBLIC; DROP OWNED BY "{role}"; DROP ROLE "{role}"'
+    )
+
+
+def rights() -> set[tuple[object, ...]]:
+    """What which roles may do with the table, and whether they may pass it on."""
+    sql = (
+        "SELECT grantee, privilege_type, is_grantable"
+        " FROM pg_class, aclexplode(relacl) WHERE oid = %s::regclass"
+    )
+    found = set(asked(sql, [TABLE]))
+    assert len(found) > 3
+    return found
 
 
 def fill(expired: int, live: int) -> None:
@@ -62,6 +90,10 @@ def test_the_table_is_split_and_holds_what_it_held() -> None:
 
     assert parts == [(16,)]
     assert post("/protected/", "before-the-split-000000").word == "201 replayed"
+
+
+def test_roles_may_do_what_they_might(split_table: set[tuple[object, ...]]) -> None:
+    assert rights() == split_table
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "expired"])
@@ -98,6 +130,20 @@ def test_purge_deletes_what_has_expired_and_nothing_in_the_same_place() -> None:
     assert twins > [(100,)]  # what a purge by place alone would take with it
     assert purged == 400
     assert IdempotencyRecord.objects.count() == 401
+
+
+def test_purge_passes_over_locked_rows_of_every_part() -> None:
+    """A row in the same place of another part is not what it has selected."""
+    fill(expired=200, live=200)
+    lock = f"SELECT 1 FROM {TABLE} WHERE expires_at < now() LIMIT 100 FOR UPDATE"  # noqa: S608
+    with crew() as threads, second_connection() as other:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute(lock)
+        purged = start(threads, purge, "--batch-size", "50").result(TIMEOUT)
+        other.rollback()
+
+    assert (purged, purge("--batch-size", "50")) == (100, 100)
 
 
 def test_nothing_is_left_for_migrations_to_change() -> None:

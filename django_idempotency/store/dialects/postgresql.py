@@ -90,9 +90,13 @@ class PostgreSQL(Dialect):
         return rows.filter(RawSQL("ctid = %s::tid", [location], BooleanField()))
 
     def _delete_selected(self, table: str, selection: str, condition: str) -> str:
-        # A partitioned table can have a row at that location in each partition.
+        # A partitioned table can have a row at that location in each partition, and one
+        # that isn't selected may be locked.
         return (
-            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid {selection}))"
+            "WITH selected AS MATERIALIZED"
+            f" (SELECT tableoid AS part, ctid AS place {selection})"
+            f" DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT place FROM selected))"
+            " AND (tableoid, ctid) IN (SELECT part, place FROM selected)"
             f" AND {condition}"
         )
 
