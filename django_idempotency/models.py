@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models, router, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.lookups import Exact
@@ -15,6 +17,13 @@ from .core.journal import Journal
 from .fields import DigestField, UtcNow, Verbatim
 
 __all__ = ["IdempotencyRecord", "ProcessedEvent"]
+
+# Else Django says what is wrong with a model that the reader has never heard of.
+if apps.apps_ready and not apps.is_installed("django_idempotency"):
+    raise ImproperlyConfigured(
+        "django_idempotency is imported, but not installed. In the settings write\n\n"
+        '    INSTALLED_APPS = [..., "django_idempotency"]'
+    )
 
 
 class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):

@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from rest_framework.exceptions import NotAcceptable
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from .http.bodies import hold_body
 from .http.boundary import (
@@ -33,6 +29,17 @@ from .http.views import (
     prepare,
 )
 from .policies import IdempotencyPolicy
+
+try:
+    from rest_framework.exceptions import NotAcceptable
+    from rest_framework.request import Request
+    from rest_framework.response import Response
+    from rest_framework.views import APIView
+except ImportError as error:
+    raise ImportError(
+        "django_idempotency.rest_framework needs Django REST framework: "
+        "pip install django-idempotency[drf]"
+    ) from error
 
 __all__ = ["IdempotencyMixin", "IdempotentRequest"]
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, OperationalError, connections, transaction
 from django.db.models import Model
 
@@ -54,6 +55,7 @@ def claim_errors(using: str) -> Iterator[None]:
 
     Raises:
         ClaimOutrun, ClaimTimedOut, StoreUnavailable
+        ImproperlyConfigured: the table is missing.
     """
     try:
         yield
@@ -67,6 +69,12 @@ def claim_errors(using: str) -> Iterator[None]:
                 raise StoreUnavailable(is_disconnect=True) from error
             case Trouble.UNAVAILABLE:
                 raise StoreUnavailable(is_disconnect=False) from error
+            case Trouble.NO_TABLE:
+                raise ImproperlyConfigured(
+                    f"Database {using!r} lacks a table of django_idempotency, so nothing "
+                    "can be claimed there. Run\n\n"
+                    f"    python manage.py migrate django_idempotency --database {using}"
+                ) from error
             case Trouble.TAKEN | None:  # pragma: no branch - mypy proves it
                 raise
 

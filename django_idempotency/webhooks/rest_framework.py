@@ -7,14 +7,21 @@ from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from django_idempotency.http.bodies import hold_body
 
 from .endpoints import Endpoint
 from .receiver import receive
 from .views import WebhookView, registered
+
+try:
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
+except ImportError as error:
+    raise ImportError(
+        "django_idempotency.webhooks.rest_framework needs Django REST framework: "
+        "pip install django-idempotency[drf]"
+    ) from error
 
 __all__ = ["WebhookAPIView"]
 

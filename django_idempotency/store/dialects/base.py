@@ -34,6 +34,8 @@ class Trouble(Enum):
     """The connection is gone; a new one may work."""
     UNAVAILABLE = auto()
     """The database can't be written to."""
+    NO_TABLE = auto()
+    """`migrate` has not been run."""
 
 
 class Dialect(ABC):

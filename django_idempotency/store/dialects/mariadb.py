@@ -50,6 +50,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     DISCONNECTS = frozenset({0, 1053, 1927, *range(2000, 3000)})
     # --read-only, a read-only transaction, a read-only server.
     READ_ONLY = frozenset({1290, 1792, 1836})
+    NO_SUCH_TABLE = 1146
     UNKNOWN_COLUMN = 1054
 
     def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
@@ -128,6 +129,8 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
             return Trouble.DISCONNECTED
         if code in self.READ_ONLY:
             return Trouble.UNAVAILABLE
+        if code == self.NO_SUCH_TABLE:
+            return Trouble.NO_TABLE
         is_fault = (
             not isinstance(error, OperationalError) or code == self.UNKNOWN_COLUMN
         )

@@ -42,6 +42,6 @@ class SQLite(Dialect):
         text = str(error)
         if "is locked" in text:
             return Trouble.TIMED_OUT
-        if isinstance(error, OperationalError) and "no such table" not in text:
-            return Trouble.UNAVAILABLE
-        return None
+        if "no such table" in text:
+            return Trouble.NO_TABLE
+        return Trouble.UNAVAILABLE if isinstance(error, OperationalError) else None

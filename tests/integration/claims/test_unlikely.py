@@ -69,7 +69,9 @@ TROUBLES: list[tuple[Dialect, Error, Trouble | None]] = [
     (POSTGRESQL, IntegrityError(), None),
     (SQLITE, OperationalError("database is locked"), Trouble.TIMED_OUT),
     (SQLITE, OperationalError("attempt to write a readonly"), Trouble.UNAVAILABLE),
-    (SQLITE, OperationalError("no such table: x"), None),
+    (SQLITE, OperationalError("no such table: x"), Trouble.NO_TABLE),
+    (POSTGRESQL, caused_by(ProgrammingError(), "42P01"), Trouble.NO_TABLE),
+    (MARIADB, ProgrammingError(1146, "No such table"), Trouble.NO_TABLE),
     (SQLITE, IntegrityError("UNIQUE constraint failed"), None),
     (MARIADB, OperationalError(1213, "Deadlock found"), Trouble.CONFLICT),
     (MARIADB, OperationalError(1020, "Record has changed"), Trouble.CONFLICT),
@@ -105,7 +107,7 @@ def test_trouble_is_told_by_the_errors_code_or_text(
 @database
 def test_fault_during_a_claim_is_not_hidden() -> None:
     with pytest.raises(ProgrammingError), rows.claim_errors("default"):
-        raise ProgrammingError("no such table")
+        raise ProgrammingError("no such column")
 
 
 @database
