@@ -33,6 +33,8 @@ from django_idempotency.store.records import record_alias
 from .settings import SHORTEST_SAFE_RETENTION
 from .webhooks import check_endpoint
 
+CONDITION = "django.views.decorators.http.condition"
+
 HARMLESS = {"contextlib", "django", "django_idempotency", "rest_framework"}
 """Packages whose decorators may stand between @idempotent and the view."""
 
@@ -55,9 +57,10 @@ def check_placements(
 def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
     for function in protected_functions(view):
         policy: IdempotencyPolicy = function.idempotency_policy  # type: ignore[attr-defined]
-        name = f"{function.__module__}.{function.__qualname__}"
+        name = _name_of(view, function)
         yield from _inside(function, name)
         yield from _working_dispatch(view, function, name)
+        yield from _condition_above(view, function, name)
         yield from _keep_errors(view, policy, name)
         yield from _short_retention(policy, name)
         if policy.lease is None:
@@ -74,6 +77,14 @@ def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
     if isinstance(policy_of_class, IdempotencyPolicy):
         name = f"{view_class.__module__}.{view_class.__qualname__}"
         yield from _short_retention(policy_of_class, name)
+
+
+def _name_of(view: Callable[..., Any], function: FunctionType) -> str:
+    """A handler may be inherited from a class that says nothing to the reader."""
+    view_class = class_of(view)
+    if view_class is None or function in inwards(view) or hasattr(view, "cls"):
+        return f"{function.__module__}.{function.__qualname__}"
+    return f"{view_class.__module__}.{view_class.__qualname__}.{function.__name__}"
 
 
 def _views(resolver: URLResolver) -> Iterator[Callable[..., Any]]:
@@ -150,6 +161,21 @@ def _working_dispatch(
             '    @method_decorator(idempotent, name="dispatch")\n'
             f"    class {view_class.__name__}(…):",
             id="django_idempotency.W034",
+        )
+
+
+def _condition_above(
+    view: Callable[..., Any], function: FunctionType, name: str
+) -> Iterator[CheckMessage]:
+    """`@condition`, `@etag` and `@last_modified` are one decorator."""
+    if any(decorator_of(each) == CONDITION for each in outside(view, function)):
+        yield Warning(
+            f"@condition should not stand above @idempotent in {name}: after the first "
+            "call the object has changed, so that a repeat gets 412 instead of the "
+            "answer.",
+            hint="    @idempotent\n    @condition(…)\n"
+            f"    def {function.__name__}(request):",
+            id="django_idempotency.W035",
         )
 
 

@@ -47,13 +47,19 @@ def protected_functions(view: Callable[..., Any]) -> list[FunctionType]:
 def outside(view: Callable[..., Any], function: FunctionType) -> list[Any]:
     """Return the functions around one of the view's protected functions."""
     inside = {id(each) for each in inwards(function)}
-    chains = [list(inwards(entrance)) for entrance in _always_entered(view)]
+    _, beside = _beside_ours(function)
+    chains = [beside, *(list(inwards(each)) for each in _always_entered(view))]
     chains += [
         chain
         for handler in _handlers(view)
         if function in (chain := list(inwards(handler)))
     ]
-    return [each for chain in chains for each in chain if id(each) not in inside]
+    return [
+        each
+        for chain in chains
+        for each in chain
+        if id(each) not in inside or each in beside
+    ]
 
 
 def access_check_in(functions: Collection[Any]) -> str | None:
@@ -73,10 +79,7 @@ def access_check_in(functions: Collection[Any]) -> str | None:
 
 def callables_between(function: FunctionType) -> list[Any]:
     """Return the decorators between @idempotent and the view, or what they have made."""
-    decorators = _of_method_decorator(function)
-    # In the order in which they are applied: what comes before ours is inside.
-    ours = [decorator_of(each).startswith(OURS) for each in decorators]
-    inside = decorators[: ours.index(True)][::-1] if True in ours else []
+    inside, _ = _beside_ours(function)
     for wrapper in wrappers_of(getattr(function, "__wrapped__", None)):
         inside += _of_method_decorator(wrapper)[::-1] or [wrapper]
     return inside
@@ -101,6 +104,17 @@ def wrappers_of(view: Any) -> Iterator[Any]:
     while (inner := getattr(view, "__wrapped__", None)) is not None:
         yield view
         view = inner
+
+
+def _beside_ours(function: FunctionType) -> tuple[list[Any], list[Any]]:
+    """Return what one `method_decorator` applies below @idempotent, and above it."""
+    decorators = _of_method_decorator(function)
+    ours = [decorator_of(each).startswith(OURS) for each in decorators]
+    if True not in ours:
+        return [], []
+    # In the order in which they are applied: what comes before ours is inside.
+    place = ours.index(True)
+    return decorators[:place][::-1], decorators[place + 1 :]
 
 
 def _of_method_decorator(wrapper: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.db import connection
 
+from . import views
 from .project import project
 
 # SQLite has warnings of its own; what is checked without a connection is tested there by
@@ -42,6 +43,15 @@ def test_what_is_wrong_is_said_with_its_id_and_its_remedy(tmp_path: Path) -> Non
         "    @transaction.atomic  # not durable\n    def pay(request):",
     ):
         assert remedy in output
+
+
+def test_twenty_misplacements_are_named_with_their_remedies(tmp_path: Path) -> None:
+    urls = "tests.integration.checks.views"
+    settings = f'ROOT_URLCONF = "{urls}"'
+    output = project(tmp_path, NOWHERE, settings=settings).check()
+
+    assert len(views.WRONG) == 20
+    assert len(ids_in(output)) == output.count("HINT:") == 20
 
 
 def test_right_configuration_has_nothing_to_be_said_and_no_database_is_asked(

@@ -15,6 +15,7 @@ from .messages import ids, only
 # What is said about each view, and the line to paste.
 REMEDIES = {
     "async-handler": ("E020", "    def post(self, request):"),
+    "access-check-on-dispatch": ("E021", "    @login_required\n    @idempotent\n"),
     "access-check-on-post": ("E021", "    @login_required\n    @idempotent\n"),
     "access-check-on-post-before": ("E021", "    @login_required\n    @idempotent\n"),
     "check-before-procedures": (
@@ -22,6 +23,8 @@ REMEDIES = {
         "    class CheckBeforeProcedures(LoginRequiredMixin, OnceProcedures): ...",
     ),
     "handler-that-nobody-calls": ("W034", '(idempotent, name="dispatch")\n'),
+    "condition-above": ("W035", "    @idempotent\n    @condition(…)\n    def pay("),
+    "condition-on-post": ("W035", "    @idempotent\n    @condition(…)\n"),
     "own-decorator": ("W029", "    @timed\n    @idempotent\n    def pay(request):"),
     "own-decorator-further-in": ("W029", "    @timed\n    @idempotent\n"),
     "own-decorator-on-post": ("W029", '= ["django_idempotency.W029"]'),
@@ -115,8 +118,8 @@ def test_every_wrong_view_of_a_urlconf_is_named() -> None:
         found = ids(check_placements(None))
 
     assert sorted(found) == [
-        "E020", "E021", "E021", "E022", "E023", "E027", "E028", "W024", "W024",
-        "W026", "W026", "W026", "W029", "W029", "W034",
+        "E020", "E021", "E021", "E021", "E021", "E022", "E023", "E027", "E028", "W024", "W024",
+        "W026", "W026", "W026", "W029", "W029", "W029", "W034", "W035", "W035",
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any
 
+from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.db import transaction
@@ -17,6 +18,7 @@ from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import etag, last_modified
 from rest_framework.decorators import action, api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -38,6 +40,10 @@ def without_wraps(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pay(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def pay_later(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
@@ -144,6 +150,7 @@ class ShortRetention(ByMixin):
 
 
 RIGHT = {
+    "condition-below": idempotent(etag(lambda request: "1")(pay)),
     "function": function,
     "function-kept-for-a-day": idempotent(retention=timedelta(days=1))(pay),
     "function-with-its-own-transaction": idempotent(transaction.atomic(pay)),
@@ -206,11 +213,22 @@ class AccessCheckOnPost(OrderView): ...
 class AccessCheckOnPostBefore(OrderView): ...
 
 
+@method_decorator([etag(lambda request: "1"), idempotent], name="post")
+class ConditionOnPost(OrderView): ...
+
+
+@method_decorator([idempotent, staff_member_required], name="dispatch")
+class AccessCheckOnDispatch(OrderView): ...
+
+
 WRONG = {
+    "access-check-on-dispatch": AccessCheckOnDispatch.as_view(),
+    "condition-above": last_modified(lambda request: None)(function),
+    "condition-on-post": ConditionOnPost.as_view(),
     "check-before-procedures": CheckBeforeProcedures.as_view(),
     "handler-that-nobody-calls": HandlerThatNobodyCalls.as_view(),
     "own-decorator": idempotent(timed(pay)),
-    "own-decorator-further-in": idempotent(never_cache(timed(pay))),
+    "own-decorator-further-in": idempotent(never_cache(timed(pay_later))),
     "own-decorator-on-post": OwnDecoratorOnPost.as_view(),
     "access-check-on-post": AccessCheckOnPost.as_view(),
     "access-check-on-post-before": AccessCheckOnPostBefore.as_view(),
