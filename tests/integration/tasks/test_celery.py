@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -58,8 +59,12 @@ def _as_at_first() -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _worker() -> Iterator[None]:
-    with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False):
+def _worker(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    worker = start_worker(app, pool="threads", concurrency=2, perform_ping_check=False)
+    with ExitStack() as stack:
+        # At its start Celery looks at the models, and so at the database's version.
+        with django_db_blocker.unblock():
+            stack.enter_context(worker)
         yield
 
 
