@@ -7,6 +7,7 @@ from django.db.transaction import TransactionManagementError
 __all__ = [
     "BrokenTransaction",
     "InvalidKey",
+    "KeyReused",
     "LeaseLost",
     "OperationInFlight",
     "OutcomeUnknown",
@@ -72,6 +73,14 @@ class LeaseLost(Exception):
     Raised by the steps and by `extend()` of the late owner. What the step wrote is
     rolled back. Don't catch it: the client is answered 409 ``in-flight``, and its retry
     gets the answer of the new owner.
+    """
+
+
+class KeyReused(ValueError):
+    """A task was called under a key that it was called under with other arguments.
+
+    A view is answered 422 ``key-reused`` for the same. Nothing was done: the key has to
+    name all that tells one piece of work from another.
     """
 
 

@@ -1,9 +1,10 @@
 """Work that no request asks for is done once under its key."""
 
 import asyncio
+import re
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, connections
 from django.db.models.functions import Now
 
-from django_idempotency.exceptions import OperationInFlight, OutcomeUnknown
+from django_idempotency.exceptions import (
+    KeyReused,
+    OperationInFlight,
+    OutcomeUnknown,
+)
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.tasks import (
     arun_once,
@@ -21,6 +26,7 @@ from django_idempotency.tasks import (
     idempotent_task,
     run_once,
 )
+from tests.support.cases import cases
 from tests.support.records import record
 from tests.support.threads import TIMEOUT, crew, start
 from tests.testapp.models import Order
@@ -265,6 +271,113 @@ def test_decorated_function_runs_once_per_key_and_keeps_its_name() -> None:
     assert receipt(1) == receipt(1) != receipt(number=2)
     assert Order.objects.count() == 2
     assert (receipt.__name__, receipt.__doc__) == ("receipt", "Send a receipt.")
+
+
+@idempotent_task(key=lambda number: f"receipt:{number}")
+def another(number: int) -> Any:
+    return order()
+
+
+def test_equal_keys_of_two_functions_are_two() -> None:
+    assert receipt(1) != another(1)
+
+
+@idempotent_task(key=lambda number: "renamed", name="tests.receipt")
+def old(number: int) -> Any:
+    return order()
+
+
+@idempotent_task(key=lambda number: "renamed", name="tests.receipt")
+def new(number: int) -> Any:
+    return order()
+
+
+def test_name_that_is_given_outlives_a_renaming() -> None:
+    assert old(1) == new(1)
+
+
+@idempotent_task(key=lambda *args, **kwargs: "invoice:1", exclude={"trace"})
+def invoice(
+    number: Any, note: str = "", *lines: int, trace: object = None, **more: Any
+) -> Any:
+    return order()
+
+
+CALLS: dict[str, Callable[[], Any]] = {
+    "positional": lambda: invoice(1, ""),
+    "by name": lambda: invoice(number=1),
+    "with its default": lambda: invoice(1, note=""),
+    "with what is excluded": lambda: invoice(1, trace=object()),
+}
+
+
+@cases("call", CALLS)
+def test_copy_is_known_however_its_arguments_are_written(
+    call: Callable[[], Any],
+) -> None:
+    assert call() == invoice(1)
+
+
+@idempotent_task(key=lambda context, number: f"receipt:{number}")
+def with_context(context: object, number: int) -> Any:
+    return order()
+
+
+def test_what_a_queue_puts_before_the_arguments_is_not_compared() -> None:
+    assert with_context(object(), 1) == with_context(object(), 1)
+
+
+OTHERS: dict[str, Callable[[], Any]] = {
+    "another value": lambda: invoice(2),
+    "another type": lambda: invoice("1"),
+    "an optional one": lambda: invoice(1, "urgent"),
+    "one more": lambda: invoice(1, "", 7),
+    "one more by name": lambda: invoice(1, kind="b"),
+    "a row": lambda: invoice(Order(pk=1)),
+    "another row": lambda: invoice(Order(pk=2)),
+    "a time": lambda: invoice(datetime(2026, 1, 1, tzinfo=UTC)),
+}
+
+
+@cases("call", OTHERS)
+def test_key_with_other_arguments_is_refused(call: Callable[[], Any]) -> None:
+    """As a view answers 422; the first call's result stays good."""
+    first = invoice(1)
+    with pytest.raises(
+        KeyReused, match=r"test_run_once\.invoice was called under this"
+    ):
+        call()
+
+    assert (invoice(1), Order.objects.count()) == (first, 1)
+
+
+def test_argument_that_cannot_be_compared_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(TypeError, match=re.escape('exclude={"name"}')):
+        invoice(object())
+
+    assert Order.objects.count() == IdempotencyRecord.objects.count() == 0
+
+
+@SHAPES
+def test_number_as_a_key_is_refused_with_a_sentence(lease: timedelta | None) -> None:
+    key: Any = 17
+    with pytest.raises(TypeError, match=re.escape('f"receipt:{order_id}"')):
+        run_once(key, order, lease=lease)
+
+
+def test_function_without_a_name_of_its_own_has_to_be_given_one() -> None:
+    def local() -> Any:
+        return order()
+
+    nameless: list[Any] = [lambda: order(), local]
+    for function in nameless:
+        with pytest.raises(
+            ImproperlyConfigured, match=re.escape('name="receipts.send"')
+        ):
+            idempotent_task(key=lambda: "1")(function)
+
+    named = idempotent_task(key=lambda: "1", name="tests.local")(local)
+    assert named() == named()
 
 
 # Async
