@@ -74,7 +74,8 @@ def register(endpoint: Endpoint) -> None:
         raise ImproperlyConfigured(
             f"Two webhook endpoints are named {endpoint.name!r}: an event that comes to "
             "both would be handled by only one of them. Give them different names: "
-            'webhook(…, endpoint="another name").'
+            'webhook(…, endpoint="another name"). A function that makes receivers takes '
+            'the name from what they differ in: endpoint=f"refunds-{tenant}".'
         )
     _endpoints[endpoint.name] = endpoint
 
@@ -84,12 +85,23 @@ def endpoint_named(name: str) -> Endpoint | None:
 
 
 def _same(one: Endpoint, other: Endpoint) -> bool:
-    """A module that is imported again declares the same endpoint again."""
+    """A module that is imported again declares the same endpoint again.
+
+    Functions and classes that a function makes, and lambdas, have equal names without
+    being the same.
+    """
+    if "<" in one.handler.__qualname__:
+        return _origin(one.handler) is _origin(other.handler)
     return _where(one.handler) == _where(other.handler)
 
 
 def _where(handler: Callable[..., Any]) -> tuple[str, str]:
     return handler.__module__, handler.__qualname__
+
+
+def _origin(handler: Callable[..., Any]) -> object:
+    """The function that was written, or the class with the methods."""
+    return getattr(handler, "webhook_class", handler)
 
 
 def make_event(endpoint: Endpoint, found: Found, *, raw: bytes, attempt: int) -> Event:

@@ -142,6 +142,7 @@ class WebhookView:
             return getattr(cls(), methods[event.type])(event)
 
         handler.__module__, handler.__qualname__ = cls.__module__, cls.__qualname__
+        handler.webhook_class = cls  # type: ignore[attr-defined]
 
         def identity(event: Event) -> str:
             return cls().identity(event)

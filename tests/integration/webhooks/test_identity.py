@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
+from django.test import RequestFactory
 
 from django_idempotency.models import ProcessedEvent
-from django_idempotency.webhooks import Event, PermanentError, providers, webhook
+from django_idempotency.webhooks import (
+    Event,
+    PermanentError,
+    WebhookView,
+    on,
+    providers,
+    webhook,
+)
 from django_idempotency.webhooks.inbox import Step, process_next
 from tests.integration.webhooks.receivers import (
     handle,
@@ -104,6 +112,59 @@ def test_two_receivers_cant_have_one_name() -> None:
     with pytest.raises(ImproperlyConfigured, match="different names"):
         receiver(another)
     receiver(handle)  # declared again, as by a module that is imported again
+
+
+def made_by_a_function(name: str | None, amount: int) -> Any:
+    @webhook(providers.STRIPE, secrets=SECRET, endpoint=name, inbox=True)
+    def handle_for_tenant(event: Event) -> None:
+        Order.objects.create(amount=amount)
+
+    return handle_for_tenant
+
+
+def made_of_a_lambda(name: str | None, amount: int) -> Any:
+    receiver = webhook(providers.STRIPE, secrets=SECRET, endpoint=name, inbox=True)
+    return receiver(lambda event: Order.objects.create(amount=amount))
+
+
+def made_as_a_class(name: str | None, amount: int) -> Any:
+    class ForTenant(WebhookView):
+        profile = providers.STRIPE
+        secrets = SECRET
+        endpoint = name
+        inbox = True
+
+        @on("invoice.paid")
+        def paid(self, event: Event) -> None:
+            Order.objects.create(amount=amount)
+
+    ForTenant.as_view()  # a class may be in the URLconf twice
+    return ForTenant.as_view()
+
+
+MAKERS = [made_by_a_function, made_of_a_lambda, made_as_a_class]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_receivers_from_one_function_cant_have_one_name(make: Any) -> None:
+    """Else one tenant's event would run in another one's handler."""
+    name = f"tested-{make.__name__}"
+    make(name, 1)
+    with pytest.raises(ImproperlyConfigured, match=r'endpoint=f"refunds-\{tenant\}"'):
+        make(name, 2)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_receivers_with_names_of_their_own_handle_their_own_events(make: Any) -> None:
+    views = [make(f"tested-{make.__name__}-{amount}", amount) for amount in (3, 4)]
+    for number, view in enumerate(views):
+        sent = stripe(f"evt_{number}")
+        request = RequestFactory().post(
+            "/", sent.body, "application/json", headers={**sent.headers}
+        )
+        assert view(request).status_code == 200
+        steps()
+        assert Order.objects.latest("pk").amount == 3 + number
 
 
 @pytest.mark.parametrize(
