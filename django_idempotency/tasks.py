@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
@@ -28,7 +26,7 @@ from .core.journal import as_json
 from .core.json_types import JSON, J
 from .core.operations import TASK, Operation, Scope, StoredAnswer
 from .engine import running
-from .engine.idempotency import Idempotency
+from .engine.idempotency import Idempotency, current_operation, shown
 from .engine.reporting import report
 from .engine.steps import Steps
 from .engine.threads import in_thread
@@ -42,8 +40,6 @@ __all__ = ["arun_once", "current_operation", "idempotent_task", "run_once"]
 F = TypeVar("F", bound="Callable[..., JSON | Awaitable[JSON]]")
 
 Copies = Literal["wait", "skip", "raise"]
-
-_current: ContextVar[Idempotency] = ContextVar("current_operation")
 
 
 class TaskTimes(TypedDict, total=False):
@@ -99,7 +95,7 @@ def run_once(key: str, fn: Callable[[], Any], **options: Unpack[TaskOptions]) ->
 
 def _run(operation: Operation, fn: Callable[[], Any], options: TaskOptions) -> Any:
     def work(steps: Steps) -> Outcome[Any]:
-        with _running(steps):
+        with shown(Idempotency(steps)):
             return _outcome(fn())
 
     result = running.run(operation, work, name_of)
@@ -140,7 +136,7 @@ async def _arun(
     operation: Operation, fn: Callable[[], Awaitable[Any]], options: TaskOptions
 ) -> Any:
     async def work(steps: Steps) -> Outcome[Any]:
-        with _running(steps):
+        with shown(Idempotency(steps)):
             return _outcome(await fn())
 
     result = await running.arun(operation, work, name_of)
@@ -277,24 +273,6 @@ ASYNC_NEEDS_LEASE = (
     "transactions. Give it a lease longer than its slowest run: "
     "lease=timedelta(minutes=1)."
 )
-
-
-def current_operation() -> Idempotency:
-    """Return the operation whose function is running, for its steps and keys.
-
-    Outside of any operation, return one without a key, whose steps simply run.
-    """
-    return _current.get(None) or Idempotency()
-
-
-@contextmanager
-def _running(steps: Steps) -> Iterator[None]:
-    """Show the function its operation."""
-    token = _current.set(Idempotency(steps))
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def _operation(

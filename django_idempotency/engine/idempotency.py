@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import cached_property
 from typing import Literal, overload
@@ -149,3 +151,26 @@ class Idempotency:
     async def aextend(self, lease: timedelta | None = None) -> None:
         """`extend` in an async view."""
         await in_thread(self._steps.extend, lease)
+
+
+_current: ContextVar[Idempotency] = ContextVar("current_operation")
+
+
+def current_operation() -> Idempotency:
+    """Return the operation that is running here, for its steps and keys.
+
+    Of a view, a webhook handler or a task, whichever is innermost. Outside of any,
+    return one without a key, whose steps simply run. A thread that the work starts is
+    outside of it: hand the operation over.
+    """
+    return _current.get(None) or Idempotency()
+
+
+@contextmanager
+def shown(operation: Idempotency) -> Iterator[None]:
+    """Let the work find its operation, wherever its code stands."""
+    token = _current.set(operation)
+    try:
+        yield
+    finally:
+        _current.reset(token)

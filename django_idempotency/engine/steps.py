@@ -7,6 +7,7 @@ the journal, so that after a crash no finished call or write is repeated.
 from __future__ import annotations
 
 import inspect
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -132,6 +133,17 @@ class RunningSteps(Steps):
 
     def _asked_for(self, name: str, kind: Kind) -> Entry:
         return self.journal.ask_for(name, kind) or self.journal.begin(name, kind)
+
+
+class EventSteps(RunningSteps):
+    """Steps of a webhook handler: their keys are those of the event."""
+
+    def __init__(self, row_id: uuid.UUID, using: str) -> None:
+        super().__init__(None, Journal(), using)
+        self._row_id = row_id
+
+    def key_for(self, label: str) -> str:
+        return derive_key(self._row_id, label)
 
 
 class LeasedSteps(Steps):

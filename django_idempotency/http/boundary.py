@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from django.db import connections, transaction
 from django.http import HttpRequest
 
-from django_idempotency.engine.idempotency import Idempotency
+from django_idempotency.engine.idempotency import Idempotency, shown
 from django_idempotency.engine.steps import Steps
 from django_idempotency.store.records import record_alias
 
@@ -85,18 +85,21 @@ def is_protected(request: HttpRequest) -> bool:
     return notes_of(request).is_running
 
 
-def show(request: HttpRequest, steps: Steps | None) -> None:
+def show(request: HttpRequest, steps: Steps | None) -> Idempotency:
     """Give the view its operation; without one, `key` is ``None`` and steps just run."""
-    request.idempotency = Idempotency(steps)  # type: ignore[attr-defined]
+    operation = Idempotency(steps)
+    request.idempotency = operation  # type: ignore[attr-defined]
+    return operation
 
 
 @contextmanager
 def running(request: HttpRequest, steps: Steps) -> Iterator[None]:
     """Give the view its operation, and tell inner protected views that there is one."""
-    show(request, steps)
+    operation = show(request, steps)
     notes = notes_of(request)
     notes.is_running = True
     try:
-        yield
+        with shown(operation):
+            yield
     finally:
         notes.is_running = False

@@ -17,6 +17,8 @@ from django.dispatch import Signal
 
 from django_idempotency import signals
 from django_idempotency.core.events import EventState
+from django_idempotency.engine.idempotency import Idempotency, shown
+from django_idempotency.engine.steps import EventSteps
 from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.store import rows
@@ -136,7 +138,8 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
         ImproperlyConfigured: it returned an awaitable, which nobody would await.
         BrokenTransaction: what it wrote can't be committed.
     """
-    with rows.watched(using):
+    operation = Idempotency(EventSteps(event.row_id, using))
+    with rows.watched(using), shown(operation):
         returned: Any = endpoint.handler(event)
     if inspect.isawaitable(returned):
         if inspect.iscoroutine(returned):
