@@ -34,14 +34,17 @@ REDIRECTS = {
     **dict.fromkeys((302, 303, 307), HttpResponseRedirect),
 }
 
+# Cookies belong to one browser, whatever the project's list says.
+NEVER_REPLAYED = frozenset({"set-cookie"})
 # It would describe the coding of a body that is not there.
-ABOUT_THE_BODY = frozenset({"content-encoding"})
+NEVER_WITHOUT_BODY = NEVER_REPLAYED | {"content-encoding"}
 
 
 def snapshot(response: HttpResponseBase, policy: IdempotencyPolicy) -> StoredAnswer:
     """Return what a repeat of this rendered response will get."""
     denied = _in_lower_case(
         (
+            *NEVER_REPLAYED,
             *conf.IDEMPOTENCY_HEADER_DENY_LIST,
             conf.IDEMPOTENCY_REPLAYED_HEADER,
             OMITTED_HEADER,
@@ -70,9 +73,10 @@ def _in_lower_case(names: tuple[str, ...]) -> frozenset[str]:
 def replay_of(answer: StoredAnswer) -> HttpResponse:
     """Return the stored answer as a response, marked as a replay."""
     response = _response_of(answer)
+    left_out = NEVER_REPLAYED if answer.body is not None else NEVER_WITHOUT_BODY
     del response.headers["Content-Type"]  # Django's guess, unless it was stored
     for name, value in answer.headers:
-        if answer.body is not None or name.lower() not in ABOUT_THE_BODY:
+        if name.lower() not in left_out:
             response.headers[name] = value
     response.headers[conf.IDEMPOTENCY_REPLAYED_HEADER] = "true"
     if answer.body is None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,21 @@ def test_headers_and_cookies_of_one_exchange_are_not_stored() -> None:
     response.set_cookie("sessionid", "secret")
 
     assert stored(response) == {}
+
+
+@pytest.mark.parametrize("denied", [[], ["X-Name"], ["Date", "Server"]], ids=repr)
+@pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie", "SET-COOKIE"])
+def test_no_list_of_the_project_brings_cookies_back(
+    name: str, denied: list[str]
+) -> None:
+    response = HttpResponse(headers={name: "a=b", "Content-Type": "a/b"})
+    response.set_cookie("sessionid", "secret")
+    with override_settings(IDEMPOTENCY_HEADER_DENY_LIST=denied):
+        assert stored(response) == {}
+        kept = replace(snapshot(HttpResponse(), POLICY), headers=((name, "a=b"),))
+        replay = replay_of(kept)
+
+    assert (replay.cookies.output(), name in replay.headers) == ("", False)
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Replayed", "idempotency-replay"])
