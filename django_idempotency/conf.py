@@ -111,6 +111,12 @@ class Settings:
         return _setting("IDEMPOTENCY_PRINCIPAL", nobody)
 
     @cached_property
+    def IDEMPOTENCY_PATH(self) -> str | None:
+        """Dotted path of a function, request → str, that stands in for request.path."""
+        as_sent: str | None = None
+        return _setting("IDEMPOTENCY_PATH", as_sent)
+
+    @cached_property
     def IDEMPOTENCY_COUNT_REPLAYS(self) -> bool:
         """Whether replays are counted on the record, after the answer was sent."""
         return _setting("IDEMPOTENCY_COUNT_REPLAYS", True)

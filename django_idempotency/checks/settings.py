@@ -35,7 +35,7 @@ def check_settings(
         *_header("IDEMPOTENCY_REPLAYED_HEADER", "Idempotency-Replayed", "E002"),
         *_durations(),
         *_retention(),
-        *_principal(),
+        *_hooks(),
         *_values(),
         *_unknown(),
     ]
@@ -91,25 +91,27 @@ def _retention() -> Iterator[CheckMessage]:
         )
 
 
-def _principal() -> Iterator[CheckMessage]:
-    path = conf.IDEMPOTENCY_PRINCIPAL
-    if path is None:
-        return
-    try:
-        hook = import_string(path)
-    except (ImportError, AttributeError, TypeError) as error:
-        fault = f"must be the dotted path of a function ({error})"
-    else:
-        if callable(hook):
-            yield from _merged_guests(path, hook)
-            return
-        fault = f"must be a function, not {type(hook).__name__}"
-    yield Error(
-        f"IDEMPOTENCY_PRINCIPAL = {path!r} {fault}.",
-        hint='IDEMPOTENCY_PRINCIPAL = "yourproject.idempotency.principal"'
-        "  # def principal(request) -> str",
-        id="django_idempotency.E005",
-    )
+def _hooks() -> Iterator[CheckMessage]:
+    for name in ("PRINCIPAL", "PATH"):
+        path: Any = getattr(conf, PREFIX + name)
+        if path is None:
+            continue
+        try:
+            hook = import_string(path)
+        except (ImportError, AttributeError, TypeError) as error:
+            fault = f"must be the dotted path of a function ({error})"
+        else:
+            if callable(hook):
+                if name == "PRINCIPAL":
+                    yield from _merged_guests(path, hook)
+                continue
+            fault = f"must be a function, not {type(hook).__name__}"
+        yield Error(
+            f"{PREFIX}{name} = {path!r} {fault}.",
+            hint=f'{PREFIX}{name} = "yourproject.idempotency.{name.lower()}"'
+            f"  # def {name.lower()}(request) -> str",
+            id="django_idempotency.E005",
+        )
 
 
 def _merged_guests(path: str, hook: Callable[..., Any]) -> Iterator[CheckMessage]:

@@ -21,7 +21,10 @@ class Scope:
     principal: str
     method: str
     path: str
-    """Decoded. The client repeats the path, whereas names of URL patterns may change."""
+    """Decoded, or what the project's hook makes of it.
+
+    The client repeats the path, whereas names of URL patterns may change.
+    """
 
     def __str__(self) -> str:
         return f"{self.principal}|{self.method}|{self.path}"

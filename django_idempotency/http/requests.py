@@ -122,19 +122,41 @@ def caller_of(request: HttpRequest) -> Caller:
     Raises:
         ImproperlyConfigured: if the hook doesn't return a non-empty string.
     """
-    path = conf.IDEMPOTENCY_PRINCIPAL
-    principal = principal_of(request) if path is None else import_string(path)(request)
-    if not isinstance(principal, str) or not principal:
-        raise ImproperlyConfigured(
-            f"IDEMPOTENCY_PRINCIPAL = {path!r} returned {type(principal).__name__}; "
-            "it must return a non-empty str, or two callers without a name would share "
-            "their keys."
+    hook = conf.IDEMPOTENCY_PRINCIPAL
+    principal = (
+        principal_of(request)
+        if hook is None
+        else _told_by(
+            "IDEMPOTENCY_PRINCIPAL", hook, request, "two callers without a name"
         )
+    )
     if isinstance(principal, Identified) or _signed_in_user(request) is not None:
         return Caller(str(principal), is_guest=False)
     if not principal.endswith(ANONYMOUS):
         principal = f"{principal}|{ANONYMOUS}"
     return Caller(principal, is_guest=True)
+
+
+def path_of(request: HttpRequest) -> str:
+    """Return where the caller wants something done, by the project's hook if any.
+
+    Raises:
+        ImproperlyConfigured: if the hook doesn't return a non-empty string.
+    """
+    hook = conf.IDEMPOTENCY_PATH
+    if hook is None:
+        return request.path
+    return _told_by("IDEMPOTENCY_PATH", hook, request, "addresses without a name")
+
+
+def _told_by(setting: str, hook: str, request: HttpRequest, who: str) -> str:
+    told = import_string(hook)(request)
+    if not isinstance(told, str) or not told:
+        raise ImproperlyConfigured(
+            f"{setting} = {hook!r} returned {type(told).__name__}; it must return a "
+            f"non-empty str, or {who} would share their keys."
+        )
+    return told
 
 
 def operation_of(
@@ -156,7 +178,9 @@ def operation_of(
         _require_guest_key(key)
     return Operation(
         scope=Scope(
-            principal=caller.principal, method=request.method or "", path=request.path
+            principal=caller.principal,
+            method=request.method or "",
+            path=path_of(request),
         ),
         key=key,
         fingerprint=_fingerprint(request, policy, view_request),

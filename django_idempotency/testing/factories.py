@@ -114,10 +114,12 @@ class IdempotencyRecordFactory(_RowFactory[IdempotencyRecord]):
 
     class Meta:
         model = IdempotencyRecord
+        rename = {"stored_path": "path"}
 
     class Params:
         request = None
         user = None
+        path = "/"
         data = None
         content_type = JSON
         headers = None
@@ -160,9 +162,7 @@ class IdempotencyRecordFactory(_RowFactory[IdempotencyRecord]):
     method = LazyAttribute(
         lambda made: made.request.method if made.request is not None else "POST"
     )
-    path = LazyAttribute(
-        lambda made: made.request.path if made.request is not None else "/"
-    )
+    stored_path = LazyAttribute(lambda made: made.operation.scope.path)
     key = LazyAttribute(_key)
     id = LazyAttribute(lambda made: made.operation.record_id)
     scope = LazyAttribute(lambda made: str(made.operation.scope))

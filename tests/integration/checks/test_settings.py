@@ -16,6 +16,9 @@ def principal(request: object) -> str:
     return "everybody"
 
 
+path = principal
+
+
 NO_FUNCTION = "everybody"
 
 # By setting; what is said of each value.
@@ -32,11 +35,14 @@ WRONG_VALUES: dict[str, dict[str, list[Any]]] = {
         "E003": [86400, timedelta(0), timedelta(days=-1)],
         "W004": [timedelta(hours=23)],
     },
-    "PRINCIPAL": {
-        "E005": [
-            *("nowhere.principal", "principal", len),
-            *(f"{__name__}.missing", f"{__name__}.NO_FUNCTION"),
-        ]
+    **{
+        name: {
+            "E005": [
+                *("nowhere.principal", "principal", len),
+                *(f"{__name__}.missing", f"{__name__}.NO_FUNCTION"),
+            ]
+        }
+        for name in ("PRINCIPAL", "PATH")
     },
     "ANONYMOUS": {"E006": ["forbid"]},
     "MAX_BODY": {"E006": ["1 MiB", -1]},
@@ -58,6 +64,7 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "WAIT": [timedelta(0), timedelta(milliseconds=1)],
     "RETENTION": [timedelta(hours=24)],
     "PRINCIPAL": [None, f"{__name__}.principal"],
+    "PATH": [None, f"{__name__}.path"],
     "ANONYMOUS": ["refuse"],
     "MAX_BODY": [0],
     "FIELD": ["once"],
@@ -100,7 +107,7 @@ def test_hint_pasted_into_the_settings_is_right(name: str, value: object) -> Non
     with override_settings(**{name: value}):
         pasted: dict[str, Any] = {}
         exec(str(only(check_settings(None)).hint), pasted)  # noqa: S102
-    if name == "IDEMPOTENCY_PRINCIPAL":  # the project's own module, as the hint says
+    if "yourproject" in str(pasted[name]):  # the project's own module, as the hint says
         pasted[name] = f"{__name__}.{pasted[name].rpartition('.')[2]}"
     with override_settings(**{name: pasted[name]}):
         assert check_settings(None) == []

@@ -138,8 +138,13 @@ def number(request: HttpRequest) -> int:
     return 7
 
 
-def by_hook(hook: Any) -> Any:
-    return override_settings(IDEMPOTENCY_PRINCIPAL=f"{__name__}.{hook.__name__}")
+def by_hook(hook: Any, setting: str = "IDEMPOTENCY_PRINCIPAL") -> Any:
+    return override_settings(**{setting: f"{__name__}.{hook.__name__}"})
+
+
+each_setting = pytest.mark.parametrize(
+    "setting", ["IDEMPOTENCY_PRINCIPAL", "IDEMPOTENCY_PATH"]
+)
 
 
 def post(client: Client, key: str = "order-1", **headers: str) -> ClientResponse:
@@ -194,24 +199,29 @@ def test_hook_makes_no_guest_somebody_else(hook: Any) -> None:
     assert by_guests.endswith("anonymous|POST|/order/")
 
 
+@each_setting
 @pytest.mark.parametrize("hook", [nobody, blank, number])
-def test_hook_that_names_nobody_is_an_error_and_lets_nothing_happen(hook: Any) -> None:
-    refused = pytest.raises(ImproperlyConfigured, match="must return a non-empty str")
-    with by_hook(hook), refused:
+def test_hook_that_names_nothing_is_an_error_and_lets_nothing_happen(
+    hook: Any, setting: str
+) -> None:
+    refused = pytest.raises(ImproperlyConfigured, match=f"{setting} = .* non-empty str")
+    with by_hook(hook, setting), refused:
         post(Client(), GUEST_KEY)
 
     assert (orders(), IdempotencyRecord.objects.count()) == (0, 0)
 
 
-def test_hook_that_refuses_is_answered_as_in_a_view() -> None:
-    with by_hook(refusing):
+@each_setting
+def test_hook_that_refuses_is_answered_as_in_a_view(setting: str) -> None:
+    with by_hook(refusing, setting):
         answer = post(Client(), GUEST_KEY)
 
     assert (answer.status_code, IdempotencyRecord.objects.count()) == (403, 0)
 
 
-def test_hook_is_not_asked_without_a_key() -> None:
-    with by_hook(nobody):
+@each_setting
+def test_hook_is_not_asked_without_a_key(setting: str) -> None:
+    with by_hook(nobody, setting):
         answer = signed_in_client().put("/order/")
 
     assert answer.status_code == 201
