@@ -20,11 +20,12 @@ from django.middleware.locale import LocaleMiddleware
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch
 from django.utils import translation
-from django.utils.module_loading import import_string
 
 from django_idempotency.conf import conf
 from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.policies import IdempotencyPolicy
+
+from .middleware import has_middleware
 
 OMITTED_HEADER = "Idempotency-Replay"
 """This header is ``omitted`` on a replay whose body was not kept."""
@@ -128,13 +129,4 @@ def _language_is_announced() -> bool:
 
     To a replay it would add the language of the repeat, not that of the stored body.
     """
-    return _has_locale_middleware(tuple(settings.MIDDLEWARE))
-
-
-@cache
-def _has_locale_middleware(paths: tuple[str, ...]) -> bool:
-    middleware = [import_string(path) for path in paths]
-    return any(
-        isinstance(each, type) and issubclass(each, LocaleMiddleware)
-        for each in middleware
-    )
+    return has_middleware(LocaleMiddleware)
