@@ -25,6 +25,14 @@ class InvalidKey(ValueError):
     """
 
 
+class KeyOfAnother(InvalidKey):
+    """A guest has sent the key of a page that was made for another browser.
+
+    Usually a cache has shown one page, or a part of it, to several people. Answered with
+    400 ``key-foreign``; no query has been made.
+    """
+
+
 class BrokenTransaction(TransactionManagementError):
     """The view reported success, but its transaction can only be rolled back.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import secrets
 import uuid
 
-from django.utils.crypto import salted_hmac
+from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -33,6 +34,10 @@ _UUID = re.compile(
 _RANDOM_UUID_VERSIONS = ("4", "7")
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.I)
 _RANDOM_TOKEN = re.compile(r"[A-Za-z0-9_-]{21,}")
+
+# What a page carries: a random or derived part, and whose it is. No other key has this
+# shape by accident, so one that has lost its owner isn't taken for somebody's own.
+_PAGE_KEY = re.compile(r"page-([A-Za-z0-9_-]{22})-([A-Za-z0-9_-]{22})")
 
 
 def parse_key(raw: str) -> str:
@@ -122,14 +127,42 @@ def fresh_key() -> str:
     return str(uuid.uuid4())
 
 
-def derive_form_key(*parts: str) -> str:
-    """Return the key of a form that is rendered more than once, 43 characters.
+def fresh_page_key(owner: str) -> str:
+    """Return a random key that belongs to `owner`, 50 characters."""
+    return _owned(_text(secrets.token_bytes(16)), owner)
+
+
+def derived_page_key(owner: str, *parts: str) -> str:
+    """Return the key of a form that is rendered more than once, 50 characters.
 
     Keyed with SECRET_KEY, so that knowing a customer's cart isn't enough to make it.
     """
     joined = "".join(f"{len(part)}:{part}" for part in parts)
     mac = salted_hmac("django_idempotency.form", joined, algorithm="sha256")
-    return base64.urlsafe_b64encode(mac.digest()).rstrip(b"=").decode()
+    return _owned(_text(mac.digest()), owner)
+
+
+def is_page_key(key: str) -> bool:
+    """Whether it is one that was made for a page, and so has an owner."""
+    return _PAGE_KEY.fullmatch(key) is not None
+
+
+def is_owned_by(page_key: str, owner: str) -> bool:
+    """Whether the page was made for `owner`."""
+    text = page_key.removeprefix("page-")[:22]
+    return constant_time_compare(page_key, _owned(text, owner))
+
+
+def _owned(text: str, owner: str) -> str:
+    # Not keyed with SECRET_KEY: a page outlives its rotation. Whoever knows the owner can
+    # make keys for it, which is no more than to make a key of one's own.
+    mac = salted_hmac("django_idempotency.owner", text, owner, algorithm="sha256")
+    return f"page-{text}-{_text(mac.digest())}"
+
+
+def _text(digest: bytes) -> str:
+    """Return the first 16 bytes as 22 characters."""
+    return base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode()
 
 
 def uuid8(digest: bytes) -> uuid.UUID:

@@ -18,6 +18,7 @@ from django_idempotency.engine.steps import Steps
 from django_idempotency.store.records import record_alias
 
 from .notes import notes_of
+from .pages import keep_from_caches
 
 R = TypeVar("R")
 
@@ -72,6 +73,15 @@ def enter(
     if is_protected(request):
         return view()
     show(request, None)
+    return keep_from_caches(request, _call(request, view, protected_view, non_atomic))
+
+
+def _call(
+    request: HttpRequest,
+    view: Callable[[], R],
+    protected_view: Callable[[], R],
+    non_atomic: NonAtomicRequests | None,
+) -> R:
     if request.method in METHODS_WITH_KEYS:
         return protected_view()
     if non_atomic is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.http import HttpRequest
@@ -20,6 +20,8 @@ class Notes:
     """The databases without ATOMIC_REQUESTS for this view, if that is known."""
     is_refused: bool = False
     """Whether the admin shows a form again that was sent before with other content."""
+    cache_control: dict[str, bool] = field(default_factory=dict)
+    """What a page says to caches because there are keys in it."""
 
 
 def notes_of(request: HttpRequest) -> Notes:

@@ -54,6 +54,15 @@ KEY_INVALID = Problem(
     title=_("The idempotency key can't be used"),
     detail="{reason}",
 )
+KEY_FOREIGN = Problem(
+    code="key-foreign",
+    status=400,
+    title=_("This form was made for another browser"),
+    detail=_(
+        "Nothing was done. Open the page with the form again, with cookies allowed, and "
+        "send it from there."
+    ),
+)
 KEY_REUSED = Problem(
     code="key-reused",
     status=422,
@@ -103,6 +112,7 @@ STORE_UNAVAILABLE = Problem(
 PROBLEMS = (
     KEY_MISSING,
     KEY_INVALID,
+    KEY_FOREIGN,
     KEY_REUSED,
     IN_FLIGHT,
     OUTCOME_UNKNOWN,

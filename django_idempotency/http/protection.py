@@ -31,7 +31,7 @@ from django_idempotency.engine.reporting import report
 from django_idempotency.engine.steps import RunningSteps, Steps
 from django_idempotency.engine.threads import in_thread
 from django_idempotency.engine.work import Outcome, Ran, Result
-from django_idempotency.exceptions import InvalidKey, StoreUnavailable
+from django_idempotency.exceptions import InvalidKey, KeyOfAnother, StoreUnavailable
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store import records
@@ -41,6 +41,7 @@ from .answers import replay_of
 from .bodies import hold_body
 from .boundary import METHODS_THAT_REQUIRE_KEYS
 from .outcomes import Answer, failure_of, outcome_of
+from .pages import keep_from_caches
 from .problems import problem_response
 from .requests import key_of, operation_of
 
@@ -96,6 +97,7 @@ async def aprotect(
         with boundary.running(request, steps):
             response = await view()
         answer = Answer(await in_thread(rendered, response, view))
+        keep_from_caches(request, answer.response)  # with what is stored of it
         return outcome_of(answer, policy, request)
 
     if asked is None:
@@ -118,6 +120,8 @@ def _asked(
             return operation_of(
                 request, key, policy, view_request=view_request or request
             )
+    except KeyOfAnother:
+        return problem_response(problems.KEY_FOREIGN, request)
     except InvalidKey as error:
         return problem_response(problems.KEY_INVALID, request, reason=str(error))
     if request.method in METHODS_THAT_REQUIRE_KEYS:
@@ -143,6 +147,7 @@ def _work(
 ) -> Outcome[HttpResponseBase]:
     with boundary.running(request, steps):
         answer = view.run()
+    keep_from_caches(request, answer.response)  # with what is stored of it
     return outcome_of(answer, policy, request, has_key=has_key)
 
 

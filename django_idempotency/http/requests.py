@@ -17,10 +17,16 @@ from django_idempotency.core.fingerprints import (
     canonical_query,
     fingerprint_of,
 )
-from django_idempotency.core.keys import is_browsers_own, parse_key, require_unguessable
+from django_idempotency.core.keys import (
+    is_browsers_own,
+    is_owned_by,
+    is_page_key,
+    parse_key,
+    require_unguessable,
+)
 from django_idempotency.core.operations import Operation, Scope
 from django_idempotency.engine.idempotency import Idempotency
-from django_idempotency.exceptions import InvalidKey
+from django_idempotency.exceptions import InvalidKey, KeyOfAnother
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store.records import record_alias
 
@@ -31,6 +37,7 @@ from .bodies import (
     form_field,
     media_type,
 )
+from .pages import browser_of_post
 
 ANONYMOUS = "anonymous"
 
@@ -172,10 +179,11 @@ def operation_of(
 
     Raises:
         InvalidKey: if the caller is a guest and the key is guessable.
+        KeyOfAnother: if the caller is a guest and the key another one's.
     """
     caller = caller_of(request)
     if caller.is_guest:
-        _require_guest_key(key)
+        _require_guest_key(request, key)
     return Operation(
         scope=Scope(
             principal=caller.principal,
@@ -206,10 +214,13 @@ def _key_in_form(request: HttpRequest) -> str | None:
     return form_field(request, conf.IDEMPOTENCY_FIELD)
 
 
-def _require_guest_key(key: str) -> None:
+def _require_guest_key(request: HttpRequest, key: str) -> None:
     if conf.IDEMPOTENCY_ANONYMOUS == "refuse":
         raise InvalidKey(_("Sign in to send an idempotency key."))
     require_unguessable(key)
+    # In the header as well, or whoever has copied a page would only have to move it.
+    if is_page_key(key) and not is_owned_by(key, browser_of_post(request)):
+        raise KeyOfAnother
 
 
 def _fingerprint(

@@ -7,13 +7,13 @@ from typing import Any
 from django import template
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
-from django.middleware.csrf import get_token
 from django.template import Context, TemplateSyntaxError
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from django_idempotency.conf import conf
-from django_idempotency.core.keys import derive_form_key, fresh_key
+from django_idempotency.core.keys import derived_page_key, fresh_key, fresh_page_key
+from django_idempotency.http.pages import browser_of_page, note_key_in_page
 from django_idempotency.http.requests import caller_of
 
 __all__ = ["idempotency_key"]
@@ -33,32 +33,50 @@ def idempotency_key(context: Context, *parts: object) -> SafeString:
     nothing to correct, where a customer who lost the answer reloads the page and
     presses Pay again. Whatever changes the meaning of pressing Pay must be among the
     arguments.
+
+    A guest can send the key only from the browser that got the page, which a cache may
+    have copied. A page with a fresh key is kept by no cache, if its view is decorated.
     """
     request = _request(context)
-    # A cache must not share a page that contains a key. Asking for the token makes
-    # Django's CSRF middleware mark the page as varying by cookie.
-    get_token(request)
-    key = _derived_key(request, parts) if parts else fresh_key()
+    note_key_in_page(context["request"], is_fresh=not parts)
+    browser = browser_of_page(request)
+    key = _derived_key(request, browser, parts) if parts else _fresh_key(browser)
     return format_html(
-        '<input type="hidden" name="{}" value="{}">', conf.IDEMPOTENCY_FIELD, key
+        # Browsers put back what a field held before the page was loaded again, also into
+        # hidden ones: the new page would have the old key.
+        '<input type="hidden" name="{}" value="{}" autocomplete="off">',
+        conf.IDEMPOTENCY_FIELD,
+        key,
     )
 
 
-def _derived_key(request: HttpRequest, parts: tuple[object, ...]) -> str:
+def _fresh_key(browser: str | None) -> str:
+    return fresh_key() if browser is None else fresh_page_key(browser)
+
+
+def _derived_key(
+    request: HttpRequest, browser: str | None, parts: tuple[object, ...]
+) -> str:
     if any(part is None or part == "" for part in parts):
         raise TemplateSyntaxError(
             "An argument of {% idempotency_key %} is empty, probably a misspelt "
             "variable: every form would get the same key."
         )
     caller = caller_of(request)
+    texts = [str(part) for part in parts]
+    if not caller.is_guest:
+        return derived_page_key(caller.principal, caller.principal, *texts)
+    if browser is None:
+        return fresh_key()
     # All guests are one principal; the secret of the CSRF token tells their browsers
     # apart.
-    browser = request.META["CSRF_COOKIE"] if caller.is_guest else ""
-    return derive_form_key(caller.principal, browser, *(str(part) for part in parts))
+    return derived_page_key(browser, caller.principal, browser, *texts)
 
 
 def _request(context: Context) -> HttpRequest:
     request: Any = context.get("request")
+    # REST framework's renderers give their templates its own request.
+    request = getattr(request, "_request", request)
     if not isinstance(request, HttpRequest):
         raise ImproperlyConfigured(
             "{% idempotency_key %} needs the request: render the template with "

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 URLENCODED = "application/x-www-form-urlencoded"
 
-_HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)">')
+_HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)"[^>]*>')
 
 
 def _strict_client() -> Client:

@@ -8,6 +8,10 @@ from hypothesis import strategies as st
 
 from django_idempotency.core.keys import (
     derive_key,
+    derived_page_key,
+    fresh_page_key,
+    is_owned_by,
+    is_page_key,
     parse_key,
     require_unguessable,
     uuid8,
@@ -227,3 +231,24 @@ def test_digest_becomes_uuid_with_all_its_other_bits(digest: bytes) -> None:
         8,
         int.from_bytes(digest[:16], "big") & ~fixed,
     )
+
+
+@given(st.text(), st.text(), st.lists(st.text(), max_size=3))
+def test_page_key_is_its_owner_s_and_one_that_guests_may_send(
+    owner: str, other: str, parts: list[str]
+) -> None:
+    for key in (fresh_page_key(owner), derived_page_key(owner, *parts)):
+        require_unguessable(key)
+        assert (parse_key(key), len(key), is_page_key(key)) == (key, 50, True)
+        assert is_owned_by(key, owner)
+        assert is_owned_by(key, other) is (other == owner)
+
+
+@given(st.text(), st.integers(5, 49), st.sampled_from("Aa0_-"))
+def test_page_key_that_was_changed_is_nobody_s(
+    owner: str, place: int, letter: str
+) -> None:
+    key = fresh_page_key(owner)
+    changed = key[:place] + letter + key[place + 1 :]
+
+    assert changed == key or not (is_page_key(changed) and is_owned_by(changed, owner))

@@ -43,6 +43,7 @@ def test_codes_and_statuses_are_those_that_clients_know() -> None:
     assert {problem.code: problem.status for problem in PROBLEMS} == {
         "key-missing": 400,
         "key-invalid": 400,
+        "key-foreign": 400,
         "key-reused": 422,
         "in-flight": 409,
         "outcome-unknown": 409,

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.urls("tests.integration.admin.saving"), pytest.mark.dj
 
 
 ADD = "/admin/testapp/order/add/"
-FIELD = re.compile(r'<input type="hidden" name="idempotency_key" value="([^"]+)">')
+FIELD = re.compile(r'<input type="hidden" name="idempotency_key" value="([^"]+)"[^>]*>')
 TWICE = "The form was sent more than once, and saved once."
 AGAIN = "This page was sent before with other content."
 
