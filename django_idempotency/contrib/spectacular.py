@@ -119,8 +119,13 @@ def _key_parameter(required: bool) -> dict[str, Any]:
 
 def _by_status(key_required: bool) -> dict[int, list[Problem]]:
     by_status: dict[int, list[Problem]] = {}
+    absent = set()
+    if not key_required:
+        absent.add(problems.KEY_MISSING)
+    if conf.IDEMPOTENCY_ANONYMOUS != "refuse":
+        absent.add(problems.SIGN_IN_REQUIRED)
     for problem in problems.PROBLEMS:
-        if problem is not problems.KEY_MISSING or key_required:
+        if problem not in absent:
             by_status.setdefault(problem.status, []).append(problem)
     return by_status
 

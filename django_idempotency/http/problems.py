@@ -63,6 +63,12 @@ KEY_FOREIGN = Problem(
         "send it from there."
     ),
 )
+SIGN_IN_REQUIRED = Problem(
+    code="sign-in-required",
+    status=401,
+    title=_("Sign in first"),
+    detail=_("Nothing was done. Sign in, and send the request again."),
+)
 KEY_REUSED = Problem(
     code="key-reused",
     status=422,
@@ -113,6 +119,7 @@ PROBLEMS = (
     KEY_MISSING,
     KEY_INVALID,
     KEY_FOREIGN,
+    SIGN_IN_REQUIRED,
     KEY_REUSED,
     IN_FLIGHT,
     OUTCOME_UNKNOWN,
@@ -145,6 +152,9 @@ def problem_response(
             status=problem.status,
             content_type="application/problem+json",
         )
+    if problem.status == 401:
+        # Required by RFC 9110, 15.5.2; there is no registered name for what Django does.
+        response.headers["WWW-Authenticate"] = "Session"
     seconds = problem.retry_after_seconds
     if retry_after is not None:
         seconds = max(1, math.ceil(retry_after.total_seconds()))

@@ -43,7 +43,7 @@ from .boundary import METHODS_THAT_REQUIRE_KEYS
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
 from .problems import problem_response
-from .requests import key_of, operation_of
+from .requests import is_refused_guest, key_of, operation_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -115,6 +115,11 @@ def _asked(
     """Return the operation or the refusal; ``None``: no key, and none required."""
     try:
         key = key_of(request, policy)
+        is_required = (
+            policy.key_required and request.method in METHODS_THAT_REQUIRE_KEYS
+        )
+        if (is_required or key is not None) and is_refused_guest(request):
+            return problem_response(problems.SIGN_IN_REQUIRED, request)
         if key is not None:
             hold_body(request)
             return operation_of(
@@ -126,7 +131,7 @@ def _asked(
         return problem_response(problems.KEY_INVALID, request, reason=str(error))
     if request.method in METHODS_THAT_REQUIRE_KEYS:
         _report_unkeyed(request)
-        if policy.key_required:
+        if is_required:
             return problem_response(problems.KEY_MISSING, request)
     return None
 

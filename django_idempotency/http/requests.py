@@ -166,6 +166,11 @@ def _told_by(setting: str, hook: str, request: HttpRequest, who: str) -> str:
     return told
 
 
+def is_refused_guest(request: HttpRequest) -> bool:
+    """Whether the project takes no keys from guests, and this is one."""
+    return conf.IDEMPOTENCY_ANONYMOUS == "refuse" and caller_of(request).is_guest
+
+
 def operation_of(
     request: HttpRequest,
     key: str,
@@ -215,8 +220,6 @@ def _key_in_form(request: HttpRequest) -> str | None:
 
 
 def _require_guest_key(request: HttpRequest, key: str) -> None:
-    if conf.IDEMPOTENCY_ANONYMOUS == "refuse":
-        raise InvalidKey(_("Sign in to send an idempotency key."))
     require_unguessable(key)
     # In the header as well, or whoever has copied a page would only have to move it.
     if is_page_key(key) and not is_owned_by(key, browser_of_post(request)):

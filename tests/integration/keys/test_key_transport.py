@@ -270,20 +270,32 @@ def test_only_a_form_s_field_is_a_key(url: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("anonymous", "url", "key"),
+    ("anonymous", "key", "refusal"),
     [
-        ("allow", "/orders/", "order-42"),
-        ("allow", "/rest/", "order-42"),
-        ("refuse", "/orders/", GUEST_KEY),
+        ("allow", "order-42", "400 key-invalid"),
+        ("refuse", GUEST_KEY, "401 sign-in-required"),
+        ("refuse", "order-42", "401 sign-in-required"),
+        # Not "make a key", which would be refused again.
+        ("refuse", None, "401 sign-in-required"),
+        ("refuse", "", "400 key-invalid"),
     ],
 )
+@pytest.mark.parametrize("url", ["/orders/", "/rest/"])
 def test_guest_is_refused_before_any_query(
-    anonymous: str, url: str, key: str, settings: Any, django_assert_num_queries: Any
+    anonymous: str,
+    url: str,
+    key: str | None,
+    refusal: str,
+    settings: Any,
+    django_assert_num_queries: Any,
 ) -> None:
     """For a guessable key, or where the project says so."""
     settings.IDEMPOTENCY_ANONYMOUS = anonymous
     with django_assert_num_queries(0):
-        assert word(send(Client(), url, key=key)) == "400 key-invalid"
+        refused = send(Client(), url, key=key)
+
+    assert word(refused) == refusal
+    assert ("WWW-Authenticate" in refused.headers) is (refused.status_code == 401)
 
 
 @override_settings(IDEMPOTENCY_ANONYMOUS="refuse")

@@ -194,7 +194,7 @@ def test_hook_makes_no_guest_somebody_else(hook: Any) -> None:
             refused = post(Client(), GUEST_KEY, X_Tenant="b")
 
     assert [each.status_code for each in guests] == [400, 201]
-    assert refused.status_code == 400
+    assert refused.status_code == 401
     by_guests = IdempotencyRecord.objects.get(key=GUEST_KEY).scope
     assert by_guests.endswith("anonymous|POST|/order/")
 
