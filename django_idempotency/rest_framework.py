@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
@@ -56,6 +57,22 @@ class IdempotentRequest(Request):
 
     if TYPE_CHECKING:
         idempotency: Idempotency
+
+
+class ReplayedResponse(Response):
+    """A stored answer, rendered already, with its `data` for tests and middleware."""
+
+    def __init__(self, *, status: int) -> None:
+        super().__init__(status=status)
+        del self.data  # which is read from the body when somebody asks for it
+
+    @cached_property
+    def data(self) -> Any:
+        """The body as JSON: text, numbers, lists and dicts; ``None``: it holds none."""
+        try:
+            return json.loads(self.content)
+        except ValueError:
+            return None
 
 
 class IdempotencyMixin(_Base):

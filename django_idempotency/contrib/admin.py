@@ -12,13 +12,15 @@ from django.contrib.admin.options import TO_FIELD_VAR, InlineModelAdmin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.html import escape
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.conf import conf
+from django_idempotency.core.operations import StoredAnswer
+from django_idempotency.http.answers import replay_of
 from django_idempotency.http.boundary import (
     NonAtomicRequests,
     enter,
@@ -147,6 +149,9 @@ class _Saving:
         response = rendered(self.call(), self.call)
         # Shown again with errors: nothing to replay, and no failure to note.
         return Answer(response, asks_again=_is_form(response))
+
+    def replay_of(self, answer: StoredAnswer) -> HttpResponse:
+        return replay_of(answer, self.request)
 
     def check_replay(self) -> None:
         """Check the permission again that the admin checked for the first post."""

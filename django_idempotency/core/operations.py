@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
@@ -64,3 +64,5 @@ class StoredAnswer:
     headers: tuple[tuple[str, str], ...]
     body: bytes | None
     """``None``: the body could not or must not be kept."""
+    extras: dict[str, str] = field(default_factory=dict)
+    """What else is remembered of it, by name; usually nothing."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.conf import settings
@@ -41,7 +44,35 @@ NEVER_REPLAYED = frozenset({"set-cookie"})
 NEVER_WITHOUT_BODY = NEVER_REPLAYED | {"content-encoding"}
 
 
-def snapshot(response: HttpResponseBase, policy: IdempotencyPolicy) -> StoredAnswer:
+def _is_printable(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_policy(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+FRAMEWORKS_OWN = "exception"
+
+# What the view, or a decorator inside of ours, leaves on a response for middleware and
+# the server to read, with what makes a stored value good. Other attributes belong to one
+# exchange: who has logged it, what is closed with it, which handler sends it.
+ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
+    "_reason_phrase": _is_printable,
+    "_charset": _is_printable,
+    "xframe_options_exempt": lambda value: value is True,
+    "_csp_config": _is_policy,  # Django 6.0
+    "_csp_ro_config": _is_policy,
+    # REST framework's, on each response of its own class and on no other.
+    FRAMEWORKS_OWN: lambda value: isinstance(value, bool),
+}
+NONCE = "csp_nonce"
+"""The extra with the nonce in the stored body, which the policy's header must name."""
+
+
+def snapshot(
+    response: HttpResponseBase, policy: IdempotencyPolicy, request: HttpRequest
+) -> StoredAnswer:
     """Return what a repeat of this rendered response will get."""
     denied = _in_lower_case(
         (
@@ -63,7 +94,48 @@ def snapshot(response: HttpResponseBase, policy: IdempotencyPolicy) -> StoredAns
         status=response.status_code,
         headers=tuple(headers),
         body=_body(response, policy),
+        extras=_extras(response, request),
     )
+
+
+def _extras(response: HttpResponseBase, request: HttpRequest) -> dict[str, str]:
+    extras = {}
+    for name, is_good in ATTRIBUTES.items():
+        value = getattr(response, name, ...)
+        if is_good(value) and (text := _as_json(value)) is not None:
+            extras[name] = text
+    if nonce := getattr(request, "_csp_nonce", None):  # true once it has been used
+        extras[NONCE] = str(nonce)
+    return extras
+
+
+def _as_json(value: Any) -> str | None:
+    """Return it as text, in which databases keep the order of a policy's directives.
+
+    ``None``: JSON can't represent it.
+    """
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    try:
+        # A policy may hold sets, which Django's middleware sorts as well.
+        return json.dumps(value, default=sorted)
+    except (TypeError, ValueError):
+        return None
+
+
+def _give_extras(
+    response: HttpResponse, request: HttpRequest, extras: dict[str, str]
+) -> None:
+    """Leave on response and request what the first answer had left there."""
+    for name, is_good in ATTRIBUTES.items():
+        if name in extras:
+            with suppress(ValueError):  # was written by hand
+                value = json.loads(extras[name])
+                if is_good(value):
+                    setattr(response, name, value)
+    nonce = extras.get(NONCE, "")
+    if nonce.isprintable() and nonce and hasattr(request, "_csp_nonce"):
+        request._csp_nonce = nonce
 
 
 @cache
@@ -71,9 +143,18 @@ def _in_lower_case(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
 
 
-def replay_of(answer: StoredAnswer) -> HttpResponse:
-    """Return the stored answer as a response, marked as a replay."""
-    response = _response_of(answer)
+def replay_of(
+    answer: StoredAnswer,
+    request: HttpRequest,
+    kind: type[HttpResponse] = HttpResponse,
+) -> HttpResponse:
+    """Return the stored answer as a response, marked as a replay.
+
+    A redirect is one, for middleware and tests that ask for its `url`; any other answer
+    is of the `kind` that the framework's views make.
+    """
+    response = _redirect_of(answer) or kind(status=answer.status)
+    response.content = answer.body or b""
     left_out = NEVER_REPLAYED if answer.body is not None else NEVER_WITHOUT_BODY
     del response.headers["Content-Type"]  # Django's guess, unless it was stored
     for name, value in answer.headers:
@@ -82,17 +163,25 @@ def replay_of(answer: StoredAnswer) -> HttpResponse:
     response.headers[conf.IDEMPOTENCY_REPLAYED_HEADER] = "true"
     if answer.body is None:
         response.headers[OMITTED_HEADER] = "omitted"
+    if answer.extras:
+        _give_extras(response, request, answer.extras)
     return response
 
 
-def _response_of(answer: StoredAnswer) -> HttpResponse:
-    """Return a redirect as one, for middleware and tests that ask for its `url`."""
-    body, status = answer.body or b"", answer.status
+def type_of(answer: StoredAnswer) -> str | None:
+    """Return the media type of the stored body; ``None``: it has none."""
+    for name, value in answer.headers:
+        if name.lower() == "content-type":
+            return value.partition(";")[0].strip().lower()
+    return None
+
+
+def _redirect_of(answer: StoredAnswer) -> HttpResponse | None:
     locations = [value for name, value in answer.headers if name == "Location"]
-    if locations and status in REDIRECTS:
+    if locations and answer.status in REDIRECTS:
         with suppress(DisallowedRedirect):  # a scheme that the view has allowed itself
-            return REDIRECTS[status](locations[-1], content=body, status=status)
-    return HttpResponse(body, status=status)
+            return REDIRECTS[answer.status](locations[-1], status=answer.status)
+    return None
 
 
 def is_sent_to_sign_in(response: HttpResponseBase, request: HttpRequest) -> bool:

@@ -54,14 +54,14 @@ def outcome_of(
         return Outcome(
             value=response,
             commits=False,
-            answer=snapshot(response, policy) if is_stored else None,
+            answer=snapshot(response, policy, request) if is_stored else None,
             failure=name_of(raised) if response.status_code >= 500 else None,
         )
     claims_success = response.status_code < 400
     return Outcome(
         value=response,
         commits=is_kept or claims_success,
-        answer=snapshot(response, policy) if is_kept and has_key else None,
+        answer=snapshot(response, policy, request) if is_kept and has_key else None,
         claims_success=claims_success,
         failure=None if is_kept or asks_again else "",
     )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from django_idempotency import signals
@@ -61,6 +61,9 @@ class ProtectedView(Protocol):
     def check_replay(self) -> None:
         """Raise what the view would raise for a caller who has lost access."""
 
+    def replay_of(self, answer: StoredAnswer) -> HttpResponse:
+        """Return the stored answer as a response such as the view makes."""
+
 
 AsyncView = Callable[[], Awaitable[Any]]
 """An async view with the arguments of one request."""
@@ -106,7 +109,8 @@ async def aprotect(
         result = await running.arun(asked, work, failure_of)
     except StoreUnavailable as error:
         return await in_thread(_unavailable, request, error)
-    return await in_thread(_response_to, result, request, asked)
+    replay = partial(replay_of, request=request)
+    return await in_thread(_response_to, result, request, asked, replay)
 
 
 def _asked(
@@ -176,7 +180,7 @@ def _run_once(
         return _unavailable(request, error)
     if isinstance(result, Replay):
         view.check_replay()
-    return _response_to(result, request, operation)
+    return _response_to(result, request, operation, view.replay_of)
 
 
 def _unavailable(request: HttpRequest, error: Exception) -> HttpResponseBase:
@@ -189,14 +193,17 @@ def _unavailable(request: HttpRequest, error: Exception) -> HttpResponseBase:
 
 
 def _response_to(
-    result: Result[HttpResponseBase], request: HttpRequest, operation: Operation
+    result: Result[HttpResponseBase],
+    request: HttpRequest,
+    operation: Operation,
+    replay: Callable[[StoredAnswer], HttpResponse],
 ) -> HttpResponseBase:
     match result:
         case Ran(response):
             return response
         case Replay(answer):
             report("replayed", operation)
-            return _replay(operation, answer)
+            return _counted(replay(answer), operation)
         case InFlight(retry_after):
             return problem_response(
                 problems.IN_FLIGHT, request, retry_after=retry_after
@@ -247,8 +254,7 @@ def _no_response(result: object, view: str) -> Exception:
     )
 
 
-def _replay(operation: Operation, answer: StoredAnswer) -> HttpResponseBase:
-    response = replay_of(answer)
+def _counted(response: HttpResponse, operation: Operation) -> HttpResponse:
     if conf.IDEMPOTENCY_COUNT_REPLAYS:
         # Called when the response is closed, after the last byte has been sent.
         count = partial(_count_replay, operation)

@@ -8,17 +8,25 @@ from functools import partial
 from typing import Any, NoReturn
 
 from django.db import connections, transaction
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.datastructures import MultiValueDict
+from django.utils.module_loading import import_string
 
+from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.exceptions import LeaseLost, OutcomeUnknown
 from django_idempotency.store.records import record_alias
 
+from .answers import FRAMEWORKS_OWN, replay_of, type_of
 from .bodies import hold_body
 from .boundary import is_protected
 from .outcomes import Answer
 from .protection import rendered
+
+JSON = "application/json"
+
+REPLAYED = "django_idempotency.rest_framework.ReplayedResponse"
+"""By its name, since only that module may import the framework, which is there by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,9 @@ class PlainView:
 
     def check_replay(self) -> None:
         """Do nothing: the access checks are further out and have passed."""
+
+    def replay_of(self, answer: StoredAnswer) -> HttpResponse:
+        return replay_of(answer, self.request)
 
 
 class RestView:
@@ -67,6 +78,27 @@ class RestView:
         check = getattr(self.view, "check_replay", partial(check_object, self.view))
         with transaction.atomic(using=record_alias()):
             check(self.request)
+
+    def replay_of(self, answer: StoredAnswer) -> HttpResponse:
+        """Return a response of the framework's own class, if the first was one.
+
+        Tests and middleware ask it for its `data` and its renderer, or render it anew.
+        Only JSON gives its data back, and an empty body, which has none.
+        """
+        request, kind = self.request, type_of(answer)
+        is_json = kind is None or kind == JSON or kind.endswith("+json")
+        if FRAMEWORKS_OWN not in answer.extras or not is_json:
+            return replay_of(answer, request._request)
+        response = replay_of(answer, request._request, import_string(REPLAYED))
+        renderers = [
+            each for each in self.view.get_renderers() if each.media_type == kind
+        ]
+        vars(response).update(
+            accepted_renderer=(*renderers, request.accepted_renderer)[0],
+            accepted_media_type=kind or request.accepted_media_type,
+            renderer_context=self.view.get_renderer_context(),
+        )
+        return response
 
     def finish(self, response: HttpResponseBase) -> HttpResponseBase:
         """Return the response to `dispatch`, which must leave it as it is."""

@@ -296,10 +296,18 @@ def _statements(using: str) -> RecordStatements:
     return record_statements(dialect_of(connections[using]))
 
 
+EXTRA = ":"
+"""What begins the name of an extra among the headers, and no header's (RFC 9110, 5.1).
+
+Most answers have no extras, so a column of their own would nearly always be empty.
+"""
+
+
 def _answer_parameters(answer: StoredAnswer, using: str) -> Parameters:
+    extras = [(f"{EXTRA}{name}", value) for name, value in answer.extras.items()]
     return {
         "response_status": answer.status,
-        "response_headers": json.dumps(answer.headers),
+        "response_headers": json.dumps([*answer.headers, *extras]),
         "response_body": binary(answer.body, connections[using]),
     }
 
@@ -322,9 +330,14 @@ def _answer(
     status: int | None, headers: str | None, body: bytes | memoryview | None
 ) -> StoredAnswer | None:
     """Return the stored answer; ``None`` if it isn't in the form that we store."""
+    pairs: list[tuple[str, str]] = []
+    extras = {}
     try:
-        stored = json.loads(headers or "")
-        pairs = tuple((str(name), str(value)) for name, value in stored)
+        for name, value in json.loads(headers or ""):
+            if str(name).startswith(EXTRA):
+                extras[name.removeprefix(EXTRA)] = str(value)
+            else:
+                pairs.append((str(name), str(value)))
     except (TypeError, ValueError):
         return None
     if not all(_can_be_sent(name, value) for name, value in pairs):
@@ -332,7 +345,10 @@ def _answer(
     if status is None or not 100 <= status <= 599:
         return None
     return StoredAnswer(
-        status=status, headers=pairs, body=None if body is None else bytes(body)
+        status=status,
+        headers=tuple(pairs),
+        body=None if body is None else bytes(body),
+        extras=extras,
     )
 
 

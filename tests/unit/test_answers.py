@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from django.http import (
     FileResponse,
+    HttpRequest,
     HttpResponse,
     HttpResponseRedirect,
     JsonResponse,
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_idempotency.conf import DEFAULT_HEADER_DENY_LIST
+from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.http.answers import is_sent_to_sign_in, replay_of, snapshot
 from django_idempotency.policies import IdempotencyPolicy
 from tests.support.cases import cases
@@ -25,10 +27,16 @@ POLICY = IdempotencyPolicy()
 REPLAYED = {"Idempotency-Replayed": "true"}
 
 
+def kept(
+    response: HttpResponseBase, policy: IdempotencyPolicy = POLICY
+) -> StoredAnswer:
+    return snapshot(response, policy, HttpRequest())
+
+
 def again(
     response: HttpResponseBase, policy: IdempotencyPolicy = POLICY
 ) -> HttpResponse:
-    return replay_of(snapshot(response, policy))
+    return replay_of(kept(response, policy), HttpRequest())
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 303, 304, 400, 404, 422, 599])
@@ -71,7 +79,7 @@ def test_no_content_type_is_invented(keep_body: bool) -> None:
 
 def stored(response: HttpResponse) -> dict[str, str]:
     """The headers that are kept of it, besides the type of its content."""
-    headers = dict(snapshot(response, POLICY).headers)
+    headers = dict(kept(response).headers)
     del headers["Content-Type"]
     return headers
 
@@ -141,12 +149,12 @@ def test_body_that_cannot_be_kept_is_omitted_and_says_so(
 def test_largest_body_is_kept(size: int) -> None:
     policy = IdempotencyPolicy(max_body=size)
 
-    assert snapshot(HttpResponse(b"x" * size), policy).body == b"x" * size
+    assert kept(HttpResponse(b"x" * size), policy).body == b"x" * size
 
 
 @override_settings(IDEMPOTENCY_MAX_BODY=1)
 def test_setting_says_how_much_is_kept() -> None:
-    assert snapshot(HttpResponse(b"xx"), POLICY).body is None
+    assert kept(HttpResponse(b"xx")).body is None
 
 
 def test_omitted_body_is_not_said_to_be_encoded() -> None:
@@ -181,18 +189,18 @@ def test_language_of_the_answer_is_kept_where_middleware_would_announce_it(
     middleware: list[str], expected: str | None
 ) -> None:
     with override_settings(MIDDLEWARE=middleware), translation.override("fr"):
-        answer = snapshot(HttpResponse(), POLICY)
+        answer = kept(HttpResponse())
 
-    assert replay_of(answer).headers.get("Content-Language") == expected
+    assert replay_of(answer, HttpRequest()).headers.get("Content-Language") == expected
 
 
 @override_settings(MIDDLEWARE=["django.middleware.locale.LocaleMiddleware"])
 def test_language_that_the_view_set_is_kept() -> None:
     response = HttpResponse(headers={"Content-Language": "de"})
     with translation.override("fr"):
-        answer = snapshot(response, POLICY)
+        answer = kept(response)
 
-    assert replay_of(answer).headers["Content-Language"] == "de"
+    assert replay_of(answer, HttpRequest()).headers["Content-Language"] == "de"
 
 
 def redirects(*to: str) -> dict[str, HttpResponse]:
@@ -276,3 +284,29 @@ def test_what_django_would_not_redirect_is_replayed_all_the_same(
 
     assert replay.status_code == first.status_code
     assert dict(replay.headers) == {**first.headers, **REPLAYED}
+
+
+@cases(
+    "attributes",
+    {
+        "surrogate": {"_reason_phrase": "\udcff"},
+        "newline": {"_reason_phrase": "a\nb"},
+        "none": {"_reason_phrase": None, "_charset": None},
+        "object": {"_csp_config": {"img-src": object()}},
+        "mixed-set": {"_csp_config": {"img-src": {1, "a"}}},
+        "text": {"_csp_config": "img-src 'self'"},
+        "of-one-exchange": {"_has_been_logged": True, "closed": True, "client": 1},
+    },
+)
+def test_attribute_that_cannot_be_stored_is_left_out(
+    attributes: dict[str, Any],
+) -> None:
+    response = HttpResponse()
+    vars(response).update(attributes)
+
+    assert kept(response).extras == {}
+
+
+@pytest.mark.parametrize("kind", [HttpResponse, JsonResponse])
+def test_ordinary_answer_has_nothing_to_remember_beside(kind: Any) -> None:
+    assert kept(kind({})).extras == {}

@@ -394,6 +394,28 @@ def test_replay_is_not_counted_where_the_project_says_so() -> None:
     assert IdempotencyRecord.objects.get().replays == 0
 
 
+MEDDLED = {
+    "no-text": [[":_reason_phrase", 5], [":csp_nonce", None]],
+    "no-json": [[":_csp_config", "{"], [":_charset", "utf-8"]],
+    "other-types": [[":_csp_config", "5"], [":xframe_options_exempt", '"yes"']],
+    "newlines": [[":_reason_phrase", '"a\\nb"'], [":csp_nonce", "a\nb"]],
+    "unknown": [[":of_a_later_version", "?"], [":closed", "true"], [":refused", "500"]],
+}
+
+
+@cases("extras", MEDDLED)
+def test_what_is_remembered_beside_the_answer_does_no_harm_if_it_cannot_be_read(
+    extras: list[Any],
+) -> None:
+    client = signed_in_client()
+    first = send(client, "/status/")
+    change(response_headers=[*record().response_headers, *extras])  # type: ignore[misc]
+    again = send(client, "/status/")
+
+    assert (word(again), again.content) == ("201 replayed", first.content)
+    assert again.reason_phrase == first.reason_phrase
+
+
 UNREADABLE: dict[str, dict[str, Any]] = {
     "number": {"response_headers": 5},
     "text": {"response_headers": "text"},

@@ -1,5 +1,6 @@
 """Parsed as without us, and rendered once: what is kept are the bytes that were sent."""
 
+import json
 from itertools import count
 from typing import Any
 
@@ -173,6 +174,38 @@ def test_stored_bytes_are_the_sent_bytes(
     assert (again.status_code, again.content) == (first.status_code, first.content)
     assert again.headers.get("Content-Type") == first.headers.get("Content-Type")
     assert (is_replay(again), orders()) == (True, 1)
+    assert isinstance(again, Response) is isinstance(first, Response)
+    if isinstance(again, Response):
+        assert again.data == json.loads(first.content or b"null")
+        assert again.accepted_media_type == first.accepted_media_type
+        assert type(again.accepted_renderer) is type(first.accepted_renderer)
+
+
+def wrapping(get_response: Any) -> Any:
+    """As projects do that put all their answers into an envelope."""
+
+    def middleware(request: HttpRequest) -> Any:
+        response = get_response(request)
+        if isinstance(response, Response):
+            response.data = {"answer": response.data}
+            response._is_rendered = False  # type: ignore[attr-defined]
+            response.render()
+        return response
+
+    return middleware
+
+
+@pytest.mark.parametrize(
+    "kind", ["json", "serializer", "no-content", "plain", "template"]
+)
+@both
+def test_middleware_that_renders_anew_gets_from_a_replay_what_it_got_before(
+    view: str, kind: str, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.wrapping", *settings.MIDDLEWARE]
+    first, again = send_twice(signed_in(), f"/{view}/{kind}/")
+
+    assert (again.content, is_replay(again)) == (first.content, True)
 
 
 @pytest.mark.parametrize("path", ["/broken/", "/broken-below/"])
