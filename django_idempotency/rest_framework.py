@@ -87,6 +87,9 @@ class IdempotencyMixin(_Base):
     idempotency_policy: ClassVar[IdempotencyPolicy | None] = IdempotencyPolicy()
     """How the handlers are protected; ``None`` protects none."""
 
+    idempotency_check_at_end: ClassVar[bool] = True
+    """Whether `check_replay()` is asked at the end of a first call as well."""
+
     _idempotency_not_acceptable: NotAcceptable | None = None
     _idempotency_handler: Any = None
     """The handler of this request, until `initial()` has protected it."""
@@ -142,9 +145,10 @@ class IdempotencyMixin(_Base):
     def check_replay(self, request: Request) -> None:
         """Raise if this caller may no longer see what the first call answered.
 
-        Runs before a stored answer is sent again. On a detail route the default fetches
-        the object, so that object permissions are checked; for a repeated DELETE the
-        object may be gone.
+        Runs before a stored answer is sent again. The default fetches the object of a
+        detail route, so that object permissions are checked. There it also runs at the
+        end of the first call, in a savepoint that is rolled back, to learn what that call
+        itself has taken away: a refusal of the same kind is no hindrance later.
 
         Raises:
             APIException, Http404, PermissionDenied: answered as in a handler.

@@ -150,10 +150,18 @@ class _Saving:
         # Shown again with errors: nothing to replay, and no failure to note.
         return Answer(response, asks_again=_is_form(response))
 
+    @property
+    def has_object(self) -> bool:
+        return self.object_id is not None
+
+    @property
+    def checks_at_end(self) -> bool:
+        return True
+
     def replay_of(self, answer: StoredAnswer) -> HttpResponse:
         return replay_of(answer, self.request)
 
-    def check_replay(self) -> None:
+    def check_replay(self, has_object: bool) -> None:
         """Check the permission again that the admin checked for the first post."""
         request = self.request
         if self.object_id is None or "_saveasnew" in request.POST:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store import records
 
 from . import boundary, problems
+from .access import Checked, check_replay, with_refusal
 from .answers import replay_of
 from .bodies import hold_body
 from .boundary import METHODS_THAT_REQUIRE_KEYS
@@ -48,7 +50,7 @@ from .requests import is_refused_guest, key_of, operation_of
 logger = logging.getLogger("django_idempotency")
 
 
-class ProtectedView(Protocol):
+class ProtectedView(Checked, Protocol):
     """One view with the arguments of one request."""
 
     @property
@@ -57,9 +59,6 @@ class ProtectedView(Protocol):
 
     def run(self) -> Answer:
         """Run the view and render its response, inside the transaction."""
-
-    def check_replay(self) -> None:
-        """Raise what the view would raise for a caller who has lost access."""
 
     def replay_of(self, answer: StoredAnswer) -> HttpResponse:
         """Return the stored answer as a response such as the view makes."""
@@ -157,7 +156,10 @@ def _work(
     with boundary.running(request, steps):
         answer = view.run()
     keep_from_caches(request, answer.response)  # with what is stored of it
-    return outcome_of(answer, policy, request, has_key=has_key)
+    outcome = outcome_of(answer, policy, request, has_key=has_key)
+    if outcome.answer is not None and outcome.commits and view.check_replay is not None:
+        return replace(outcome, answer=with_refusal(outcome.answer, view))
+    return outcome
 
 
 def _run_unkeyed(
@@ -179,7 +181,7 @@ def _run_once(
     except StoreUnavailable as error:
         return _unavailable(request, error)
     if isinstance(result, Replay):
-        view.check_replay()
+        check_replay(view, result.answer)
     return _response_to(result, request, operation, view.replay_of)
 
 

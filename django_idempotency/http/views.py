@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from django.db import connections, transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.datastructures import MultiValueDict
 from django.utils.module_loading import import_string
@@ -36,11 +37,12 @@ class PlainView:
     request: HttpRequest
     call: Callable[[], HttpResponseBase]
 
+    has_object: ClassVar[bool] = False
+    checks_at_end: ClassVar[bool] = False
+    check_replay: ClassVar[None] = None
+
     def run(self) -> Answer:
         return Answer(rendered(self.call(), self.call))
-
-    def check_replay(self) -> None:
-        """Do nothing: the access checks are further out and have passed."""
 
     def replay_of(self, answer: StoredAnswer) -> HttpResponse:
         return replay_of(answer, self.request)
@@ -62,7 +64,8 @@ class RestView:
     def run(self) -> Answer:
         raised = None
         try:
-            response = self.call()
+            with fetching_noted(self.view):
+                response = self.call()
         except (LeaseLost, OutcomeUnknown):
             raise  # we answer these, whatever the project's exception handler does
         except Exception as error:
@@ -73,11 +76,19 @@ class RestView:
         )
         return Answer(rendered(response, self.call), raised)
 
-    def check_replay(self) -> None:
-        """Call the view's check, in a transaction such as the handler has."""
+    @property
+    def has_object(self) -> bool:
+        return has_object(self.view)
+
+    @property
+    def checks_at_end(self) -> bool:
+        return getattr(self.view, "idempotency_check_at_end", True) is not False
+
+    def check_replay(self, has_object: bool) -> None:
+        if has_object:
+            self.view._idempotency_has_object = True
         check = getattr(self.view, "check_replay", partial(check_object, self.view))
-        with transaction.atomic(using=record_alias()):
-            check(self.request)
+        check(self.request)
 
     def replay_of(self, answer: StoredAnswer) -> HttpResponse:
         """Return a response of the framework's own class, if the first was one.
@@ -130,21 +141,56 @@ def prepare(request: Any) -> HttpRequest:
     return django_request
 
 
-def check_object(view: Any, request: Any) -> None:
-    """On a detail route, fetch the object, so that object permissions are checked.
+def has_object(view: Any) -> bool:
+    """Whether `get_object()` can say who may see the answer.
 
-    For a repeated DELETE the object may be gone.
+    It can where the route names the object in the view's own way, unless it is a list's;
+    and, whatever the names are, where the handler has fetched its object by it.
     """
+    if hasattr(view, "_idempotency_has_object"):
+        return True
+    if not hasattr(view, "get_object") or _is_of_a_list(view):
+        return False
     lookup = getattr(view, "lookup_url_kwarg", None) or getattr(
         view, "lookup_field", None
     )
-    if lookup not in view.kwargs or not hasattr(view, "get_object"):
+    return lookup in view.kwargs
+
+
+def _is_of_a_list(view: Any) -> bool:
+    """Whether a router says so, or the view creates: then a name is that of its parent."""
+    is_detail: bool | None = getattr(view, "detail", None)
+    if is_detail is not None:
+        return not is_detail
+    is_create = getattr(view, "action", None) in (None, "create")
+    return is_create and hasattr(view, "create") and view.request.method == "POST"
+
+
+@contextmanager
+def fetching_noted(view: Any) -> Iterator[None]:
+    """Note on the view whether its handler fetches an object by `get_object()`."""
+    if has_object(view) or not hasattr(view, "get_object"):
+        yield
         return
+    get_object = view.get_object
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        found = get_object(*args, **kwargs)
+        if not (args or kwargs):  # which we would not know at a repeat
+            view._idempotency_has_object = True
+        return found
+
+    view.get_object = noted
     try:
+        yield
+    finally:
+        del view.get_object
+
+
+def check_object(view: Any, request: Any) -> None:
+    """Fetch the object, if there is one, so that its permissions are checked."""
+    if has_object(view):
         view.get_object()
-    except Http404:
-        if request.method != "DELETE":
-            raise
 
 
 def handle_confined(

@@ -259,6 +259,20 @@ def test_replay_of_a_change_whose_object_is_gone_leads_where_the_first_led(
     assert is_replay(admin_client.post(url, form))
 
 
+def test_replay_of_the_change_that_closed_its_object_is_no_trespass(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_open(self: Any, request: Any, order: Order | None = None) -> bool:
+        return order is None or order.amount < 3
+
+    monkeypatch.setattr(OrderAdmin, "has_change_permission", is_open)
+    url = change_url(Order.objects.create(amount=1))
+    answers = twice(admin_client, filled_in(admin_client, url), url)
+
+    assert [each.status_code for each in answers] == [302, 302]
+    assert [is_replay(each) for each in answers] == [False, True]
+
+
 def test_csrf_is_asked_before(admin_user: User) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(admin_user)
