@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,13 +15,17 @@ from django.conf import settings
 from django.utils.crypto import constant_time_compare
 from django.utils.encoding import force_bytes
 
+from .canonical_json import pieces_of
+
 VERSION = "1"
 """To be raised when equal payloads get another fingerprint; see `Fingerprint`."""
 
-MAX_DEPTH = 64
-MAX_EXPONENT_DIGITS = 18
-
 Pairs = Iterable[tuple[str, str]]
+Pieces = list[bytes]
+"""A payload in its one spelling: a long one is never joined."""
+
+JOINED = 64 * 1024
+"""Bytes below which one copy is cheaper than to digest piece by piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +80,36 @@ class _NoPayload(Fingerprint):
 NO_PAYLOAD = _NoPayload(b"")
 
 
-def fingerprint_of(*parts: bytes) -> Fingerprint:
+def fingerprint_of(*parts: bytes | Pieces) -> Fingerprint:
     """Return the fingerprint of these parts, in this order."""
     return Fingerprint(digest_of(parts))
 
 
-def digest_of(parts: Iterable[bytes]) -> bytes:
+def digest_of(parts: Iterable[bytes | Pieces]) -> bytes:
     """Digest parts, each preceded by its length, to keep their boundaries."""
-    framed = [each for part in parts for each in (len(part).to_bytes(8, "big"), part)]
-    return hashlib.sha256(b"".join(framed)).digest()
+    framed: list[bytes] = []
+    size = 0
+    for part in parts:
+        pieces = [part] if isinstance(part, bytes) else part
+        length = sum(map(len, pieces))
+        framed += (length.to_bytes(8, "big"), *pieces)
+        size += length
+    if size < JOINED:
+        return hashlib.sha256(b"".join(framed)).digest()
+    digest = hashlib.sha256()
+    for each in framed:
+        digest.update(each)
+    return digest.digest()
 
 
-def canonical_query(query: bytes) -> bytes:
+def canonical_query(query: bytes) -> Pieces:
     """Sort a query by name; values of one name keep their order."""
     return canonical_form(query) if query else NO_PAIRS
 
 
 def canonical_form(
     body: bytes, exclude: Collection[str] = (), max_fields: int | None = None
-) -> bytes:
+) -> Pieces:
     """Sort the fields of an urlencoded form; with too many, return the raw body."""
     try:
         pairs = parse_qsl(
@@ -109,17 +123,17 @@ def canonical_form(
     return canonical_pairs(pairs, exclude)
 
 
-def canonical_pairs(pairs: Pairs, exclude: Collection[str] = ()) -> bytes:
+def canonical_pairs(pairs: Pairs, exclude: Collection[str] = ()) -> Pieces:
     """Sort pairs by name; values of one name keep their order."""
     kept = [pair for pair in pairs if pair[0] not in exclude]
-    return b"pairs:" + _dumps(sorted(kept, key=lambda pair: pair[0]))
+    return [b"pairs:" + _dumps(sorted(kept, key=lambda pair: pair[0]))]
 
 
-NO_PAIRS = b"pairs:[]"
+NO_PAIRS = [b"pairs:[]"]
 
 
-def canonical_json(body: bytes, exclude: Collection[str] = ()) -> bytes:
-    """Return bytes that are equal for equal JSON documents, else `canonical_bytes`.
+def canonical_json(body: bytes, exclude: Collection[str] = ()) -> Pieces:
+    """Return pieces that are equal as a whole for equal JSON documents, else the body.
 
     Members are sorted, white space and escapes disappear, lists keep their order and
     numbers are compared by exact decimal value: 1, 1.0 and 10e-1 are one number, and
@@ -128,90 +142,18 @@ def canonical_json(body: bytes, exclude: Collection[str] = ()) -> bytes:
     a body matches only its own copy. `exclude` names members of the top level.
     """
     try:
-        text = body.decode("utf-8")
-        if _is_deep(text):
-            return canonical_bytes(body)
-        document = _DECODER.decode(text)
+        return [b"json:", *pieces_of(body, exclude)]
     except (ValueError, RecursionError):
         return canonical_bytes(body)
-    if exclude and isinstance(document, dict) and _OBJECT in document:
-        members = [pair for pair in document[_OBJECT] if pair[0] not in exclude]
-        document = {_OBJECT: members}
-    return b"json:" + _dumps(document)
 
 
-def canonical_bytes(body: bytes) -> bytes:
-    """Return bytes that equal only those of the very same body."""
-    return b"raw:" + body
-
-
-# Note [Canonical JSON without a serialiser of our own]
-# The decoder's hooks replace every object with {"{": [[name, value], …]}, sorted, and
-# every number with {"#": "digits e exponent"}. Nothing else can become a dict, so the
-# replacement is unambiguous, and the standard library's C encoder writes the result.
-_OBJECT = "{"
-_NUMBER = "#"
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = {name for name, _ in pairs}
-    if len(names) < len(pairs):
-        raise ValueError("duplicate members")
-    return {_OBJECT: sorted(pairs, key=lambda pair: pair[0])}
-
-
-def _number(literal: str) -> dict[str, str]:
-    mantissa, _, exponent_text = literal.lower().partition("e")
-    if len(exponent_text) > MAX_EXPONENT_DIGITS:
-        raise ValueError("huge exponent")
-    sign = "-" if mantissa.startswith("-") else ""
-    whole, _, fraction = mantissa.lstrip("-").partition(".")
-    digits = (whole + fraction).lstrip("0")
-    significant = digits.rstrip("0")
-    if not significant:
-        return {_NUMBER: "0"}
-    exponent = int(exponent_text or 0) - len(fraction)
-    exponent += len(digits) - len(significant)
-    return {_NUMBER: f"{sign}{significant}e{exponent}"}
-
-
-def _refuse_constant(literal: str) -> Any:
-    raise ValueError(f"{literal} is not JSON")
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_members,
-    parse_int=_number,
-    parse_float=_number,
-    parse_constant=_refuse_constant,
-)
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
-
-
-# A string that is never closed matches up to the end. Without that alternative the
-# search would start again at each of its escaped quotes, in quadratic time.
-_STRINGS_AND_BRACKETS = re.compile(
-    r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL
-)
-
-
-def _is_deep(text: str) -> bool:
-    """Whether the nesting goes beyond MAX_DEPTH.
-
-    Decided here and not by RecursionError, which depends on how deep the *caller* is:
-    the fingerprint must be the same in every process.
-    """
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return False
-    depth = deepest = 0
-    for match in _STRINGS_AND_BRACKETS.finditer(text):
-        if match[0] in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif match[0] in "]}":
-            depth -= 1
-    return deepest > MAX_DEPTH
+def canonical_bytes(body: bytes) -> Pieces:
+    """Return pieces that equal only those of the very same body."""
+    return [b"raw:", body]
 
 
 def _dumps(document: Any) -> bytes:
     return _ENCODER.encode(document).encode("ascii")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))

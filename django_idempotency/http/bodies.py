@@ -20,6 +20,7 @@ from django.http.request import RawPostDataException
 
 from django_idempotency.conf import conf
 from django_idempotency.core.fingerprints import (
+    Pieces,
     canonical_bytes,
     canonical_form,
     canonical_json,
@@ -92,8 +93,8 @@ def form_field(request: HttpRequest, name: str) -> str | None:
 
 def canonical_payload(
     request: HttpRequest, exclude: Collection[str], parsed: Any = None
-) -> bytes:
-    """Return bytes that are equal for payloads that mean the same.
+) -> Pieces:
+    """Return what is equal, as a whole, for payloads that mean the same.
 
     `parsed` is what a framework's parser made of the body. It is compared for uploads,
     and otherwise only if the parser ran before us and left no bytes.
@@ -157,7 +158,7 @@ def _with_form_fields(exclude: Collection[str]) -> Collection[str]:
 
 def _canonical_multipart(
     request: HttpRequest, exclude: Collection[str], *, was_parsed: bool
-) -> bytes:
+) -> Pieces:
     """Compare parts, not bytes: each client and each attempt has its own boundary."""
     try:
         fields, files = _parts(request, was_parsed=was_parsed)
@@ -206,7 +207,7 @@ def _described(file: Any) -> list[Any]:
     return [file.name, file.content_type, file.size, digest.hexdigest()]
 
 
-def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> bytes:
+def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> Pieces:
     try:
         return canonical_json(json.dumps(parsed, default=_described).encode(), exclude)
     except TypeError:

@@ -49,6 +49,7 @@ def microseconds_each(
     count: int,
     rounds: int,
     before: Callable[[], None] = _nothing,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Return the median time per operation of each way.
 
@@ -61,10 +62,10 @@ def microseconds_each(
         for name in names if number % 2 else reversed(names):
             before()
             gc.collect()
-            started = time.perf_counter()
+            started = clock()
             for _ in range(count):
                 ways[name]()
-            elapsed = time.perf_counter() - started
+            elapsed = clock() - started
             if number:
                 times[name].append(elapsed / count * 1e6)
     return {name: round(statistics.median(each), 1) for name, each in times.items()}

@@ -1,16 +1,21 @@
 import json
+import re
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.test import override_settings
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from django_idempotency.core import canonical_json as long_documents
+from django_idempotency.core.canonical_json import MAX_DEPTH
 from django_idempotency.core.fingerprints import (
-    MAX_DEPTH,
     Fingerprint,
     canonical_bytes,
     canonical_form,
@@ -25,12 +30,12 @@ MEGABYTE = 1_000_000
 
 
 def as_json(text: str) -> bytes:
-    return canonical_json(text.encode())
+    return b"".join(canonical_json(text.encode()))
 
 
 def is_canonical(text: str) -> bool:
     """Whether the body counts by its meaning and not byte by byte."""
-    return as_json(text) != canonical_bytes(text.encode())
+    return as_json(text).startswith(b"json:")
 
 
 @cases(
@@ -254,7 +259,7 @@ def test_documents_are_equal_exactly_if_they_mean_the_same(data: st.DataObject) 
     )
 )
 def test_no_body_raises(body: bytes) -> None:
-    assert canonical_json(body).startswith((b"json:", b"raw:"))
+    assert canonical_json(body)[0] in (b"json:", b"raw:")
 
 
 @given(st.binary(), st.binary())
@@ -266,6 +271,94 @@ def test_no_two_bodies_run_together(one: bytes, other: bytes) -> None:
 
 def nested(depth: int) -> str:
     return '[{"a":' * (depth // 2) + "1" + "}]" * (depth // 2)
+
+
+# The same, written as plainly as it can be: all at once, with an object for each number.
+
+
+def plainly(body: bytes, exclude: tuple[str, ...]) -> bytes:
+    try:
+        text = body.decode()
+        if depth_of(text) > MAX_DEPTH:
+            raise ValueError
+        document = json.loads(
+            text,
+            object_pairs_hook=_plain_object,
+            parse_int=_plain_number,
+            parse_float=_plain_number,
+            parse_constant=int,  # refuses it
+        )
+        if isinstance(document, dict) and "{" in document:
+            document = {"{": [each for each in document["{"] if each[0] not in exclude]}
+        return b"json:" + json.dumps(document, separators=(",", ":")).encode()
+    except (ValueError, TypeError):
+        return b"raw:" + body
+
+
+def depth_of(text: str) -> int:
+    brackets = re.sub(r'"(?:[^"\\]|\\.)*("|\Z)|[^][{}]', "", text, flags=re.DOTALL)
+    return max(accumulate(1 if each in "[{" else -1 for each in brackets), default=0)
+
+
+def _plain_object(pairs: list[tuple[str, Any]]) -> Any:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError
+    return {"{": sorted(pairs, key=lambda pair: pair[0])}
+
+
+def _plain_number(literal: str) -> Any:
+    mantissa, _, exponent = literal.lower().partition("e")
+    if len(exponent) > 18:
+        raise ValueError
+    sign, digits, shift = Decimal(mantissa).as_tuple()
+    significant = "".join(map(str, digits)).strip("0")
+    if not significant:
+        return {"#": "0"}
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    shift = int(shift) + int(exponent or 0) + zeros
+    return {"#": f"{'-' * sign}{significant}e{shift}"}
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """Return such a text with a piece of it taken out, or something put in."""
+    text = draw(texts)
+    start, end = (draw(st.integers(0, len(text))) for _ in range(2))
+    odd = st.sampled_from(["", *'[]{}",:0-\\eé \n', "\ud800", "null", ',"a":1', "1e9"])
+    put_in: str = draw(odd)
+    return text[:start] + put_in + text[max(start, end if end - start < 3 else 0) :]
+
+
+spellings = documents.flatmap(spelling_of)
+lists = st.lists(st.integers() | st.sampled_from([0, 10, 20_000, 10**6]), min_size=5)
+JSON_TEXTS = st.one_of(
+    spellings,
+    spoilt(spellings),
+    lists.map(json.dumps),
+    spoilt(lists.map(json.dumps)),
+    st.text('[]{}":,\\ue0.-+1EtrufalsnN \n'),
+    st.integers(60, 68).map(nested),
+)
+
+
+@settings(deadline=None, max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    JSON_TEXTS,
+    st.sampled_from([(), ("a",), ("{", "é")]),
+    st.sampled_from([1, 4, 12, 40, 16 * 1024]),
+    st.sampled_from([2, 1024]),
+)
+@example("{1:2}", (), 1, 2)
+@example('["a', (), 1, 2)
+def test_document_taken_apart_is_spelled_as_the_whole(
+    text: str, exclude: tuple[str, ...], window: int, long: int
+) -> None:
+    body = text.encode("utf-8", "surrogatepass")
+    with (
+        patch.object(long_documents, "WINDOW", window),
+        patch.object(long_documents, "LONG", long),
+    ):
+        assert b"".join(canonical_json(body, exclude)) == plainly(body, exclude)
 
 
 @cases(
@@ -321,7 +414,7 @@ def test_depth_of_the_caller_does_not_matter(depth: int) -> None:
 def test_hostile_body_costs_no_more_than_its_size(body: bytes | str) -> None:
     body = body.encode() if isinstance(body, str) else body
 
-    assert len(canonical_json(body)) < 8 * len(body)
+    assert sum(map(len, canonical_json(body))) < 8 * len(body)
 
 
 @cases(
@@ -338,13 +431,15 @@ def test_hostile_body_costs_no_more_than_its_size(body: bytes | str) -> None:
     },
 )
 def test_excluded_member_does_not_count(body: str, without: str) -> None:
-    assert canonical_json(body.encode(), exclude=("nonce",)) == as_json(without)
+    pieces = canonical_json(body.encode(), exclude=("nonce",))
+
+    assert b"".join(pieces) == as_json(without)
 
 
 def test_excluding_our_own_marks_excludes_members_of_these_names() -> None:
     body = b'{"#":1,"{":2,"a":3}'
 
-    assert canonical_json(body, exclude=("{", "#")) == as_json('{"a":3}')
+    assert b"".join(canonical_json(body, ("{", "#"))) == as_json('{"a":3}')
 
 
 @cases(
@@ -409,8 +504,8 @@ def test_excluded_field_does_not_count(
 
 @given(st.binary())
 def test_no_form_and_no_query_raises(text: bytes) -> None:
-    assert canonical_form(text, max_fields=3).startswith((b"pairs:", b"raw:"))
-    assert canonical_query(text).startswith(b"pairs:")
+    assert canonical_form(text, max_fields=3)[0].startswith((b"pairs:", b"raw:"))
+    assert canonical_query(text)[0].startswith(b"pairs:")
 
 
 @given(st.lists(st.binary(max_size=3)), st.lists(st.binary(max_size=3)))
