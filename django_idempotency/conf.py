@@ -99,6 +99,12 @@ class Settings:
         return _setting("IDEMPOTENCY_MAX_BODY", 1024 * 1024)
 
     @cached_property
+    def IDEMPOTENCY_MAX_REQUEST_BODY(self) -> int | None:
+        """Largest request body that is read for a key, in bytes; ``None``: any."""
+        default: int | None = 25 * 1024 * 1024
+        return _setting("IDEMPOTENCY_MAX_REQUEST_BODY", default)
+
+    @cached_property
     def IDEMPOTENCY_ANONYMOUS(self) -> Literal["allow", "refuse"]:
         """Whether guests may send (unguessable) keys."""
         allow: Literal["allow", "refuse"] = "allow"

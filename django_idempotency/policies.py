@@ -69,6 +69,10 @@ class IdempotencyPolicy:
     max_body: int | None = None
     """Largest body to store, in bytes; a larger one is treated as by ``keep_body=False``;
     IDEMPOTENCY_MAX_BODY."""
+    max_request_body: int | None = None
+    """Largest request body that is read for a key, in bytes, uploads included; a larger
+    one is refused with 413, unread. ``None``: IDEMPOTENCY_MAX_REQUEST_BODY, and any
+    upload."""
     exclude: Collection[str] = ()
     """Form fields or members of the top-level JSON object left out of the fingerprint."""
     fingerprint: Callable[[HttpRequest], str | bytes] | None = None
@@ -83,11 +87,12 @@ class IdempotencyPolicy:
                 f"exclude={self.exclude!r} must be a collection of field names, not one "
                 f"string. Write exclude=({self.exclude!r},)."
             )
-        max_body: object = self.max_body
-        if max_body is not None and not (isinstance(max_body, int) and max_body >= 0):
-            raise ImproperlyConfigured(
-                f"max_body={max_body!r} must be a number of bytes, 0 or more."
-            )
+        for name in ("max_body", "max_request_body"):
+            size = getattr(self, name)
+            if size is not None and not (isinstance(size, int) and size >= 0):
+                raise ImproperlyConfigured(
+                    f"{name}={size!r} must be a number of bytes, 0 or more."
+                )
         for name in ("keep", "fingerprint"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -121,6 +126,7 @@ class PolicyOptions(TypedDict, total=False):
     keep_errors: bool
     keep_body: bool
     max_body: int | None
+    max_request_body: int | None
     exclude: Collection[str]
     fingerprint: Callable[[HttpRequest], str | bytes] | None
 

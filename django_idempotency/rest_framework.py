@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .http.bodies import hold_body
+from .http.bodies import watch_body
 from .http.boundary import (
     METHODS_WITH_KEYS,
     NonAtomicRequests,
@@ -23,6 +23,7 @@ from .http.notes import notes_of
 from .http.protection import (
     protect,
 )
+from .http.requests import may_carry_key
 from .http.views import (
     RestView,
     check_object,
@@ -78,9 +79,9 @@ class ReplayedResponse(Response):
 class IdempotencyMixin(_Base):
     """Protect every unsafe handler of a REST framework view or viewset.
 
-    List it before the view class. Authentication, permissions, throttles, negotiation
-    and parsers run before anything is looked up; the handler and the rendering run in
-    one transaction with the claim and the stored answer. PUT and DELETE are protected
+    List it before the view class. Authentication, permissions, throttles and negotiation
+    run before anything is looked up; the handler, with the parser that it asks for its
+    data, and the rendering run in one transaction with the claim and the stored answer. PUT and DELETE are protected
     when a key is sent; ``policy.required`` is about POST and PATCH.
     """
 
@@ -160,9 +161,9 @@ class IdempotencyMixin(_Base):
     ) -> HttpResponseBase:
         if not is_protected(request):
             show(request, None)
-            if request.method in METHODS_WITH_KEYS:
+            if request.method in METHODS_WITH_KEYS and may_carry_key(request):
                 # Before authentication and permissions, which may read the stream.
-                hold_body(request)
+                watch_body(request)
         return super().dispatch(request, *args, **kwargs)
 
     def initialize_request(

@@ -148,6 +148,12 @@ def _values() -> Iterator[CheckMessage]:
             "IDEMPOTENCY_MAX_BODY = 1024 * 1024  # bytes",
         ),
         (
+            "IDEMPOTENCY_MAX_REQUEST_BODY",
+            lambda value: value is None or (isinstance(value, int) and value >= 0),
+            "a number of bytes, 0 or more, or None",
+            "IDEMPOTENCY_MAX_REQUEST_BODY = 25 * 1024 * 1024  # bytes",
+        ),
+        (
             "IDEMPOTENCY_FIELD",
             lambda value: isinstance(value, str) and value != "",
             "a non-empty string",

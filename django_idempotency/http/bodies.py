@@ -6,14 +6,15 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Collection
-from functools import lru_cache
-from typing import IO, Any, cast
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property, lru_cache
+from typing import IO, Any, BinaryIO, cast
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
-from django.core.files.uploadhandler import load_handler
+from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest, QueryDict
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.http.request import RawPostDataException
@@ -33,27 +34,65 @@ CHUNK = 64 * 1024
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 
+UNPARSABLE = (MultiPartParserError, SuspiciousOperation, LookupError, ValueError)
+"""What a form's parser raises: for a broken form, one over a limit, an odd charset."""
+
+
+def watch_body(request: HttpRequest) -> None:
+    """Keep what others read of the body from now on; nothing is read yet.
+
+    Without it, what a permission or a parser has taken from the stream is gone.
+    """
+    state = vars(request)
+    if state.get("_read_started", True) or "_body" in state or _copy_of(request):
+        return
+    if request._stream.seekable():  # as under ASGI, where all of it has been received
+        notes_of(request).body_copy = _Rewound(request._stream)
+        return
+    copy = _CopyingStream(request._stream, _memory_limit())
+    request._stream = io.BufferedReader(copy)
+    notes_of(request).body_copy = copy
+
 
 def hold_body(request: HttpRequest) -> None:
     """Make the body readable for us *and* for whatever reads it after us.
 
     Up to DATA_UPLOAD_MAX_MEMORY_SIZE Django's own ``request.body`` does that. Above it,
     Django refuses ``request.body``, but not the stream: a view or parser that streams
-    must still work. A large upload is left to Django's own parser.
+    must still work.
     """
     state = vars(request)
     # A bare HttpRequest(), as unit tests make it, has no stream, and so no body.
     if "_read_started" not in state:
         state.setdefault("_body", b"")
-    if "_body" in state or state["_read_started"] or _copy_of(request) is not None:
+    if "_body" in state or state["_read_started"]:
         return
-    limit = cast("int | None", settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-    if limit is None or _content_length(request) <= limit:
-        request.body  # noqa: B018 - reading it is what keeps it
-    elif request.content_type != MULTIPART or request.method != "POST":
-        copy = _CopyingStream(request._stream, limit)
-        request._stream = io.BufferedReader(copy)
-        notes_of(request).body_copy = copy
+    if not _fits_memory(request):
+        watch_body(request)
+        return
+    copy = _copy_of(request)
+    if isinstance(copy, _CopyingStream):
+        request._stream = cast(
+            "BinaryIO", copy.source
+        )  # nobody has read it: there is nothing to keep
+    notes_of(request).body_copy = None
+    request.body  # noqa: B018 - reading it is what keeps it
+
+
+def size_of(request: HttpRequest) -> int:
+    """Return the length of the body, in bytes; none of it is read for that."""
+    state = vars(request)
+    if "_body" in state:
+        return len(request.body)
+    copy = _copy_of(request)
+    stream = copy.source if copy is not None else state.get("_stream")
+    if stream is None or not stream.seekable():
+        return _content_length(request)
+    # A body that came in chunks has no Content-Length.
+    position = stream.tell()
+    size: int = stream.seek(0, io.SEEK_END)
+    stream.seek(position)
+    return size
 
 
 def raw_body(request: HttpRequest, limit: int) -> bytes | None:
@@ -62,11 +101,10 @@ def raw_body(request: HttpRequest, limit: int) -> bytes | None:
     Raises:
         RawPostDataException: something has read the stream without keeping it.
     """
-    if _content_length(request) > limit:
+    if size_of(request) > limit:
         return None
-    hold_body(request)
-    copy = _copy_of(request)
-    body = request.body if copy is None else copy.whole().read(limit + 1)
+    with _opened(request) as stream:
+        body = stream.read(limit + 1)
     return body if len(body) <= limit else None
 
 
@@ -74,41 +112,38 @@ def form_field(request: HttpRequest, name: str) -> str | None:
     """Return a field of the form that was sent, with any method.
 
     Django itself parses forms for POST only; but scripts and frameworks send them with
-    PUT, PATCH and DELETE as well.
+    PUT, PATCH and DELETE as well. It is left to the view whether Django parses the form,
+    with which handlers, and what becomes of one that can't be parsed.
     """
-    hold_body(request)  # the view may read the form's bytes as well
-    if request.method == "POST" or "_post" in vars(request):
-        return request.POST.get(name)
-    try:
+    if parsed := vars(request).get("_post"):
+        return cast("str | None", parsed.get(name))
+    fields: Any = {}
+    with suppress(*UNPARSABLE, RawPostDataException):
         if request.content_type == MULTIPART:
-            fields, _no_files = _parsed_multipart(request, upload_handlers=[])
-        elif _copy_of(request) is None:
-            fields = QueryDict(request.body, encoding=request.encoding)
-        else:
-            return None
-    except (MultiPartParserError, SuspiciousOperation, RawPostDataException):
-        return None  # a view that doesn't parse it must not be refused for it
+            fields, _files = _parts(request)
+        elif _fits_memory(request):
+            fields = QueryDict(_body_of(request), encoding="utf-8")
     return cast("str | None", fields.get(name))
 
 
 def canonical_payload(
-    request: HttpRequest, exclude: Collection[str], parsed: Any = None
+    request: HttpRequest, exclude: Collection[str], view_request: Any = None
 ) -> Pieces:
     """Return what is equal, as a whole, for payloads that mean the same.
 
-    `parsed` is what a framework's parser made of the body. It is compared for uploads,
-    and otherwise only if the parser ran before us and left no bytes.
+    `view_request` is a framework's wrapper: if its parser ran before us and left no
+    bytes, what it made of them is compared.
     """
-    if request.content_type == MULTIPART:
-        return _canonical_multipart(request, exclude, was_parsed=parsed is not None)
-    if (copy := _copy_of(request)) is not None:
-        return canonical_bytes(copy.digest())
     try:
-        body = request.body
+        if request.content_type == MULTIPART:
+            return _canonical_multipart(request, exclude)
+        if not _fits_memory(request):
+            return canonical_bytes(_digest(request))
+        body = _body_of(request)
     except RawPostDataException:
-        if parsed is None:
+        if view_request is None or view_request is request:
             raise
-        return _canonical_parsed(parsed, exclude)
+        return _canonical_parsed(view_request.data, exclude)
     if request.content_type == FORM:
         limit = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
         return canonical_form(body, _with_form_fields(exclude), limit)
@@ -132,9 +167,50 @@ def _canonical_type(content_type: str, *parameters: tuple[str, str]) -> bytes:
     return json.dumps([content_type, parameters]).encode()
 
 
-def _copy_of(request: HttpRequest) -> _CopyingStream | None:
-    copy: _CopyingStream | None = notes_of(request).body_copy
+def _copy_of(request: HttpRequest) -> _CopyingStream | _Rewound | None:
+    copy: _CopyingStream | _Rewound | None = notes_of(request).body_copy
     return copy
+
+
+def _memory_limit() -> int | None:
+    return cast("int | None", settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
+def _fits_memory(request: HttpRequest) -> bool:
+    limit = _memory_limit()
+    return limit is None or size_of(request) <= limit
+
+
+@contextmanager
+def _opened(request: HttpRequest) -> Iterator[IO[bytes]]:
+    """Open the body at its start; what the view reads of it is not touched.
+
+    Raises:
+        RawPostDataException: something has read the stream without keeping it.
+    """
+    hold_body(request)
+    copy = _copy_of(request)
+    if copy is None or "_body" in vars(request):
+        yield io.BytesIO(request.body)
+    else:
+        with copy.opened() as stream:
+            yield stream
+
+
+def _body_of(request: HttpRequest) -> bytes:
+    hold_body(request)
+    if "_body" in vars(request):
+        return request.body
+    with _opened(request) as stream:
+        return stream.read()
+
+
+def _digest(request: HttpRequest) -> bytes:
+    digest = hashlib.sha256()
+    with _opened(request) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.digest()
 
 
 def _is_json(content_type: str | None) -> bool:
@@ -156,18 +232,17 @@ def _with_form_fields(exclude: Collection[str]) -> Collection[str]:
     return {*exclude, "csrfmiddlewaretoken", conf.IDEMPOTENCY_FIELD}
 
 
-def _canonical_multipart(
-    request: HttpRequest, exclude: Collection[str], *, was_parsed: bool
-) -> Pieces:
+def _canonical_multipart(request: HttpRequest, exclude: Collection[str]) -> Pieces:
     """Compare parts, not bytes: each client and each attempt has its own boundary."""
+    state = vars(request)
     try:
-        fields, files = _parts(request, was_parsed=was_parsed)
-    except (MultiPartParserError, SuspiciousOperation):
-        if request.method == "POST":
-            raise
-        # Django wouldn't parse it for this view, so we must not refuse it either.
-        copy = _copy_of(request)
-        return canonical_bytes(request.body if copy is None else copy.digest())
+        if state.get("_post") or state.get("_files"):
+            fields, files = request.POST, request.FILES
+        else:
+            fields, files = _parts(request)
+    except UNPARSABLE:
+        # Whether it is parsed, and refused, is up to the view.
+        return canonical_bytes(_digest(request))
     exclude = _with_form_fields(exclude)
     pairs = [(name, value) for name, values in fields.lists() for value in values]
     digests = [
@@ -178,33 +253,49 @@ def _canonical_multipart(
     return canonical_pairs(pairs, exclude) + canonical_pairs(digests, exclude)
 
 
-def _parts(request: HttpRequest, *, was_parsed: bool) -> tuple[Any, Any]:
-    """Return fields and files, for any method; Django parses them only for POST."""
-    if request.method == "POST" or was_parsed:
-        return request.POST, request.FILES
-    handlers = [load_handler(path, request) for path in settings.FILE_UPLOAD_HANDLERS]
-    return _parsed_multipart(request, handlers)
+def _parts(request: HttpRequest) -> tuple[Any, Any]:
+    """Return the fields and the digests of the files; the view's parser runs anew."""
+    notes = notes_of(request)
+    if notes.form is None:
+        # Django takes a form of unknown length for an empty one.
+        meta = {**request.META, "CONTENT_LENGTH": size_of(request)}
+        encoding = request.encoding or settings.DEFAULT_CHARSET
+        handlers = [_Digesting()]
+        with _opened(request) as stream:
+            parser = MultiPartParser(meta, cast("Any", stream), handlers, encoding)
+            notes.form = parser.parse()
+    fields, files = notes.form
+    return fields, files
 
 
-def _parsed_multipart(
-    request: HttpRequest, upload_handlers: list[Any]
-) -> tuple[Any, Any]:
-    """Return fields, and the files that the handlers have stored; none store none."""
-    copy = _copy_of(request)
-    body: Any = io.BytesIO(request.body) if copy is None else copy.whole()
-    encoding = request.encoding or settings.DEFAULT_CHARSET
-    return MultiPartParser(request.META, body, upload_handlers, encoding).parse()
+class _Digesting(FileUploadHandler):
+    """Digests files, and stores none of them."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self._digest = hashlib.sha256()
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        self._digest.update(raw_data)
+
+    def file_complete(self, file_size: int) -> UploadedFile[bytes]:
+        file = UploadedFile(io.BytesIO(), self.file_name, self.content_type, file_size)
+        file.digest = self._digest.hexdigest()  # type: ignore[attr-defined]
+        return file
 
 
 def _described(file: Any) -> list[Any]:
     """Return what identifies an uploaded file; leave it at its start."""
     if not isinstance(file, UploadedFile):
         raise TypeError(f"{type(file).__name__} isn't an uploaded file")
-    digest = hashlib.sha256()
-    for chunk in file.chunks():
-        digest.update(chunk)
-    file.seek(0)
-    return [file.name, file.content_type, file.size, digest.hexdigest()]
+    hexdigest = getattr(file, "digest", None)
+    if hexdigest is None:
+        digest = hashlib.sha256()
+        for chunk in file.chunks():
+            digest.update(chunk)
+        file.seek(0)
+        hexdigest = digest.hexdigest()
+    return [file.name, file.content_type, file.size, hexdigest]
 
 
 def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> Pieces:
@@ -219,17 +310,21 @@ def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> Pieces:
 
 
 class _CopyingStream(io.RawIOBase):
-    """A large body that can be digested and still be read by the view.
+    """A body that can be digested and still be read by the view.
 
     What is read from the source is copied to a temporary file, in which the view's
     reader has a position of its own.
     """
 
-    def __init__(self, source: IO[bytes], memory: int) -> None:
-        self._source = source
-        self._copy = tempfile.SpooledTemporaryFile(max_size=memory)  # noqa: SIM115
+    def __init__(self, source: IO[bytes], memory: int | None) -> None:
+        self.source = source
+        self._memory = memory or 0
         self._copied = 0
         self._position = 0
+
+    @cached_property
+    def _copy(self) -> IO[bytes]:
+        return tempfile.SpooledTemporaryFile(max_size=self._memory)
 
     def readable(self) -> bool:
         return True
@@ -243,27 +338,38 @@ class _CopyingStream(io.RawIOBase):
         self._position += len(data)
         return len(data)
 
-    def digest(self) -> bytes:
-        digest = hashlib.sha256()
-        body = self.whole()
-        while chunk := body.read(CHUNK):
-            digest.update(chunk)
-        return digest.digest()
-
-    def whole(self) -> IO[bytes]:
-        """Return the body from its start; the reader's position is not moved."""
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """Open the body at its start; the reader's position is not moved."""
         while self._pull(CHUNK):
             pass
         self._copy.seek(0)
-        return self._copy
+        yield self._copy
 
     def close(self) -> None:
-        self._copy.close()
+        if "_copy" in vars(self):
+            self._copy.close()
         super().close()
 
     def _pull(self, size: int) -> int:
-        data = self._source.read(size)
+        data = self.source.read(size)
         self._copy.seek(self._copied)
         self._copy.write(data)
         self._copied += len(data)
         return len(data)
+
+
+class _Rewound:
+    """A body that is in a file already; the view reads on where it was."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self.source = source
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        position = self.source.tell()
+        self.source.seek(0)
+        try:
+            yield self.source
+        finally:
+            self.source.seek(position)

@@ -15,7 +15,9 @@ class Notes:
     is_running: bool = False
     """Whether an outer protected view is running on it."""
     body_copy: Any = None
-    """The stream from which the view reads, if it keeps a copy of a long body."""
+    """Where the body can be read again, if something may read it from the stream."""
+    form: Any = None
+    """Fields and digests of files, if a form in parts was read for them."""
     non_atomic: Any = None
     """The databases without ATOMIC_REQUESTS for this view, if that is known."""
     is_refused: bool = False

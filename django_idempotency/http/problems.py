@@ -69,6 +69,14 @@ SIGN_IN_REQUIRED = Problem(
     title=_("Sign in first"),
     detail=_("Nothing was done. Sign in, and send the request again."),
 )
+BODY_TOO_LARGE = Problem(
+    code="body-too-large",
+    status=413,
+    title=_("The request is too large"),
+    detail=_(
+        "Nothing was done. Send less at a time, each request with a key of its own."
+    ),
+)
 KEY_REUSED = Problem(
     code="key-reused",
     status=422,
@@ -120,6 +128,7 @@ PROBLEMS = (
     KEY_INVALID,
     KEY_FOREIGN,
     SIGN_IN_REQUIRED,
+    BODY_TOO_LARGE,
     KEY_REUSED,
     IN_FLIGHT,
     OUTCOME_UNKNOWN,

@@ -40,12 +40,11 @@ from django_idempotency.store import records
 from . import boundary, problems
 from .access import Checked, check_replay, with_refusal
 from .answers import replay_of
-from .bodies import hold_body
 from .boundary import METHODS_THAT_REQUIRE_KEYS
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
 from .problems import problem_response
-from .requests import is_refused_guest, key_of, operation_of
+from .requests import is_refused_guest, is_too_large, key_of, operation_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -116,6 +115,8 @@ def _asked(
     request: HttpRequest, policy: IdempotencyPolicy, view_request: Any = None
 ) -> Operation | HttpResponseBase | None:
     """Return the operation or the refusal; ``None``: no key, and none required."""
+    if is_too_large(request, policy):
+        return problem_response(problems.BODY_TOO_LARGE, request)
     try:
         key = key_of(request, policy)
         is_required = (
@@ -124,7 +125,6 @@ def _asked(
         if (is_required or key is not None) and is_refused_guest(request):
             return problem_response(problems.SIGN_IN_REQUIRED, request)
         if key is not None:
-            hold_body(request)
             return operation_of(
                 request, key, policy, view_request=view_request or request
             )

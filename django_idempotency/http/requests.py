@@ -35,7 +35,9 @@ from .bodies import (
     MULTIPART,
     canonical_payload,
     form_field,
+    hold_body,
     media_type,
+    size_of,
 )
 from .pages import browser_of_post
 
@@ -204,6 +206,25 @@ def operation_of(
     )
 
 
+def may_carry_key(request: HttpRequest) -> bool:
+    """Whether there is a key, or a body that has to be read to find one."""
+    return _key_in_header(request) is not None or _is_form(request)
+
+
+def is_too_large(request: HttpRequest, policy: IdempotencyPolicy) -> bool:
+    """Whether we would have to read more than may be read before the view runs.
+
+    As for Django, there is no such limit for uploads, unless the endpoint has its own.
+    """
+    is_read = _is_form(request) or (
+        policy.fingerprint is None and _key_in_header(request) is not None
+    )
+    limit = policy.max_request_body
+    if limit is None and request.content_type != MULTIPART:
+        limit = conf.IDEMPOTENCY_MAX_REQUEST_BODY
+    return is_read and limit is not None and size_of(request) > limit
+
+
 def header_in_meta() -> str:
     """Return the name under which ``request.META`` holds the key's header."""
     return "HTTP_" + conf.IDEMPOTENCY_HEADER.upper().replace("-", "_")
@@ -214,9 +235,13 @@ def _key_in_header(request: HttpRequest) -> str | None:
 
 
 def _key_in_form(request: HttpRequest) -> str | None:
-    if request.content_type not in (FORM, MULTIPART):
+    if not _is_form(request):
         return None
     return form_field(request, conf.IDEMPOTENCY_FIELD)
+
+
+def _is_form(request: HttpRequest) -> bool:
+    return request.content_type in (FORM, MULTIPART)
 
 
 def _require_guest_key(request: HttpRequest, key: str) -> None:
@@ -230,6 +255,7 @@ def _fingerprint(
     request: HttpRequest, policy: IdempotencyPolicy, view_request: Any
 ) -> Fingerprint:
     if policy.fingerprint is not None:
+        hold_body(request)  # it may read what the view will read
         value = policy.fingerprint(view_request)
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogatepass")
@@ -239,11 +265,10 @@ def _fingerprint(
                 f"{type(value).__name__}."
             )
         return fingerprint_of(b"hook", value)
-    parsed = None if view_request is request else view_request.data
     return fingerprint_of(
         canonical_query(_query_of(request)),
         media_type(request),
-        canonical_payload(request, policy.exclude, parsed),
+        canonical_payload(request, policy.exclude, view_request),
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NoReturn
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.datastructures import MultiValueDict
 from django.utils.module_loading import import_string
 
 from django_idempotency.core.operations import StoredAnswer
@@ -19,7 +18,6 @@ from django_idempotency.exceptions import LeaseLost, OutcomeUnknown
 from django_idempotency.store.records import record_alias
 
 from .answers import FRAMEWORKS_OWN, replay_of, type_of
-from .bodies import hold_body
 from .boundary import is_protected
 from .outcomes import Answer
 from .protection import rendered
@@ -125,19 +123,13 @@ class RestView:
 
 
 def prepare(request: Any) -> HttpRequest:
-    """Let the framework authenticate and parse, and return Django's request.
+    """Let the framework authenticate, and return Django's request.
 
-    Its refusals happen here, as without us, for first calls and replays. If the request
-    were authenticated only later, all users would be anonymous and share one scope.
+    If the request were authenticated only later, all users would be anonymous and share
+    one scope. Whether it is parsed is the view's affair.
     """
     django_request: HttpRequest = request._request
-    hold_body(django_request)
     request.user  # noqa: B018 - told to Django's request as well
-    request.data  # noqa: B018 - parsed once
-    if not getattr(django_request, "_files", None):
-        # Closed with the request, even if the view never uses them.
-        files = MultiValueDict({name: [file] for name, file in request.FILES.items()})
-        django_request._files = files  # type: ignore[attr-defined]
     return django_request
 
 

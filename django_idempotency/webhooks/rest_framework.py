@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from django_idempotency.http.bodies import hold_body
+from django_idempotency.http.bodies import watch_body
 
 from .endpoints import Endpoint
 from .receiver import receive
@@ -51,7 +51,7 @@ class WebhookAPIView(WebhookView, APIView):
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         # Before any part of the framework can read the stream.
-        hold_body(request)
+        watch_body(request)
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)
         return response
 

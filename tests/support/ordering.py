@@ -33,9 +33,9 @@ def signed_in_client(username: str = "ann", **options: Any) -> Client:
     return client
 
 
-def forgiving_client() -> Client:
+def forgiving_client(**options: Any) -> Client:
     """A client that gets 500 where a server would answer it."""
-    return signed_in_client(raise_request_exception=False)
+    return signed_in_client(raise_request_exception=False, **options)
 
 
 def send(

@@ -267,33 +267,6 @@ def test_unparsed_multipart_is_there_for_the_view(method: str, size: int) -> Non
 
 
 @UNPARSED
-@cases(
-    "body, content_type",
-    {
-        "no-boundary": (b"no parts", "multipart/form-data"),
-        "bad-boundary": (b"no parts", "multipart/form-data; boundary=é"),
-        "no-parts": (b"no parts", multipart.content_type()),
-        "cut": (multipart.body(FILE)[:-30], multipart.content_type()),
-        "empty": (b"", multipart.content_type()),
-        "nuls": (b"\0" * 300, multipart.content_type()),
-        "bad-base64": (
-            multipart.body(
-                b'Content-Disposition: form-data; name="a"\r\n'
-                b"Content-Transfer-Encoding: base64\r\n\r\n!"
-            ),
-            multipart.content_type(),
-        ),
-    },
-)
-@pytest.mark.parametrize("limit", [LIMIT, 10], ids=["within", "over-the-limit"])
-def test_broken_multipart_that_django_does_not_parse_is_left_to_the_view(
-    body: bytes, content_type: str, method: str, limit: int
-) -> None:
-    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=limit):
-        assert compared(body, content_type, method).read() == body
-
-
-@UNPARSED
 @pytest.mark.parametrize("parts", ["FIELDS", "FILES"])
 def test_multipart_with_too_many_parts_that_django_does_not_parse_is_left_to_the_view(
     parts: str, method: str

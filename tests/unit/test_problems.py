@@ -45,6 +45,7 @@ def test_codes_and_statuses_are_those_that_clients_know() -> None:
         "key-invalid": 400,
         "key-foreign": 400,
         "sign-in-required": 401,
+        "body-too-large": 413,
         "key-reused": 422,
         "in-flight": 409,
         "outcome-unknown": 409,

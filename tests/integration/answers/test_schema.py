@@ -230,7 +230,7 @@ def test_key_and_every_status_of_a_refusal_are_described_as_the_policy_says(
 ) -> None:
     described = made["paths"][path][method]
     expected = [] if required is None else [("header", required)]
-    statuses = [] if required is None else ["400", "409", "422", "503"]
+    statuses = [] if required is None else ["400", "409", "413", "422", "503"]
 
     assert key_parameters(described) == expected
     assert problem_statuses(described) == statuses

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
 from rest_framework.decorators import api_view
@@ -18,7 +18,6 @@ from tests.support.ordering import (
     FORM,
     GUEST_KEY,
     JSON,
-    forgiving_client,
     is_replay,
     orders,
     place_order,
@@ -42,12 +41,6 @@ def rest_view(request: Request) -> HttpResponse:
     return place_order(request._request)
 
 
-@api_view(["POST"])
-def plain_rest_view(request: Request) -> HttpResponse:
-    """The same without protection, for a view that looks at its data."""
-    return JsonResponse({"data": repr(request.data)}, status=201)
-
-
 @idempotent
 def echo_view(request: HttpRequest) -> HttpResponse:
     """Answer with the body that the view reads."""
@@ -64,7 +57,6 @@ urlpatterns = [
     path("orders/", order_view),
     path("orders", order_view),
     path("rest/", rest_view),
-    path("plain-rest/", plain_rest_view),
     path("orders/<int:pk>/pay/", order_view),
     path("orders/<int:pk>/cancel/", order_view),
     path("orders/<str:name>/", order_view),
@@ -206,15 +198,6 @@ def test_fr054_odd_body_reaches_the_view_and_its_copy_is_a_replay(
 
     assert (first.status_code, first.content, is_replay(first)) == (200, body, False)
     assert (again.content, is_replay(again), orders()) == (body, True, 1)
-
-
-@odd_bodies
-def test_fr054_rest_view_answers_an_odd_body_as_without_us(body: bytes) -> None:
-    # The parser of REST framework has limits of its own, which answer with 500.
-    client = forgiving_client()
-    plain = send(client, "/plain-rest/", body)
-
-    assert send(client, "/rest/", body).status_code == plain.status_code
 
 
 def test_fr068_payload_cannot_be_rebuilt_from_the_row() -> None:

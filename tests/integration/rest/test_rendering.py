@@ -283,52 +283,9 @@ def test_plain_view_renders_a_template_inside_the_transaction() -> None:
     assert again.content == first.content
 
 
-# Parsers and renderers: what they refuse, first call or replay, is as without us
+# Renderers and types
 
 protected = pytest.mark.parametrize("path", ["/mixin/", "/below/", "/optional/"])
-BAD = {
-    "foreign-type": ("<a/>", "application/xml", 415),
-    "malformed": ('{"a": ', "application/json", 400),
-    "not-utf-8": (b'{"a": "\xff"}', "application/json", 400),
-}
-bad = pytest.mark.parametrize(("body", "kind", "status"), BAD.values(), ids=BAD)
-
-
-@bad
-@protected
-def test_bad_first_call_is_refused_and_leaves_the_key_free(
-    path: str, body: str | bytes, kind: str, status: int
-) -> None:
-    """FR-041: 415 raised before the handler never makes a record."""
-    client = signed_in()
-    refused = send(client, path, body, format=None, content_type=kind)
-
-    assert (refused.status_code, orders(), states()) == (status, 0, [])
-    assert send(client, path, {"a": 1}).status_code == 201
-
-
-@bad
-@protected
-def test_bad_repeat_is_refused_and_gets_no_replay(
-    path: str, body: str | bytes, kind: str, status: int
-) -> None:
-    client = signed_in()
-    first = send(client, path, {"a": 1})
-    refused = send(client, path, body, format=None, content_type=kind)
-
-    assert (first.status_code, refused.status_code) == (201, status)
-    assert not is_replay(refused)
-    assert is_replay(send(client, path, {"a": 1}))
-
-
-@protected
-def test_parser_speaks_before_the_key_is_missed(path: str) -> None:
-    response = send(
-        signed_in(), path, "{", key=None, format=None, content_type="application/json"
-    )
-
-    assert (response.status_code, orders()) == (400, 0)
-    assert "code" not in response.json()
 
 
 def test_view_without_policy_is_not_parsed() -> None:
