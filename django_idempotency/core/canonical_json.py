@@ -188,6 +188,9 @@ class _Long:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._at = 0
+        # Small after an element that was too long for it, for the next one inside may
+        # be so as well: the same bytes would be searched on each level.
+        self._window = WINDOW
 
     def document(self, exclude: Collection[str]) -> list[bytes]:
         pieces: list[bytes] = []
@@ -211,19 +214,26 @@ class _Long:
                 self._scalar(pieces)
 
     def _scalar(self, pieces: list[bytes]) -> None:
-        start, end = self._at, self._body.find(b'"', self._at + 1) + 1
-        inside = self._body[start + 1 : end - 1]
-        if self._body[start : start + 1] != b'"' or not end or b"\\" in inside:
-            found = _SCALAR.match(self._body, start)
-            if found is None:
-                raise ValueError("no value")
-            end = found.end()
-        elif not inside.translate(None, _PLAIN):
-            pieces += (b'"', inside, b'"')
-            self._at = end
+        if self._body[self._at : self._at + 1] == b'"' and self._plain(pieces):
             return
-        pieces.append(_encoded(_decoded(self._body[start:end])))
-        self._at = end
+        found = _SCALAR.match(self._body, self._at)
+        if found is None:
+            raise ValueError("no value")
+        pieces.append(_encoded(_decoded(found[0])))
+        self._at = found.end()
+
+    def _plain(self, pieces: list[bytes]) -> bool:
+        """Take a string that has no escapes, if it is one."""
+        start, end = self._at, self._body.find(b'"', self._at + 1)
+        inside = self._body[start + 1 : end]
+        if end < 0 or b"\\" in inside:
+            return False
+        self._at = end + 1
+        if inside.translate(None, _PLAIN):
+            pieces.append(_encoded(_decoded(self._body[start : end + 1])))
+        else:
+            pieces += (b'"', inside, b'"')
+        return True
 
     def _list(self, pieces: list[bytes]) -> None:
         separator = b"["
@@ -296,10 +306,15 @@ class _Long:
         is_string = self._next() == b'"'
         if is_string and self._body.find(b'"', self._at + 1, self._at + LONG) < 0:
             return self._at  # it is read faster on its own
-        limit = self._at + WINDOW
+        limit = self._at + self._window
         has_escapes = self._body.find(b"\\", self._at, limit) >= 0
         row = _elements(has_escapes).match(self._body, self._at, limit)
-        return row.end()  # type: ignore[union-attr]
+        end: int = row.end()  # type: ignore[union-attr]
+        if end > self._at:
+            self._window = min(2 * self._window, WINDOW)
+        else:
+            self._window = max(WINDOW // 16, 1)
+        return end
 
     def _name(self) -> str:
         self._next()

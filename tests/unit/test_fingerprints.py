@@ -250,25 +250,6 @@ def test_documents_are_equal_exactly_if_they_mean_the_same(data: st.DataObject) 
     assert (as_json(one) == as_json(other)) == (meaning(one) == meaning(other))
 
 
-@settings(deadline=None, max_examples=200)
-@given(
-    st.binary()
-    | st.text('[]{}":,\\ue0.-+1EtrufalsnN \n').map(str.encode)
-    | st.text(st.characters(exclude_categories=[])).map(
-        lambda text: json.dumps(text)[:-1].encode()
-    )
-)
-def test_no_body_raises(body: bytes) -> None:
-    assert canonical_json(body)[0] in (b"json:", b"raw:")
-
-
-@given(st.binary(), st.binary())
-def test_no_two_bodies_run_together(one: bytes, other: bytes) -> None:
-    same = canonical_json(one) == canonical_json(other)
-
-    assert not same or one == other or meaning(one.decode()) == meaning(other.decode())
-
-
 def nested(depth: int) -> str:
     return '[{"a":' * (depth // 2) + "1" + "}]" * (depth // 2)
 
@@ -398,6 +379,8 @@ def test_depth_of_the_caller_does_not_matter(depth: int) -> None:
         "quotes": b"[" * 65 + b'"' * 2 * MEGABYTE,
         "backslashes": b"[" * 65 + b'"' + b"\\" * 2 * MEGABYTE,
         "quotes-and-brackets": b"[" * 65 + b'"[' * MEGABYTE,
+        "deep-and-long": b"[%b1]"
+        % (100 * (b"[" * 60 + b"1," * 8_500 + b"1" + b"]" * 60 + b",")),
         "digits": b"9" * 2 * MEGABYTE,
         "small-number": b"0." + b"0" * 2 * MEGABYTE + b"1",
         "zeros": b"1" + b"0" * 2 * MEGABYTE,
@@ -434,12 +417,6 @@ def test_excluded_member_does_not_count(body: str, without: str) -> None:
     pieces = canonical_json(body.encode(), exclude=("nonce",))
 
     assert b"".join(pieces) == as_json(without)
-
-
-def test_excluding_our_own_marks_excludes_members_of_these_names() -> None:
-    body = b'{"#":1,"{":2,"a":3}'
-
-    assert b"".join(canonical_json(body, ("{", "#"))) == as_json('{"a":3}')
 
 
 @cases(
