@@ -2,8 +2,6 @@ import io
 from typing import Any
 
 import pytest
-from django.core.exceptions import RequestDataTooBig
-from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 from django.test import RequestFactory, override_settings
 
@@ -52,32 +50,8 @@ def multipart_payload(
     return payload_of(body, multipart.content_type(boundary), method, exclude)
 
 
-METHODS = pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 PARSED_OR_NOT = pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 UNPARSED = pytest.mark.parametrize("method", ["PUT", "PATCH"])
-
-
-@METHODS
-@pytest.mark.parametrize(
-    ("body", "content_type"),
-    [(b'{"a": 1}', JSON), (b"a=1", FORM), (b"\0\xff", TEXT), (b"", TEXT)],
-)
-def test_body_is_left_for_the_view(body: bytes, content_type: str, method: str) -> None:
-    assert compared(body, content_type, method).body == body
-
-
-@METHODS
-@small_limit
-@pytest.mark.parametrize("size", [LIMIT + 1, 200_000])
-def test_body_over_the_limit_can_be_streamed(size: int, method: str) -> None:
-    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-
-    assert compared(body, "application/octet-stream", method).read() == body
-
-
-@small_limit
-def test_body_over_the_limit_can_be_read_in_lines() -> None:
-    assert list(compared(b"one\ntwo\n" * 100, TEXT)) == [b"one\n", b"two\n"] * 100
 
 
 @small_limit
@@ -88,12 +62,6 @@ def test_body_over_the_limit_can_be_read_on_after_the_fingerprint() -> None:
     canonical_payload(request, ())
 
     assert start + request.read() == b"0123456789" * 100
-
-
-@small_limit
-def test_body_over_the_limit_is_refused_as_a_whole_as_without_us() -> None:
-    with pytest.raises(RequestDataTooBig):
-        compared(b"x" * (LIMIT + 1), TEXT).body  # noqa: B018
 
 
 @small_limit
@@ -242,38 +210,6 @@ def test_excluded_part_does_not_count(part: bytes, method: str) -> None:
     with_it = multipart_payload(part, B, method=method, exclude=("a",))
 
     assert with_it == multipart_payload(B, method=method)
-
-
-@pytest.mark.parametrize("size", [10, 200_000], ids=["in-memory", "on-disk"])
-@small_limit
-def test_upload_is_there_for_the_view(size: int) -> None:
-    content = b"\0\xff" * (size // 2)
-    body = multipart.body(multipart.file("f", content))
-    request = compared(body, multipart.content_type())
-    upload = request.FILES["f"]
-
-    assert isinstance(upload, UploadedFile)
-    assert upload.read() == content
-    request.close()
-
-
-@pytest.mark.parametrize("size", [10, 200_000], ids=["in-memory", "on-disk"])
-@UNPARSED
-@small_limit
-def test_unparsed_multipart_is_there_for_the_view(method: str, size: int) -> None:
-    body = multipart.body(multipart.file("f", b"\0\xff" * (size // 2)))
-
-    assert compared(body, multipart.content_type(), method).read() == body
-
-
-@UNPARSED
-@pytest.mark.parametrize("parts", ["FIELDS", "FILES"])
-def test_multipart_with_too_many_parts_that_django_does_not_parse_is_left_to_the_view(
-    parts: str, method: str
-) -> None:
-    body = multipart.body(A, B, FILE, multipart.file("g", b""))
-    with override_settings(**{f"DATA_UPLOAD_MAX_NUMBER_{parts}": 1}):
-        assert compared(body, multipart.content_type(), method).read() == body
 
 
 class _Counting(io.BytesIO):

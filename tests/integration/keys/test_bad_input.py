@@ -1,6 +1,5 @@
 """No request makes the package fail: it is answered as the bare view would answer it."""
 
-import json
 from typing import Any
 
 import pytest
@@ -115,19 +114,6 @@ def test_path_with_a_nul_is_not_the_path_that_it_is_stored_as() -> None:
 def test_path_that_is_not_utf_8_and_odd_query_run_once(rest: str) -> None:
     assert words(forgiving_client(), f"/indifferent/{rest}") == ONCE
     assert orders() == 1
-
-
-@pytest.mark.parametrize("size", [10, 3_000_000], ids=["in-memory", "on-disk"])
-def test_multipart_reaches_the_view_whole(size: int) -> None:
-    body = multipart.body(
-        multipart.field("a", "1"),
-        multipart.field("a", "2"),
-        multipart.file("f", b"x" * size),
-    )
-    response = send(signed_in_client(), "/post/", body, multipart.content_type())
-
-    read = {"fields": {"a": ["1", "2"]}, "files": {"f": size}}
-    assert json.loads(response.content) == read
 
 
 # ``HttpRequest()`` as unit tests make it: without a stream, a path or a user

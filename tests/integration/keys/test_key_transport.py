@@ -46,17 +46,10 @@ def place_or_count_orders(request: HttpRequest, **route: str) -> HttpResponse:
     return place_order(request)
 
 
-@idempotent
-def read_to_the_end(request: HttpRequest) -> HttpResponse:
-    """The body is still there for the view, to the last byte."""
-    return HttpResponse(request.read()[-20:])
-
-
 urlpatterns = [
     path("orders/", place_or_count_orders),
     path("optional/", idempotent(required=False)(place_order)),
     path("rest/", place_order_by_rest),
-    path("reading/", read_to_the_end),
     path("<path:anything>/", place_or_count_orders),
 ]
 
@@ -329,39 +322,6 @@ def test_large_upload_is_carried_out_once(url: str) -> None:
     body = parts("abc", UPLOAD)
 
     assert words(signed_in_client(), url, *body, key=None, method="PUT") == ONCE
-
-
-@cases(
-    "body",
-    {"form": fields()[0], "parts": parts()[0], "upload": parts("abc", UPLOAD)[0]},
-)
-def test_body_stays_readable(body: bytes) -> None:
-    kind = multipart.content_type() if body.startswith(b"--") else FORM
-    answer = send(signed_in_client(), "/reading/", body, kind, key=None, method="PUT")
-
-    assert answer.content == body[-20:]
-
-
-@cases(
-    "body, content_type",
-    {
-        "no parts": (b"no parts", multipart.content_type()),
-        "no boundary": (parts()[0], "multipart/form-data"),
-        "fields": (b"&".join([b"a=1"] * 2_000), FORM),
-        "bytes": (b"\xff=\xff&%ff", FORM),
-        "another field": (b"idempotency_keys=abc", FORM),
-        "nothing": (b"", FORM),
-    },
-)
-def test_what_is_not_a_form_with_a_key_is_left_to_the_view(
-    body: bytes, content_type: str
-) -> None:
-    client = signed_in_client()
-
-    assert words(client, "/optional/", body, content_type, key=None, method="PUT") == [
-        "201",
-        "201",
-    ]
 
 
 # A header that nobody has set: Firefox sends one with every POST, new for each submission,

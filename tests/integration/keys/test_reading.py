@@ -240,14 +240,16 @@ def test_view_reads_and_is_refused_as_without_us(
     assert differing == {}
 
 
-def sent_in_chunks(url: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+def sent_in_chunks(
+    url: str, body: bytes, content_type: str, key: str | None = None
+) -> tuple[int, bytes]:
     """Send it through ASGI, so that nobody knows its length before it is there."""
 
     async def exchange() -> tuple[int, bytes]:
         headers = {
             "host": "testserver",
             "content-type": content_type,
-            "idempotency-key": new_key(),
+            "idempotency-key": key or new_key(),
         }
         scope = {
             "type": "http",
@@ -300,6 +302,18 @@ def test_body_in_chunks_is_refused_by_its_true_length() -> None:
     ]
 
     assert [status for status, _ in answers] == [201, 413]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_uploads_in_chunks_are_compared() -> None:
+    """Django takes a form of unknown length for an empty one; we don't."""
+    key = new_key()
+    statuses = [
+        sent_in_chunks("/required/nothing/", _upload(size), PARTS, key)[0]
+        for size in (10, 10, 11)
+    ]
+
+    assert statuses == [201, 201, 422]
 
 
 # What is read before the view runs

@@ -1,16 +1,13 @@
 """Uploads, forms and JSON are whole in the view, whoever touched them first (FR-098)."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import rest_framework
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest
-from django.test import override_settings
 from django.urls import path
 from rest_framework.decorators import api_view, parser_classes, permission_classes
 from rest_framework.parsers import (
@@ -270,32 +267,3 @@ def test_upload_of_a_replay_is_closed(path: str, tmp_path: Path, settings: Any) 
 
     assert is_replay(answers[1])
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("path", ["/mixin/", "/below/"])
-def test_big_json_is_as_without_us(path: str) -> None:
-    """Refused where REST framework itself refuses it (from 3.18 on), else whole."""
-    client, data = signed_in(), {"a": "x" * BIG}
-    first, again = (send(client, path, data) for _ in range(2))
-
-    if _limits_json():
-        assert [first.status_code, again.status_code] == [400, 400]
-    else:
-        assert first.json()["fields"] == {"a": BIG}
-        assert (again.content, is_replay(again)) == (first.content, True)
-
-
-@pytest.mark.parametrize("path", ["/mixin/", "/below/"])
-def test_replay_survives_a_lower_limit_on_bodies(path: str) -> None:
-    """Beyond the limit the raw copy is compared, within it the document."""
-    client, body = signed_in(), json.dumps({"a": "x" * 5_000})
-    kinds: dict[str, Any] = {"format": None, "content_type": "application/json"}
-    first = send(client, path, body, **kinds)
-    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=None):
-        again = send(client, path, body, **kinds)
-
-    assert (again.content, is_replay(again)) == (first.content, True)
-
-
-def _limits_json() -> bool:
-    return tuple(map(int, rest_framework.VERSION.split(".")[:2])) >= (3, 18)
