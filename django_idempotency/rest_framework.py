@@ -81,8 +81,9 @@ class IdempotencyMixin(_Base):
 
     List it before the view class. Authentication, permissions, throttles and negotiation
     run before anything is looked up; the handler, with the parser that it asks for its
-    data, and the rendering run in one transaction with the claim and the stored answer. PUT and DELETE are protected
-    when a key is sent; ``policy.required`` is about POST and PATCH.
+    data, and the rendering run in one transaction with the claim and the stored answer.
+    PUT and DELETE are protected when a key is sent; ``policy.required`` is about POST and
+    PATCH.
     """
 
     idempotency_policy: ClassVar[IdempotencyPolicy | None] = IdempotencyPolicy()
