@@ -149,6 +149,7 @@ def test_storms_on_few_connections_make_one_order_each(
     assert Order.objects.count() == 10
 
 
+@pytest.mark.direct  # PgBouncer exchanges sessions itself, after each transaction
 @pytest.mark.parametrize("shape", SHAPES)
 def test_session_that_the_project_has_set_up_is_not_exchanged(
     server: Server, monkeypatch: pytest.MonkeyPatch, shape: str
