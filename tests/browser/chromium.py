@@ -191,10 +191,14 @@ const wanted = arguments[0];
 window.listening?.abort();
 window.listening = new AbortController();
 window.clicks = 0;
+window.hits = [];
 const letOneThrough = (event) => {
   if (event.pointerType !== "touch") return;  // but a page's own, or a label's
   const hit = event.target.closest("label")?.control ?? event.target;
-  if (!wanted.contains(hit)) return;
+  if (!wanted.contains(hit)) {
+    window.hits.push(hit.outerHTML.slice(0, 60));
+    return;
+  }
   window.clicks += 1;
   if (window.clicks === 1) return;
   event.stopImmediatePropagation();
@@ -225,4 +229,5 @@ def press(driver: WebDriver, element: WebElement) -> None:
                 driver, lambda _: driver.execute_script(IS_CLICKED), seconds=TAP_SECONDS
             )
             return
-    raise AssertionError(f"No click has come of {TAPS} taps.")
+    hits = driver.execute_script("return window.hits")
+    raise AssertionError(f"No click has come of {TAPS} taps; they have hit {hits}.")
