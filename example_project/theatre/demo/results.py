@@ -196,6 +196,8 @@ def play_and_count(scenario: Scenario, play: Play, cart_amount_minor: int) -> Re
         sent, not_played = [], str(problem)
     else:
         play.wait_until_mailed(before.mails + scenario.mails, seconds=MAIL_SECONDS)
+        if None in sent:
+            play.wait_until_quiet(before, seconds=MAIL_SECONDS)
     books = play.ledger.now() - before
     answers = [answer for answer in sent if answer is not None]
     return Result(

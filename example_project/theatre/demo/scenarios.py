@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .browsers import Answer, Browser, at_once
 from .endpoints import DECLINED_CARD, ENDPOINTS, Endpoint
 from .faults import DIE_AFTER_CHARGE
-from .ledger import Ledger
+from .ledger import Books, Ledger
 from .providers import Provider
 
 __all__ = ["SCENARIOS", "Play", "Scenario", "ScenarioNotPlayed"]
@@ -18,6 +18,8 @@ __all__ = ["SCENARIOS", "Play", "Scenario", "ScenarioNotPlayed"]
 STORM = 64
 #: Less than a payment takes, so that the answer is lost while the shop is at work.
 IMPATIENT_SECONDS = 0.1
+#: Longer than a shop that is at work leaves the books alone.
+QUIET_SECONDS = 1
 
 
 class ScenarioNotPlayed(Exception):
@@ -53,6 +55,18 @@ class Play:
     def wait_until_mailed(self, count: int, *, seconds: float) -> None:
         """Wait for the mail of an answer that was seen as soon as it was committed."""
         self._wait_until(lambda: self.ledger.now().mails >= count, seconds)
+
+    def wait_until_quiet(self, before: Books, *, seconds: float) -> None:
+        """Wait for what the naive shop still does for somebody who has hung up."""
+        end, seen, since = time.monotonic() + seconds, before, time.monotonic()
+        while not self.endpoint.protected and time.monotonic() < end:
+            if (now := self.ledger.now()) != seen:
+                seen, since = now, time.monotonic()
+            done = now - before
+            is_quiet = time.monotonic() - since > QUIET_SECONDS
+            if is_quiet and done.orders >= done.charges:
+                return
+            time.sleep(0.05)
 
     def _wait_until(self, is_done: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
