@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from django.db import Error, transaction
 
@@ -134,16 +134,15 @@ class _Attempt(Generic[T]):
         outcome = self.outcome
         if outcome is None or self.is_settled:
             return
-        if outcome.answer is not None and not outcome.commits:
-            _keep_alone(self.operation, outcome.answer)
+        is_kept = outcome.answer is not None and not outcome.commits
+        if is_kept and self._is_in_place():
+            _keep_alone(self.operation, cast(StoredAnswer, outcome.answer))
         else:
             self.release(outcome.failure)
 
     def release(self, failure: str | None) -> None:
         """After a rollback, note the failure, if there is one to note."""
-        # Not in another tenant's schema, if the view has left the connection there.
-        place = rows.place_of(self.operation.record_id, self.operation.using)
-        if failure is not None and place == self.place:
+        if failure is not None and self._is_in_place():
             try:
                 records.note_failure(self.operation, failure)
             except Error as error:
@@ -152,6 +151,11 @@ class _Attempt(Generic[T]):
                 )
         report("claimed", self.operation)
         report("released", self.operation)
+
+    def _is_in_place(self) -> bool:
+        """Whether the view hasn't left the connection in another tenant's schema."""
+        operation = self.operation
+        return rows.place_of(operation.record_id, operation.using) == self.place
 
     def _run(self, claim: Claim) -> Ran[T]:
         # Registered before the view's own callbacks, which may raise. If the claim has

@@ -163,8 +163,6 @@ def inwards(function: Any) -> Iterator[Any]:
                 content = cell.cell_contents
             except ValueError:  # not filled yet
                 continue
-            # `method_decorator` keeps its decorators in a list.
-            contents = content if isinstance(content, list | tuple) else [content]
-            queue += [
-                each for each in contents if isinstance(each, FunctionType | Atomic)
-            ]
+            # Not the list of `method_decorator`: it holds what stands above us as well.
+            if isinstance(content, FunctionType | Atomic):
+                queue.append(content)

@@ -42,6 +42,7 @@ REMEDIES = {
 # Where ATOMIC_REQUESTS opens its transaction around the protection, and the way out.
 JOINED = {
     "on-post": '    @method_decorator(idempotent, name="dispatch")\n    class OnPost(…):',
+    "below-login-on-post": '    @method_decorator(idempotent, name="dispatch")\n',
     "own-decorator-outside": '    @method_decorator(idempotent, name="dispatch")\n',
     "procedures-on-dispatch": '(transaction.non_atomic_requests, name="dispatch")\n',
     "rest-function": "    @transaction.non_atomic_requests\n    def rest_function(",

@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.admin.views.decorators import staff_member_required
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.decorators import login_required, permission_required
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -98,6 +98,14 @@ class OnPost(OrderView):
 class LeasedOnPost(OrderView): ...
 
 
+@method_decorator([login_required, idempotent], name="post")
+class BelowLoginOnPost(OrderView): ...
+
+
+@method_decorator([permission_required("shop.add_order"), leased], name="dispatch")
+class BelowPermissionOnDispatch(OrderView): ...
+
+
 @method_decorator([timed, idempotent, never_cache], name="post")
 class OwnDecoratorOutside(OrderView): ...
 
@@ -162,6 +170,8 @@ RIGHT = {
     "on-dispatch": OnDispatch.as_view(),
     "above-never-cache": idempotent(never_cache(pay)),
     "below-own-decorator": timed(function),
+    "below-login-on-post": BelowLoginOnPost.as_view(),
+    "below-permission-on-dispatch": BelowPermissionOnDispatch.as_view(),
     "own-decorator-outside": OwnDecoratorOutside.as_view(),
     "procedures": idempotent(Procedures.as_view()),
     "procedures-on-dispatch": CheckBeforeOnceProcedures.as_view(),

@@ -11,6 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 from django_tenants.utils import schema_context
+from rest_framework.decorators import api_view
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import atomic as engine
@@ -37,6 +41,14 @@ def place_and_stay_elsewhere(request: HttpRequest) -> HttpResponse:
     return response
 
 
+@api_view(["POST"])
+@idempotent(keep_errors=True)
+def fail_elsewhere(request: Request) -> Response:
+    place_order(request._request)
+    connection.set_schema(SHOPS[1])  # type: ignore[attr-defined]
+    raise NotFound
+
+
 leased: Any = idempotent(lease=timedelta(minutes=1))
 VIEWS = {
     "atomic": idempotent(place_and_look_elsewhere),
@@ -46,6 +58,7 @@ VIEWS = {
 urlpatterns = [
     *[path(f"{name}/", view) for name, view in VIEWS.items()],
     path("lost/", idempotent(place_and_stay_elsewhere)),
+    path("failed/", fail_elsewhere),
 ]
 
 pytestmark = [
@@ -101,6 +114,11 @@ def test_connection_that_is_left_in_another_schema_is_an_error_and_nothing_is_do
     None
 ):
     assert word(post("north", "lost")) == "500"
+    assert (counts("north"), counts("south")) == ((0, 0), (0, 0))
+
+
+def test_error_that_is_kept_is_not_kept_in_another_schema() -> None:
+    assert word(post("north", "failed")) == "404"
     assert (counts("north"), counts("south")) == ((0, 0), (0, 0))
 
 
