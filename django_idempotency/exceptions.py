@@ -76,11 +76,12 @@ class ClaimTimedOut(ClaimFailed):
 
 
 class LeaseLost(Exception):
-    """The lease had expired and another request has taken the operation over.
+    """The lease was over: another request has the operation, or may take it over.
 
     Raised by the steps and by `extend()` of the late owner. What the step wrote is
-    rolled back. Don't catch it: the client is answered 409 ``in-flight``, and its retry
-    gets the answer of the new owner.
+    rolled back, and no call begins when the lease is over, even if nobody has taken
+    the operation over by then. Don't catch it: the client is answered 409
+    ``in-flight``, and its retry gets the answer of the new owner.
     """
 
 

@@ -270,7 +270,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 ASYNC_NEEDS_LEASE = (
     "An async function can't run in a transaction, since Django has no async "
-    "transactions. Give it a lease longer than its slowest run: "
+    "transactions. Give it a lease longer than its longest step: "
     "lease=timedelta(minutes=1)."
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -13,7 +14,7 @@ from django_idempotency.core.journal import Journal
 from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.exceptions import LeaseLost
 from django_idempotency.store import records, rows
-from django_idempotency.store.records import Lease
+from django_idempotency.store.records import LEASE_LOST, Lease
 
 T = TypeVar("T")
 
@@ -22,7 +23,8 @@ class Owner:
     """The hold on a row that a committed claim gives, until the lease ends.
 
     Each of its writes is a transaction of its own, and raises `LeaseLost` if another
-    attempt has taken the operation over or a person has settled it.
+    attempt has taken the operation over or a person has settled it. Each step renews
+    the lease.
     """
 
     def __init__(self, lease: Lease, journal: Journal) -> None:
@@ -32,11 +34,34 @@ class Owner:
         self.is_over = False
         """Whether the end, kept or released, is committed."""
         self._is_lost = False
+        self._begin_until = 0.0
+        """By this process's clock, when the lease is over that a call began with."""
 
     @property
     def is_held(self) -> bool:
         """Whether a call with ``if_unknown="hold"`` has begun and has no result."""
         return self.state is RecordState.HELD
+
+    def begin_call(self, state: RecordState) -> None:
+        """Commit that a call begins, unless the lease is over.
+
+        Else two would be at it: whoever takes over may look the call up, find nothing
+        and make it, and only then would it be made here.
+        """
+        self._require_lease()
+        self._begin_until = time.monotonic() + self.lease.length.total_seconds()
+        with self._transaction():
+            records.begin_call(self.lease, self.journal.effects, state)
+        self.state = state
+
+    def require_time(self) -> None:
+        """Refuse a call if this process stood still for too long since it began.
+
+        Raises:
+            LeaseLost
+        """
+        if time.monotonic() >= self._begin_until:
+            raise LeaseLost(LEASE_LOST)
 
     def remember(self, state: RecordState = RecordState.IN_FLIGHT) -> None:
         """Commit the journal as it is now."""

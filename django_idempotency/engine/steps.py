@@ -54,6 +54,10 @@ class Steps(ABC):
     def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
         """Return the step; if it is done, nothing needs to be called."""
 
+    def key_to_call_with(self, name: str) -> str:
+        """Return the key for a call that is made now."""
+        return self.key_for(name)
+
     @abstractmethod
     def finish(self, entry: Entry, result: Any) -> Any:
         """Remember what the call returned; return it as a retry would find it."""
@@ -68,7 +72,7 @@ class Steps(ABC):
         entry = self.begin_call(name, if_unknown)
         if entry.is_done:
             return entry.result
-        return self.finish(entry, fn(self.key_for(name)))
+        return self.finish(entry, fn(self.key_to_call_with(name)))
 
     async def acall(
         self, name: str, fn: Callable[[str], Awaitable[Any]], if_unknown: IfUnknown
@@ -76,7 +80,7 @@ class Steps(ABC):
         entry = await in_thread(self.begin_call, name, if_unknown)
         if entry.is_done:
             return entry.result
-        result = await fn(self.key_for(name))
+        result = await fn(self.key_to_call_with(name))
         return await in_thread(self.finish, entry, result)
 
 
@@ -160,7 +164,7 @@ class LeasedSteps(Steps):
         """Whether nothing had used the connection before the operation."""
 
     def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
-        """Commit that the call begins, so that a late owner fails before it calls.
+        """Commit that the call begins, so that no owner calls when its lease is over.
 
         Raises:
             LeaseLost, OutcomeUnknown, StepError: nothing is called.
@@ -181,11 +185,15 @@ class LeasedSteps(Steps):
                 self.finish(entry, found)
                 return entry
         # Held from now on: if this process dies, no retry runs the operation again.
-        self.owner.remember(
+        self.owner.begin_call(
             RecordState.HELD if if_unknown == "hold" else RecordState.IN_FLIGHT
         )
         self._give_connection_back()
         return entry
+
+    def key_to_call_with(self, name: str) -> str:
+        self.owner.require_time()
+        return super().key_to_call_with(name)
 
     def _give_connection_back(self) -> None:
         if self.may_give_back:

@@ -202,14 +202,33 @@ def _execute_claimed(statement: str, parameters: Parameters, claim: Claim) -> No
             )
 
 
+def begin_call(lease: Lease, effects: object, state: RecordState) -> None:
+    """Write that a call begins, and renew the lease, unless it is over.
+
+    Raises:
+        LeaseLost: the lease is over, whether or not somebody has the row by now.
+    """
+    _remember(_statements(lease.using).begin_call, lease, effects, state)
+
+
 def remember(lease: Lease, effects: object, state: RecordState) -> None:
-    """Write what has been done, in whatever transaction is open.
+    """Write what has been done, in whatever transaction is open; renew the lease.
 
     Raises:
         LeaseLost: another owner has the row, or a person has settled it.
     """
-    parameters = {"effects": json.dumps(effects), "state": state.value}
-    _execute_owned(_statements(lease.using).remember, parameters, lease)
+    _remember(_statements(lease.using).remember, lease, effects, state)
+
+
+def _remember(
+    statement: str, lease: Lease, effects: object, state: RecordState
+) -> None:
+    parameters = {
+        "effects": json.dumps(effects),
+        "state": state.value,
+        "lease": lease.length.total_seconds(),
+    }
+    _execute_owned(statement, parameters, lease)
 
 
 def extend(lease: Lease, by: timedelta) -> None:
@@ -249,11 +268,18 @@ def release_leased(lease: Lease, failure: str | None) -> None:
     _execute_owned(statements.release_leased, note, lease)
 
 
+LEASE_LOST = (
+    "The lease was over, and another request has taken the operation over or may do so "
+    "at any moment. A lease has to be longer than the longest step, and than what lies "
+    "between two steps: lease=timedelta(minutes=1), or call extend() in between."
+)
+
+
 def _execute_owned(statement: str, parameters: Parameters, lease: Lease) -> None:
     with connections[lease.using].cursor() as cursor:
         cursor.execute(statement, {**parameters, **lease.ownership})
         if cursor.rowcount != 1:
-            raise LeaseLost("Another request has taken the operation over.")
+            raise LeaseLost(LEASE_LOST)
 
 
 def note_failure(operation: Operation, error_name: str) -> None:

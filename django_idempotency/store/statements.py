@@ -141,13 +141,18 @@ class RecordStatements:
         )
         owned = "WHERE id = %(id)s AND lease_token = %(lease_token)s"
         no_lease = "lease_token = NULL, lease_expires_at = NULL"
+        later = dialect.later("lease")
+        # No step shortens a lease that was extended.
+        renewed = (
+            f"CASE WHEN lease_expires_at > {later} THEN lease_expires_at"
+            f" ELSE {later} END"
+        )
         self.remember = (
             f"UPDATE {table} SET effects = {dialect.json('%(effects)s')},"
-            f" state = %(state)s {owned}"
+            f" state = %(state)s, lease_expires_at = {renewed} {owned}"
         )
-        self.extend = (
-            f"UPDATE {table} SET lease_expires_at = {dialect.later('lease')} {owned}"
-        )
+        self.begin_call = f"{self.remember} AND lease_expires_at > {dialect.now}"
+        self.extend = f"UPDATE {table} SET lease_expires_at = {later} {owned}"
         self.keep_leased = (
             f"UPDATE {table} SET state = {kept}, {answer},"
             f" completed_at = {dialect.now}, {no_lease} {owned} AND state = {in_flight}"

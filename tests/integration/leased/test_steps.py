@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +15,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.engine.steps import LeasedSteps
 from django_idempotency.exceptions import LeaseLost, OutcomeUnknown, StepError
 from django_idempotency.models import IdempotencyRecord
 from tests.integration.leased.scene import (
@@ -30,6 +33,7 @@ from tests.integration.leased.scene import (
     take_over,
     words,
 )
+from tests.support.cases import cases
 from tests.support.client import Answer, call
 from tests.support.records import change, record, states
 from tests.testapp.models import Order
@@ -607,6 +611,131 @@ def test_owner_that_is_late_but_was_not_taken_over_goes_on() -> None:
 
     assert run(deed).word == "201"
     assert send().word == "201 replayed"
+
+
+@pytest.mark.parametrize("if_unknown", ["repeat", "hold", lambda key: None], ids=str)
+@pytest.mark.parametrize("has_begun", [False, True], ids=["new", "begun before"])
+def test_owner_whose_lease_is_over_begins_no_call(
+    has_begun: bool, if_unknown: Any, bank: Bank
+) -> None:
+    """Whoever takes over may already be looking whether it has happened."""
+    if has_begun:
+        bank.is_down = True
+        run(checkout(bank))
+        bank.is_down = False
+    asked = len(bank.asked)
+
+    def late(request: Any) -> Any:
+        let_the_lease_end()
+        return checkout(bank, if_unknown=if_unknown)(request)
+
+    word = run(late).word
+
+    assert len(bank.asked) == asked
+    assert word == (
+        "409 outcome-unknown" if has_begun and if_unknown == "hold" else "409 in-flight"
+    )
+
+
+def test_lease_that_ends_while_the_begin_is_committed_begins_no_call(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped behind the COMMIT, for longer than the lease."""
+    later = time.monotonic() + 2 * LEASE.total_seconds()
+    give_back = LeasedSteps._give_connection_back
+
+    def stopped(steps: LeasedSteps) -> None:
+        give_back(steps)
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+
+    monkeypatch.setattr(LeasedSteps, "_give_connection_back", stopped)
+
+    assert run(checkout(bank)).word == "409 in-flight"
+    assert bank.asked == []
+
+
+def found(key: str) -> str:
+    return "ch_found"
+
+
+@cases(
+    "before, act",
+    {
+        "call": (None, lambda steps, look: steps.call("charge", look)),
+        "call that holds": (
+            None,
+            lambda steps, look: steps.call("charge", look, if_unknown="hold"),
+        ),
+        "call, behind its end": (
+            None,
+            lambda steps, look: (
+                steps.call("charge", lambda key: almost_over()) or look()
+            ),
+        ),
+        "call that is looked up": (
+            "charge",
+            lambda steps, look: (
+                steps.call("charge", found, if_unknown=found) and look()
+            ),
+        ),
+        "call that was begun": (
+            "charge",
+            lambda steps, look: steps.call("charge", look),
+        ),
+        "write": (None, lambda steps, look: steps.write("order", order) and look()),
+    },
+)
+def test_each_step_renews_the_lease(
+    before: str | None, act: Callable[[Any, Any], Any]
+) -> None:
+    """So the lease is to be longer than a step, and not than the view."""
+    left: list[timedelta] = []
+
+    def look(*key: str) -> None:
+        end = record().lease_expires_at
+        assert end is not None
+        left.append(end - timezone.now())
+
+    def deed(request: Any) -> None:
+        almost_over()
+        act(request.idempotency, look)
+
+    if before:
+        run(lambda request: request.idempotency.call(before, lambda key: 1 / 0))
+    run(deed)
+
+    assert left[0] > LEASE - timedelta(seconds=10)
+
+
+def almost_over() -> None:
+    change(lease_expires_at=Now() + timedelta(seconds=20))
+
+
+def test_no_step_shortens_a_lease_that_was_extended(bank: Bank) -> None:
+    left: list[timedelta] = []
+
+    def deed(request: Any) -> None:
+        request.idempotency.extend(timedelta(hours=1))
+        checkout(bank)(request)
+        end = record().lease_expires_at
+        assert end is not None
+        left.append(end - timezone.now())
+
+    run(deed)
+
+    assert left[0] > timedelta(minutes=59)
+
+
+def test_call_that_has_outlasted_its_lease_is_remembered(bank: Bank) -> None:
+    """Unless another request has taken over; to forget it would help nobody."""
+
+    def slow_charge(key: str) -> str:
+        let_the_lease_end()
+        return bank.charge(key)
+
+    crash(lambda request: request.idempotency.call("charge", slow_charge))
+
+    assert remembered() == [("charge", True)]
 
 
 # Extending
