@@ -116,8 +116,8 @@ class StepError(RuntimeError):
     """The steps of an operation are ambiguous, or differ from its first attempt.
 
     A name was used twice, another step came in place of a remembered one, a finished
-    step was not asked for again, or a step was begun after one whose outcome is
-    unknown. No step gets another one's result: the key is released, and what the steps
+    step was not asked for again, two were asked for at the same time, or a step was
+    begun after one whose outcome is unknown. No step gets another one's result: the key is released, and what the steps
     came to stays in the record.
     """
 

@@ -140,12 +140,17 @@ class Idempotency:
         *,
         if_unknown: IfUnknown = "repeat",
     ) -> object:
-        """`call` in an async view: ``await fn(key)``."""
+        """`call` in an async view: ``await fn(key)``.
+
+        A client that goes away doesn't cut it: the view is cancelled when the call has
+        ended and its result is remembered. So a time-out around it comes late; give
+        one to the call itself.
+        """
         return await self._steps.acall(name, fn, if_unknown)
 
     async def awrite(self, name: str, fn: Callable[[], J]) -> J:
         """`write` in an async view; `fn` is synchronous, as Django's transactions are."""
-        result: J = await in_thread(self._steps.write, name, fn)
+        result: J = await self._steps.awrite(name, fn)
         return result
 
     async def aextend(self, lease: timedelta | None = None) -> None:

@@ -29,7 +29,7 @@ from .owner import Owner
 from .record_row import RecordRow
 from .reporting import report, report_verdict
 from .steps import LeasedSteps, Steps
-from .threads import in_thread
+from .threads import in_thread, to_its_end
 from .work import Outcome, Ran, Result
 
 logger = logging.getLogger("django_idempotency")
@@ -90,8 +90,12 @@ async def arun(
         return await in_thread(_answered, operation, started)
     try:
         outcome = await work(started)
+        await started.at_rest()
         return await in_thread(_settle, started, outcome)
     except BaseException as error:
+        # The key must not be free while a call is made that nobody awaits.
+        with suppress(asyncio.CancelledError):
+            await started.at_rest()
         verdict = await in_thread(_interrupted, started, error, failure_of)
         if verdict is None:
             raise
@@ -147,11 +151,10 @@ async def _astart(start: Callable[[], Started]) -> Started:
     """Start in the connection's thread; release the claim if cancelled meanwhile."""
     starting = asyncio.ensure_future(in_thread(start))
     try:
-        return await asyncio.shield(starting)
+        return await to_its_end(starting)
     except asyncio.CancelledError:
         with suppress(Exception):  # cancelled, even if the claim succeeded
-            started = await starting
-            if isinstance(started, LeasedSteps):
+            if isinstance(started := starting.result(), LeasedSteps):
                 await in_thread(_release, started, CANCELLED)
         raise
 

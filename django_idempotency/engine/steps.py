@@ -6,6 +6,7 @@ the journal, so that after a crash no finished call or write is repeated.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import uuid
 from abc import ABC, abstractmethod
@@ -22,11 +23,11 @@ from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.journal import Entry, Journal, Kind, as_json
 from django_idempotency.core.keys import derive_key, fresh_key
 from django_idempotency.core.operations import Operation
-from django_idempotency.exceptions import OutcomeUnknown
+from django_idempotency.exceptions import OutcomeUnknown, StepError
 from django_idempotency.store import records, rows
 
 from .owner import Owner
-from .threads import in_thread
+from .threads import in_thread, to_its_end
 
 T = TypeVar("T")
 
@@ -43,6 +44,12 @@ class Steps(ABC):
     def __init__(self, operation: Operation | None, journal: Journal) -> None:
         self.operation = operation
         self.journal = journal
+        self._running: str | None = None
+        """The name of the step that is running."""
+        self._is_crowded = False
+        """Whether another step has tried to begin meanwhile."""
+        self._awaited: asyncio.Future[Any] | None = None
+        """The last step of an async view."""
 
     def key_for(self, label: str) -> str:
         self.has_handed_key_out = True
@@ -63,25 +70,82 @@ class Steps(ABC):
         """Remember what the call returned; return it as a retry would find it."""
 
     @abstractmethod
-    def write(self, name: str, fn: Callable[[], Any]) -> Any: ...
+    def write_alone(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Run ``fn()`` and remember its result; no other step is running."""
 
     @abstractmethod
     def extend(self, lease: timedelta | None) -> None: ...
 
     def call(self, name: str, fn: Callable[[str], Any], if_unknown: IfUnknown) -> Any:
-        entry = self.begin_call(name, if_unknown)
-        if entry.is_done:
-            return entry.result
-        return self.finish(entry, fn(self.key_to_call_with(name)))
+        with self._alone(name):
+            entry = self.begin_call(name, if_unknown)
+            if entry.is_done:
+                return entry.result
+            return self.finish(entry, fn(self.key_to_call_with(name)))
+
+    def write(self, name: str, fn: Callable[[], Any]) -> Any:
+        with self._alone(name):
+            return self.write_alone(name, fn)
 
     async def acall(
         self, name: str, fn: Callable[[str], Awaitable[Any]], if_unknown: IfUnknown
     ) -> Any:
-        entry = await in_thread(self.begin_call, name, if_unknown)
-        if entry.is_done:
-            return entry.result
-        result = await fn(self.key_to_call_with(name))
-        return await in_thread(self.finish, entry, result)
+        async def called() -> Any:
+            entry = await in_thread(self.begin_call, name, if_unknown)
+            if entry.is_done:
+                return entry.result
+            result = await fn(self.key_to_call_with(name))
+            return await in_thread(self.finish, entry, result)
+
+        return await self._to_its_end(name, called)
+
+    async def awrite(self, name: str, fn: Callable[[], Any]) -> Any:
+        return await self._to_its_end(
+            name, lambda: in_thread(self.write_alone, name, fn)
+        )
+
+    async def at_rest(self) -> None:
+        """Wait for a step that is running, though the view has ended."""
+        if self._awaited is not None:
+            await to_its_end(asyncio.wait([self._awaited]))
+
+    async def _to_its_end(self, name: str, step: Callable[[], Awaitable[Any]]) -> Any:
+        """Await a step, also when the client goes away meanwhile.
+
+        A call that is cut would have an unknown outcome, so that clients could fill the
+        table with operations that are held.
+        """
+        with self._alone(name):
+            # What was asked for together with this step, by `asyncio.gather` or the
+            # like, is asked for now: nothing has begun yet.
+            await asyncio.sleep(0)
+            if self._is_crowded:
+                raise StepError(_AT_ONCE.format(name, "another step"))
+            self._awaited = asyncio.ensure_future(step())
+            return await to_its_end(self._awaited)
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """
+        Raises:
+            StepError: another step is running.
+        """
+        if self._running is not None:
+            self._is_crowded = True
+            raise StepError(_AT_ONCE.format(name, f"the step {self._running!r}"))
+        self._running, self._is_crowded = name, False
+        try:
+            yield
+        finally:
+            self._running = None
+
+
+_AT_ONCE = (
+    "The step {!r} was asked for at the same time as {}, or within it. A retry goes "
+    "through the steps in their order, so they have to come one after the other: await "
+    "each of them, without asyncio.gather() and the like. What may happen at the same "
+    "time belongs into the function of one step."
+)
 
 
 running_steps: ContextVar[RunningSteps] = ContextVar("running_steps")
@@ -121,7 +185,7 @@ class RunningSteps(Steps):
     def finish(self, entry: Entry, result: Any) -> Any:
         return _finished(entry, result)
 
-    def write(self, name: str, fn: Callable[[], Any]) -> Any:
+    def write_alone(self, name: str, fn: Callable[[], Any]) -> Any:
         entry = self._asked_for(name, "write")
         if entry.is_done:
             return entry.result
@@ -204,7 +268,7 @@ class LeasedSteps(Steps):
         self.owner.remember()
         return entry.result
 
-    def write(self, name: str, fn: Callable[[], Any]) -> Any:
+    def write_alone(self, name: str, fn: Callable[[], Any]) -> Any:
         entry = self.journal.ask_for(name, "write")
         if entry is not None:
             return entry.result

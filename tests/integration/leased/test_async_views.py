@@ -4,6 +4,7 @@ What they share with all leased views is shown in `test_leased_views`.
 """
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from django_idempotency import signals
 from django_idempotency.decorators import idempotent
-from django_idempotency.exceptions import LeaseLost
+from django_idempotency.exceptions import LeaseLost, StepError
 from django_idempotency.models import IdempotencyRecord
 from tests.integration.leased.scene import (
     LEASE,
@@ -354,6 +355,81 @@ def test_receiver_of_a_signal_may_ask_the_database(signal: Any) -> None:
     assert seen == [1]
 
 
+# Several at once
+
+
+def asking(*steps: str) -> Callable[[Any], list[Awaitable[Any]]]:
+    """Begin these steps, and await none of them."""
+
+    def ask(request: Any) -> list[Awaitable[Any]]:
+        acts = {
+            "call": lambda name: request.idempotency.acall(name, stage.charge),
+            "write": lambda name: request.idempotency.awrite(name, order),
+        }
+        return [acts[kind](f"{kind} {at}") for at, kind in enumerate(steps)]
+
+    return ask
+
+
+async def in_a_group(steps: list[Awaitable[Any]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for step in steps:
+            group.create_task(step)  # type: ignore[arg-type]
+
+
+async def gathered(steps: list[Awaitable[Any]]) -> None:
+    await asyncio.gather(*steps)
+
+
+async def gathered_to_the_end(steps: list[Awaitable[Any]]) -> None:
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    assert {type(each) for each in results} == {StepError}
+    raise results[0]
+
+
+@pytest.mark.parametrize("how", [gathered, gathered_to_the_end, in_a_group])
+@pytest.mark.parametrize("kinds", [*itertools.product(["call", "write"], repeat=2)])
+@pytest.mark.parametrize("path", ["plain", "optional"])
+def test_steps_at_the_same_time_are_refused_before_one_begins(
+    how: Any, kinds: tuple[str, ...], path: str
+) -> None:
+    """Which came first would differ from one try to the next."""
+    refusals = []
+
+    async def at_once(request: Any) -> tuple[int, Any]:
+        with pytest.raises((StepError, ExceptionGroup)) as refusal:
+            await how(asking(*kinds)(request))
+        refusals.append(refusal.value)
+        await asyncio.sleep(0.05)
+        return 500, {}
+
+    stage.deed = at_once
+    answer = send(path, keyed=path == "plain")
+
+    assert (answer.status, len(refusals)) == (500, 1)
+    assert (stage.asked, Order.objects.count()) == ([], 0)
+    stage.deed = place
+    assert send(path).word == "201"
+
+
+def test_key_is_free_when_a_step_that_nobody_awaits_has_ended() -> None:
+    """Else a retry would make its call beside it."""
+
+    async def careless(request: Any) -> tuple[int, Any]:
+        abandoned.append(asyncio.ensure_future(asking("call")(request)[0]))
+        await until(lambda: len(stage.asked) == 1)
+        with pytest.raises(StepError, match="at the same time"):
+            await request.idempotency.awrite("order", order)
+        return 500, {}
+
+    abandoned: list[Any] = []
+    stage.during = lambda: asyncio.sleep(0.1)
+    stage.deed = careless
+
+    assert send().status == 500
+    assert (states(), remembered()) == (["released"], [("call 0", True)])
+
+
 # Where it is refused
 
 
@@ -486,10 +562,7 @@ def test_request_cancelled_at_any_statement_can_be_sent_again(
         cancelling = Cancelling(at, after=after, times=times)
         assert send_cancelled(cancelling) == "cancelled"
         assert not connection.in_atomic_block
-        if times > 1 and states() == ["in_flight"]:
-            let_the_lease_end()  # nobody was left to release the key
-        else:
-            assert states() in (["released"], ["kept"])
+        assert states() in (["released"], ["kept"])
         assert words()[-1] == "201 replayed"
         assert (Order.objects.count(), len(set(stage.asked))) == (at + 1, at + 1)
 
@@ -546,26 +619,71 @@ def test_request_cancelled_in_its_view_can_be_sent_again() -> None:
     assert (len(stage.asked), Order.objects.count()) == (1, 1)
 
 
-def test_request_cancelled_in_a_call_repeats_it_with_the_same_key() -> None:
-    """FR-105: the call may have arrived."""
-    stage.during = lambda: asyncio.sleep(TIMEOUT)
-    cancel_in(lambda: len(stage.asked) == 1)
-    assert (states(), remembered()) == (["released"], [("charge", False)])
+CANCELLED = "asyncio.exceptions.CancelledError"
 
-    stage.during = lambda: asyncio.sleep(0)
+
+def found(key: str) -> str:
+    return "ch_" + key
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("if_unknown", ["repeat", "hold", found], ids=str)
+def test_client_that_goes_away_does_not_cut_the_call(
+    if_unknown: Any, times: int
+) -> None:
+    """FR-105: it is made to its end and remembered, and nothing is held."""
+
+    async def both() -> None:
+        task = asyncio.ensure_future(apost())
+        await until(lambda: len(stage.asked) == 1)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        ended.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    ended = asyncio.Event()
+    stage.during = ended.wait
+    stage.deed = paying(stage.charge, if_unknown=if_unknown)
+    async_to_sync(both)()
+
+    assert (states(), remembered()) == (["released"], [("charge", True)])
+    assert record().last_error == CANCELLED
     assert words() == ["201", "201 replayed"]
-    assert (len(stage.asked), len(set(stage.asked)), Order.objects.count()) == (2, 1, 1)
+    assert len(stage.asked) == 1
 
 
-def test_request_cancelled_in_a_call_that_holds_is_held() -> None:
-    """FR-105: nobody makes it again by itself."""
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_client_that_goes_away_at_any_statement_leaves_nothing_held(
+    after: bool,
+) -> None:
+    stage.deed = holding = paying(stage.charge, if_unknown="hold")
+    for at in range(len(statements_of_a_request())):
+        stage.deed = holding
+        scene.key = new_key()
+        IdempotencyRecord.objects.all().delete()
 
-    stage.deed = paying(stage.charge, if_unknown="hold")
-    stage.during = lambda: asyncio.sleep(TIMEOUT)
-    cancel_in(lambda: len(stage.asked) == 1)
+        assert send_cancelled(Cancelling(at, after=after)) == "cancelled"
+        assert states() in (["released"], ["kept"])
+        assert words()[-1] == "201 replayed"
+        assert len(stage.asked) == len(set(stage.asked))
 
-    assert words() == ["409 outcome-unknown"] * 2
-    assert (states(), len(stage.asked)) == (["held"], 1)
+
+def test_time_out_of_the_view_comes_behind_the_call() -> None:
+    """It can't be told from a client that goes away."""
+
+    async def impatient(request: Any) -> tuple[int, Any]:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await request.idempotency.acall("charge", stage.charge)
+        return 503, {}
+
+    stage.deed = impatient
+    stage.during = lambda: asyncio.sleep(0.1)
+
+    assert send().status == 503
+    assert remembered() == [("charge", True)]
 
 
 def test_cancellation_is_not_lost_when_the_claim_fails() -> None:
@@ -676,17 +794,16 @@ async def serve(
 
 
 def test_client_that_hangs_up_may_come_back() -> None:
-    """FR-105."""
-    stage.during = lambda: asyncio.sleep(TIMEOUT)
+    """FR-105: the call is made to its end, and its result is there then."""
+    stage.during = lambda: asyncio.sleep(0.2)
     with watched() as threads:
         sent = asyncio.run(
             serve("plain", scene.key, gone=lambda: len(stage.asked) == 1)
         )
-        stage.during = lambda: asyncio.sleep(0)
         again = [asyncio.run(serve("plain", scene.key)) for _ in range(2)]
 
     assert (sent, again) == ([], [[201], [201]])
-    assert (len(stage.asked), len(set(stage.asked)), Order.objects.count()) == (2, 1, 1)
+    assert (len(stage.asked), Order.objects.count()) == (1, 1)
     assert all(len(users) == 1 for users in threads.users)
     assert threading.get_ident() not in set().union(*threads.users)
     until_true(lambda: sessions_of_others() == 0)
