@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 from tests.faults.clients import OTHER, USER, History, key_of
-from tests.faults.conditions import IDLE_SECONDS, LEASE, deadline_seconds
+from tests.faults.conditions import IDLE_SECONDS, LONGEST_LEASE
 from tests.faults.plans import FORGED, OTHER_USER, WEBHOOKS
 from tests.faults.stage import Stage
 from tests.support.client import Answer
@@ -68,7 +68,7 @@ def violations_of(history: History, truth: Truth) -> list[Violation]:
 def _violations_of(history: History, truth: Truth) -> Iterator[Violation]:
     plan = history.plan
     for who, operation in history.unanswered:
-        seconds = deadline_seconds(plan.patience)
+        seconds = plan.deadline_seconds
         yield Violation(
             rule="stuck",
             detail=f"{who} got no answer for {operation} in {seconds:.0f} s",
@@ -175,7 +175,7 @@ def never_to_be_seen(stage: Stage) -> Iterator[Violation]:
     unowned = "state = 'in_flight' AND lease_token IS NULL"
     yield from _seen(stage, "claim without an owner", RECORDS + unowned)
     lease = "lease_expires_at > clock_timestamp() + %s"
-    yield from _seen(stage, "lease too long", RECORDS + lease, LEASE)
+    yield from _seen(stage, "lease too long", RECORDS + lease, LONGEST_LEASE)
     idle = (
         "state = 'idle in transaction'"
         " AND state_change < clock_timestamp() - %s * interval '1 second'"
@@ -188,6 +188,9 @@ def leftovers(stage: Stage) -> Iterator[Violation]:
     """Yield what nothing in the shop should leave behind when all is quiet."""
     if left := stage.watcher.told("purge left")[-1]:
         yield Violation(rule="not purged", detail=f"{left} expired rows")
+    for operation in stage.watcher.told("cut"):
+        detail = f"that of {operation}, by a client that left"
+        yield Violation(rule="call cut", detail=detail)
     others = (
         "pid <> pg_backend_pid()"
         " AND xact_start < clock_timestamp() - interval '3 seconds'"

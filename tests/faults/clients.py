@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from select import select
 from typing import Any
 
-from tests.faults.conditions import LONGEST_PAUSE_SECONDS, deadline_seconds
+from tests.faults.conditions import LONGEST_PAUSE_SECONDS
 from tests.faults.plans import FORGED, HELD, OTHER_USER, REQUEST, WEBHOOKS, Fault, Plan
 from tests.faults.stage import Stage
-from tests.support.client import Answer, connected, exchange
+from tests.support.client import Answer, ask, connected, exchange, received
 from tests.support.deliveries import stripe
 
 USER, OTHER = 1, 2
@@ -143,14 +144,14 @@ class _Run:
         self, who: str, operation: int, user: int, *, with_faults: bool = False
     ) -> None:
         started = self.stage.watcher.awake_seconds
-        while self._seconds_since(started) < deadline_seconds(self.plan.patience):
+        while self._seconds_since(started) < self.plan.deadline_seconds:
             if self.stage.has_failed.is_set():
                 return
             sent = self._request(operation, user)
             fault = self._next_fault() if with_faults else None
             if fault is not None:
                 sent[1]["X-Fault"] = json.dumps(asdict(fault))
-            answer = self._send(who, sent)
+            answer = self._send(who, sent, fault)
             if answer is not None and self._is_final(answer):
                 self._answered(who, operation, answer, self._seconds_since(started))
                 return
@@ -218,14 +219,18 @@ class _Run:
             forged=forged,
         )
 
-    def _send(self, who: str, sent: Request) -> Answer | None:
+    def _send(
+        self, who: str, sent: Request, fault: Fault | None = None
+    ) -> Answer | None:
         started = time.time()
         answer: Answer | None = None
         try:
-            answer = post(
-                self.stage.shop_url, self.plan.entry, *sent, self.plan.patience
-            )
-            got = answer.word
+            address = self.stage.url_of(self.plan.entry)
+            if fault is not None and fault.act == "leave":
+                answer = self._post_and_leave(address, sent, fault)
+            else:
+                answer = post(address, self.plan.entry, *sent, self.plan.patience)
+            got = "left" if answer is None else answer.word
         except TimeoutError:
             got = "time-out"
         except (OSError, http.client.HTTPException) as error:
@@ -239,6 +244,20 @@ class _Run:
         with self.lock:
             self.history.moments.append(moment)
         return answer
+
+    def _post_and_leave(
+        self, address: str, sent: Request, fault: Fault
+    ) -> Answer | None:
+        """Go away as soon as the call is being made."""
+        end = time.monotonic() + self.plan.patience
+        with closing(connected(address, self.plan.patience)) as connection:
+            ask(connection, f"/{self.plan.entry}/", *sent)
+            while not select([connection.sock], [], [], 0.01)[0]:
+                if (fault.run, fault.number) in self.stage.watcher.struck:
+                    return None
+                if time.monotonic() > end:
+                    raise TimeoutError
+            return received(connection)
 
 
 def record(stage: Stage, entry: str, fault: Fault) -> None:

@@ -32,6 +32,8 @@ SABOTAGES = (
     "kept",
     "held",
     "expiry",
+    "renewal",
+    "shield",
 )
 
 _is_patient = bool(os.environ.get(PATIENT))
@@ -44,6 +46,13 @@ IDLE_SECONDS = 60 if _is_patient else 1
 PROVIDER_SECONDS = 60 if _is_patient else 0.7
 """How long the shop waits for the provider."""
 
+LONG_VIEW_LEASE = timedelta(seconds=2)
+BEFORE_THE_CALL_SECONDS, CALL_SECONDS = 1.5, 1.0
+"""A view that is longer than its lease, and of which no step is."""
+LONG_VIEW_SECONDS = BEFORE_THE_CALL_SECONDS + CALL_SECONDS
+LONG_VIEW_PROVIDER_SECONDS = 60 if _is_patient else 5.0
+LONGEST_LEASE = max(LEASE, LONG_VIEW_LEASE)
+
 PATIENCE_SECONDS = (0.5, 1.5, 1.5, 3.0)
 """How long a client waits for one answer."""
 LONGEST_PAUSE_SECONDS = 2.0
@@ -53,15 +62,17 @@ FAULTS_IN_A_ROW = 6
 """How many may hit one client: its own two, and those of runs beside it by chance."""
 
 
-def deadline_seconds(patience: float) -> float:
+def deadline_seconds(patience: float, *, is_long: bool) -> float:
     """How long a client may have to try that waits so long for each answer.
 
     Not counted is what no promise is about: a database that is down, and a machine that
     stands still.
     """
+    lease = LONG_VIEW_LEASE if is_long else LEASE
     return FAULTS_IN_A_ROW * (
-        max(LEASE.total_seconds(), IDLE_SECONDS)  # a fault keeps the key no longer
-        + PROVIDER_SECONDS  # for a try that is slow as well
+        max(lease.total_seconds(), IDLE_SECONDS)  # a fault keeps the key no longer
+        # For a try that is slow as well.
+        + (LONG_VIEW_SECONDS if is_long else PROVIDER_SECONDS)
         + patience  # a try that was too early, or that a stopped process has taken
         + LONGEST_PAUSE_SECONDS
     )

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.faults.conditions import PATIENCE_SECONDS
+from tests.faults.conditions import PATIENCE_SECONDS, deadline_seconds
 
 ENTRIES = (
     "view",
@@ -14,6 +14,7 @@ ENTRIES = (
     "async-leased",
     "asgi-leased",
     "looked-up",
+    "long-view",
     "held",
     "inline",
     "inbox",
@@ -24,6 +25,8 @@ ENTRIES = (
 
 WEBHOOKS = frozenset({"inline", "inbox"})
 ASGI = frozenset({"asgi-leased"})
+CALM = frozenset({"long-view"})
+"""What is served by processes that nobody stops: see Note [Who is not stopped]."""
 HELD = frozenset({"held"})
 """Where a person has to look when nobody knows whether the call happened."""
 
@@ -44,8 +47,8 @@ class Fault:
     run: int
     kind: str
     act: str
-    """``kill``, ``stop``, ``drop``, ``restart``, ``crash``, ``provider``, or ``record``
-    only."""
+    """``kill``, ``stop``, ``drop``, ``restart``, ``crash``, ``provider``, ``leave``, or
+    ``record`` only."""
     number: int = 1
     """Of the run's faults, from 1."""
     target: str = REQUEST
@@ -87,7 +90,23 @@ KINDS = {
     ),
     "provider-loses-answer": Kind("provider", provider=("lose",)),
     "provider-fails": Kind("provider", provider=("fail", "fail-after")),
+    # The client goes away during the call.
+    "client-leaves": Kind("leave", provider=("slow", "slow-after")),
 }
+
+
+def may_strike(kind: str, entry: str) -> bool:
+    """Whether this way in is hurt by such faults.
+
+    Note [Who is not stopped]
+    A view that is longer than its lease, and looks its call up, is at a provider that
+    charges each time that it is asked. A process that stands still between its last look
+    at the lease and its call charges too late to be found, as the documentation says; so
+    does a provider that is slower than the lease.
+    """
+    if entry in CALM:
+        return KINDS[kind].act not in ("stop", "leave") and kind != "provider-slow"
+    return kind != "client-leaves" or entry in ASGI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +126,10 @@ class Plan:
     """Whether a delivery with a wrong signature is sent as well."""
     patience: float
     """How long the client waits for one answer."""
+
+    @property
+    def deadline_seconds(self) -> float:
+        return deadline_seconds(self.patience, is_long=self.entry in CALM)
 
 
 Points = Mapping[str, Mapping[str, int]]
@@ -132,7 +155,10 @@ def plans(seed: int, points: Points, *, kinds: Iterable[str] = KINDS) -> Iterato
     """Yield plans without end; kinds of faults come equally often, and so do entries."""
     drawn = random.Random(seed)  # noqa: S311 - no secret
     deck, more = _Deck(tuple(kinds), drawn), _Deck(tuple(kinds), drawn)
-    entries = {kind: _Deck(ENTRIES, drawn) for kind in KINDS}
+    entries = {
+        kind: _Deck(tuple(each for each in ENTRIES if may_strike(kind, each)), drawn)
+        for kind in KINDS
+    }
     for run in itertools.count(1):
         kind = deck.deal()
         entry = entries[kind].deal()
@@ -140,6 +166,7 @@ def plans(seed: int, points: Points, *, kinds: Iterable[str] = KINDS) -> Iterato
         faults = tuple(
             _fault(drawn, run, number, each, entry, points)
             for number, each in enumerate((kind, *others), 1)
+            if may_strike(each, entry)
         )
         yield _plan(drawn, run, entry, faults)
 

@@ -13,8 +13,13 @@ from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.faults.conditions import CALL_SECONDS
+
 FORGETFUL = "/forgetful/"
 """Here it charges each time that it is asked."""
+
+LEISURELY = "/leisurely/"
+"""Here as well, and it takes its time before it does."""
 
 SLOW_SECONDS, VERY_SLOW_SECONDS = 0.3, 1.0
 """Below and above what the shop waits for an answer."""
@@ -110,6 +115,8 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         operation = json.loads(self.rfile.read(length))["operation"]
         seconds = VERY_SLOW_SECONDS if wish.startswith("very") else SLOW_SECONDS
+        if self.path == LEISURELY:
+            time.sleep(CALL_SECONDS)
         if wish in ("slow", "very-slow"):
             time.sleep(seconds)
         if wish == "fail":
@@ -118,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
         charge = BOOKS.charge(
             self.headers["Idempotency-Key"],
             operation,
-            is_forgetful=self.path == FORGETFUL,
+            is_forgetful=self.path in (FORGETFUL, LEISURELY),
         )
         if wish in ("slow-after", "very-slow-after"):
             time.sleep(seconds)

@@ -3,6 +3,7 @@
 A campaign that reports nothing without the guard proves nothing with it.
 """
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,8 @@ from uuid import UUID
 from django.db import transaction
 
 from django_idempotency.core.decisions import Decision, Renew, Replay
-from django_idempotency.engine import record_row
+from django_idempotency.engine import record_row, steps
+from django_idempotency.engine.owner import Owner
 from django_idempotency.engine.steps import LeasedSteps
 from django_idempotency.exceptions import ClaimConflict
 from django_idempotency.http import requests as http
@@ -101,13 +103,13 @@ def kept() -> None:
 
 def held() -> None:
     """A call whose outcome is unknown is repeated, whatever the view has asked for."""
-    steps: Any = LeasedSteps
-    begin_call = steps.begin_call
+    leased: Any = LeasedSteps
+    begin_call = leased.begin_call
 
     def begin_call_again(self: Any, name: str, if_unknown: Any) -> Any:
         return begin_call(self, name, "repeat")
 
-    steps.begin_call = begin_call_again
+    leased.begin_call = begin_call_again
 
 
 def expiry() -> None:
@@ -129,7 +131,35 @@ def _purge_by(written: Any, born: str) -> None:
     written.__init__ = write_otherwise
 
 
+def renewal() -> None:
+    """No step renews the lease, and a call begins though it is over."""
+    written: Any = statements.RecordStatements
+    write = written._write_leased
+
+    def write_without_renewal(self: Any, *args: Any) -> None:
+        write(self, *args)
+        renewed = r", lease_expires_at = CASE .*? END"
+        self.remember = self.begin_call = re.sub(renewed, "", self.remember)
+
+    written._write_leased = write_without_renewal
+    owner: Any = Owner
+    owner.require_time = lambda self: None
+
+
+def shield() -> None:
+    """A client that goes away takes the step along that it was waiting for."""
+
+    async def awaited(work: Any) -> Any:
+        return await work
+
+    module: Any = steps
+    module.to_its_end = awaited
+
+
 SABOTAGES = {
     each.__name__: each
-    for each in (unique, savepoint, token, signature, scope, kept, held, expiry)
+    for each in (
+        *(unique, savepoint, token, signature, scope, kept, held, expiry),
+        *(renewal, shield),
+    )
 }

@@ -5,9 +5,11 @@ that orders are effects that were committed. The number comes in a header, which
 part of any fingerprint, so that two customers can send the very same request.
 """
 
+import asyncio
 import fcntl
 import json
 import os
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,14 +38,17 @@ from django_idempotency.webhooks import Event, providers, webhook
 from django_idempotency.webhooks.inbox import process_next
 from tests.faults import points, sabotage
 from tests.faults.conditions import (
+    BEFORE_THE_CALL_SECONDS,
     FOLDER,
     LEASE,
+    LONG_VIEW_LEASE,
+    LONG_VIEW_PROVIDER_SECONDS,
     PROVIDER_SECONDS,
     PROVIDER_URL,
     SABOTAGE,
     WAIT,
 )
-from tests.faults.provider import FORGETFUL
+from tests.faults.provider import FORGETFUL, LEISURELY
 from tests.support.deliveries import SECRET
 from tests.testapp.models import Order
 
@@ -51,7 +56,9 @@ points.install()
 sabotage.apply(os.environ.get(SABOTAGE, ""))
 
 
-def charge(key: str, operation: int, *, at: str = "") -> str:
+def charge(
+    key: str, operation: int, *, at: str = "", seconds: float = PROVIDER_SECONDS
+) -> str:
     """Return the provider's id of the charge."""
     request = urllib.request.Request(  # noqa: S310 - our own provider
         os.environ[PROVIDER_URL] + at,
@@ -61,7 +68,7 @@ def charge(key: str, operation: int, *, at: str = "") -> str:
     with (
         points.at_point("call", "charge"),
         urllib.request.urlopen(  # noqa: S310
-            request, timeout=PROVIDER_SECONDS
+            request, timeout=seconds
         ) as answer,
     ):
         identifier: str = json.load(answer)["id"]
@@ -143,6 +150,30 @@ def looked_up(request: IdempotentRequest) -> HttpResponse:
     return charge_and_place(request, if_unknown=look_up)
 
 
+@idempotent(lease=LONG_VIEW_LEASE)
+def long_view(request: IdempotentRequest) -> HttpResponse:
+    """Longer than its lease, and none of its steps is; nobody honours keys."""
+    operation, steps = operation_of(request), request.idempotency
+    for part in range(PARTS):
+        steps.call(f"part {part}", pause_between_calls)
+    charge_id = steps.call(
+        "charge",
+        lambda key: charge(
+            key, operation, at=LEISURELY, seconds=LONG_VIEW_PROVIDER_SECONDS
+        ),
+        if_unknown=look_up,
+    )
+    order = steps.write("order", lambda: place(operation))
+    return JsonResponse(receipt(request, order, charge_id), status=201)
+
+
+PARTS = 3
+
+
+def pause_between_calls(key: str) -> None:
+    time.sleep(BEFORE_THE_CALL_SECONDS / PARTS)
+
+
 @idempotent(lease=LEASE)
 def held(request: IdempotentRequest) -> HttpResponse:
     """At a provider that honours no keys."""
@@ -185,7 +216,11 @@ async def async_leased(request: IdempotentRequest) -> HttpResponse:
     operation, steps = operation_of(request), request.idempotency
 
     async def pay(key: str) -> str:
-        return await sync_to_async(charge)(key, operation)
+        try:
+            return await sync_to_async(charge)(key, operation)
+        except asyncio.CancelledError:
+            points.tell({"cut": operation})
+            raise
 
     charge_id = await steps.acall("charge", pay)
     order = await steps.awrite("order", lambda: place(operation))
@@ -251,6 +286,7 @@ urlpatterns = [
     path("async-leased/", async_leased),
     path("asgi-leased/", async_leased),
     path("looked-up/", looked_up),
+    path("long-view/", long_view),
     path("held/", held),
     path("settle/", settle),
     path("unprotected/", unprotected),

@@ -21,20 +21,20 @@ import psutil
 import psycopg
 
 from tests.faults.conditions import FOLDER, LOG, PATIENT, PROVIDER_URL, SABOTAGE
-from tests.faults.plans import ASGI
+from tests.faults.plans import ASGI, CALM
 from tests.faults.provider import Charge, Listing
 from tests.support.servers import postgresql
 from tests.support.servers.postgresql_programs import Programs
 from tests.support.servers.processes import Children, listen, url_of
 
-WORKERS, THREADS, ASGI_WORKERS = 3, 12, 2
+WORKERS, THREADS, ASGI_WORKERS, CALM_WORKERS = 3, 12, 2, 1
 
 # Without this a commit that was acknowledged may be gone after a crash of the server,
 # and the campaign would report that. What only a power cut takes may stay off.
 DURABLE = {"synchronous_commit": "on", "max_connections": "200"}
 
 
-ACTS = ("kill", "stop", "drop", "restart", "crash", "provider")
+ACTS = ("kill", "stop", "drop", "restart", "crash", "provider", "leave")
 """Those of faults."""
 
 PATIENCE_SECONDS = 60
@@ -177,6 +177,7 @@ class Stage:
 
     shop_url: str
     asgi_url: str
+    calm_url: str
     provider_url: str
     database_url: str
     folder: Path
@@ -186,7 +187,9 @@ class Stage:
     """Set to end the clients early, since what they would see is known."""
 
     def url_of(self, entry: str) -> str:
-        return self.asgi_url if entry in ASGI else self.shop_url
+        if entry in ASGI:
+            return self.asgi_url
+        return self.calm_url if entry in CALM else self.shop_url
 
     def query(
         self, statement: LiteralString, *parameters: object
@@ -231,8 +234,8 @@ def set_up(sabotage: str = "", *, one_by_one: bool = False) -> Iterator[Stage]:
 def _start(stack: contextlib.ExitStack, sabotage: str, *, one_by_one: bool) -> Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
     database = stack.enter_context(postgresql.temporary(DURABLE))
-    shop, asgi, provider = (
-        stack.enter_context(contextlib.closing(listen())) for _ in range(3)
+    shop, asgi, calm, provider = (
+        stack.enter_context(contextlib.closing(listen())) for _ in range(4)
     )
     children = stack.enter_context(Children(folder))
     log = folder / "struck"
@@ -265,11 +268,16 @@ def _start(stack: contextlib.ExitStack, sabotage: str, *, one_by_one: bool) -> S
         serve = _gunicorn(shop, "wsgi", f"--workers={WORKERS}", f"--threads={THREADS}")
         serve_async = _gunicorn(asgi, "asgi", f"--workers={ASGI_WORKERS}", "-kasgi")
         children.start("ASGI shop", serve_async, environment, asgi)
+        serve_calmly = _gunicorn(
+            calm, "wsgi", f"--workers={CALM_WORKERS}", f"--threads={THREADS}"
+        )
+        children.start("calm shop", serve_calmly, environment, calm)
         children.start("workers", [*python, "tests.faults.workers"], environment)
     children.start("shop", serve, environment, shop)
     children.ready("shop", url_of(shop) + "/inbox/")
     if not one_by_one:
         children.ready("ASGI shop", url_of(asgi) + "/inbox/")
+        children.ready("calm shop", url_of(calm) + "/inbox/")
     children.ready("provider", url_of(provider))
     watcher = Watcher(log, Postgres(database))
     watcher.start()
@@ -277,6 +285,7 @@ def _start(stack: contextlib.ExitStack, sabotage: str, *, one_by_one: bool) -> S
     return Stage(
         shop_url=url_of(shop),
         asgi_url=url_of(asgi),
+        calm_url=url_of(calm),
         provider_url=url_of(provider),
         database_url=database.url,
         folder=folder,

@@ -25,7 +25,7 @@ from tests.support.threads import TIMEOUT, until
 # They bring their own PostgreSQL.
 pytestmark = pytest.mark.timeout(300)
 
-NOT_REPEATED = {"looked-up", "held"}
+NOT_REPEATED = {"looked-up", "long-view", "held"}
 """What a retry does about their calls is not to call."""
 
 KEYED = [entry for entry in ENTRIES if entry not in WEBHOOKS | ASGI | NOT_REPEATED]

@@ -28,6 +28,8 @@ CONTROLS = {
     "kept": ("kill-at-statement", {TWICE}),
     "held": ("kill-at-call", {"more than one charge"}),
     "expiry": ("purge-killed", {TWICE, NOT_KEPT}),
+    "renewal": ("provider-loses-answer", {"more than one charge"}),
+    "shield": ("client-leaves", {"call cut"}),
 }
 """By missing guard: the kind of fault, and what comes of it, one of them at least.
 

@@ -96,9 +96,22 @@ def exchange(
     headers: Mapping[str, str],
 ) -> Answer:
     """Send JSON over a connection that may be kept open."""
+    ask(connection, path, content, headers)
+    return received(connection)
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    path: str,
+    content: bytes | dict[str, Any],
+    headers: Mapping[str, str],
+) -> None:
     body = content if isinstance(content, bytes) else json.dumps(content)
     sent = {"Content-Type": "application/json", **headers}
     connection.request("POST", path, body, sent)
+
+
+def received(connection: http.client.HTTPConnection) -> Answer:
     response = connection.getresponse()
     return Answer(
         status=response.status,
