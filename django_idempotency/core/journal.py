@@ -25,6 +25,11 @@ class Entry:
     is_done: bool = False
     result: Any = None
 
+    def finish(self, result: Any) -> Any:
+        """Note the result; return it as a retry would find it."""
+        self.result, self.is_done = as_json(result, self.name), True
+        return self.result
+
 
 class Journal:
     """The steps of one operation in the order in which they were begun.
@@ -107,7 +112,7 @@ class Journal:
         """A person has found out what became of the unfinished call."""
         entry = self.unfinished
         if entry is not None and applied:
-            entry.result, entry.is_done = as_json(result, entry.name), True
+            entry.finish(result)
         elif entry is not None:
             self.entries.remove(entry)
         self.settlements = [*self.settlements, {**note, "applied": applied}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any
 
 from django.db import transaction
 
@@ -15,8 +15,6 @@ from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.exceptions import LeaseLost
 from django_idempotency.store import records, rows
 from django_idempotency.store.records import LEASE_LOST, Lease
-
-T = TypeVar("T")
 
 
 class Owner:
@@ -70,27 +68,34 @@ class Owner:
             records.remember(self.lease, self.journal.effects, state)
         self.state = state
 
-    def write(self, fn: Callable[[], T]) -> T:
-        """Run ``fn()``, which adds to the journal, and commit both or neither.
+    def write(self, name: str, fn: Callable[[], Any]) -> Any:
+        """Run ``fn()`` and commit what it writes with its memory, or neither.
 
         Raises:
             RuntimeError: a transaction of the view's own is open.
         """
-        is_written = False
+        using, commit = self.lease.using, _Commit()
+        entry = self.journal.begin(name, "write")
         try:
-            with self._transaction(), rows.watched(self.lease.using):
-                result = fn()
+            with self._transaction(), rows.watched(using):
+                # Before the callbacks of the work, which may raise.
+                transaction.on_commit(commit.arrive, using=using)
+                entry.finish(fn())
                 self._require_lease()
                 records.remember(
                     self.lease, self.journal.effects, RecordState.IN_FLIGHT
                 )
-                is_written = True
-        except BaseException:
-            # Whether the COMMIT arrived is known to the database alone: to write a
-            # journal without this entry over it could make the next attempt write twice.
-            self._is_lost = self._is_lost or is_written
+                commit.is_due = True
+        except BaseException as error:
+            if not commit.has_arrived:
+                self.journal.forget(entry)
+                # Whether the COMMIT arrived is mostly known to the database alone: to
+                # write a journal without this entry over it could make the next
+                # attempt write twice.
+                is_unknown = commit.is_due and not rows.is_refusal(error, using)
+                self._is_lost = self._is_lost or is_unknown
             raise
-        return result
+        return entry.result
 
     def extend(self, by: timedelta | None) -> None:
         """Make the lease last this long from now; by default, its first length."""
@@ -118,3 +123,13 @@ class Owner:
             raise LeaseLost(
                 "It is unknown what was committed last; a retry will find out."
             )
+
+
+class _Commit:
+    """How far a transaction has come."""
+
+    is_due = False
+    has_arrived = False
+
+    def arrive(self) -> None:
+        self.has_arrived = True

@@ -20,7 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from django_idempotency.core.decisions import RecordState
-from django_idempotency.core.journal import Entry, Journal, Kind, as_json
+from django_idempotency.core.journal import Entry, Journal, Kind
 from django_idempotency.core.keys import derive_key, fresh_key
 from django_idempotency.core.operations import Operation
 from django_idempotency.exceptions import OutcomeUnknown, StepError
@@ -183,7 +183,7 @@ class RunningSteps(Steps):
         return self._asked_for(name, "call")
 
     def finish(self, entry: Entry, result: Any) -> Any:
-        return _finished(entry, result)
+        return entry.finish(result)
 
     def write_alone(self, name: str, fn: Callable[[], Any]) -> Any:
         entry = self._asked_for(name, "write")
@@ -191,7 +191,7 @@ class RunningSteps(Steps):
             return entry.result
         try:
             with transaction.atomic(using=self.using):
-                return _finished(entry, fn())
+                return entry.finish(fn())
         except BaseException:
             self.journal.forget(entry)
             raise
@@ -264,29 +264,16 @@ class LeasedSteps(Steps):
             rows.give_connection_back(self.operation.using)
 
     def finish(self, entry: Entry, result: Any) -> Any:
-        _finished(entry, result)
+        entry.finish(result)
         self.owner.remember()
         return entry.result
 
     def write_alone(self, name: str, fn: Callable[[], Any]) -> Any:
         entry = self.journal.ask_for(name, "write")
-        if entry is not None:
-            return entry.result
-        begun = self.journal.begin(name, "write")
-        try:
-            return self.owner.write(lambda: _finished(begun, fn()))
-        except BaseException:
-            self.journal.forget(begun)
-            raise
+        return self.owner.write(name, fn) if entry is None else entry.result
 
     def extend(self, lease: timedelta | None) -> None:
         self.owner.extend(lease)
-
-
-def _finished(entry: Entry, result: Any) -> Any:
-    """Note the result; return it as a retry would find it."""
-    entry.result, entry.is_done = as_json(result, entry.name), True
-    return entry.result
 
 
 def _require_if_unknown(if_unknown: Any) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error, OperationalError, connections, transaction
+from django.db import Error, IntegrityError, OperationalError, connections, transaction
 from django.db.models import Model
 
 from django_idempotency.exceptions import (
@@ -172,6 +172,14 @@ def is_broken(using: str) -> bool:
     """
     connection = connections[using]
     return connection.needs_rollback or dialect_of(connection).is_aborted(connection)
+
+
+def is_refusal(error: BaseException, using: str) -> bool:
+    """Whether the database has refused a COMMIT, and rolled back for certain."""
+    return isinstance(error, IntegrityError) or (
+        isinstance(error, Error)
+        and trouble_of(connections[using], error) is Trouble.CONFLICT
+    )
 
 
 def watched(using: str) -> AbstractContextManager[None]:

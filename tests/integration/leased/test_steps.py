@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
@@ -36,7 +37,7 @@ from tests.integration.leased.scene import (
 from tests.support.cases import cases
 from tests.support.client import Answer, call
 from tests.support.records import change, record, states
-from tests.testapp.models import Order
+from tests.testapp.models import CartItem, Order
 
 pytestmark = [
     pytest.mark.urls("tests.integration.leased.views"),
@@ -277,13 +278,84 @@ def test_callback_that_fails_behind_the_commit_of_a_write_repeats_nothing() -> N
     assert Order.objects.count() == 1
 
 
-def test_no_step_and_no_answer_follows_a_commit_that_may_have_failed() -> None:
+def test_view_may_go_on_behind_a_callback_that_failed() -> None:
+    """The write is committed, and known to be."""
+    deed = despite(
+        ZeroDivisionError, ordering(with_failing_callback), step("another", "write")
+    )
+
+    assert run(deed).word == "201"
+    assert (Order.objects.count(), remembered()) == (
+        1,
+        [("order", True), ("another", True)],
+    )
+
+
+def failing_at_its_commit(code: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TEMPORARY TABLE late (id int) ON COMMIT DROP;"
+            " CREATE FUNCTION pg_temp.fail() RETURNS trigger LANGUAGE plpgsql AS"
+            f" 'BEGIN RAISE EXCEPTION USING ERRCODE = ''{code}''; END';"
+            " CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE"
+            " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.fail();"
+            " INSERT INTO late VALUES (1)"
+        )
+    return order()
+
+
+def with_a_cart_that_is_not_there() -> int:
+    CartItem.objects.create(cart_id=0)
+    return order()
+
+
+ROLLED_BACK = [
+    pytest.param(
+        with_a_cart_that_is_not_there,
+        id="no such row",
+        marks=pytest.mark.deferred_constraints,
+    ),
+    *(
+        pytest.param(
+            partial(failing_at_its_commit, code),
+            id=code,
+            marks=pytest.mark.postgresql,
+        )
+        for code in ("23503", "23505", "23514", "23P01", "40001", "40P01")
+    ),
+]
+
+
+@pytest.mark.parametrize("write", ROLLED_BACK)
+def test_commit_that_the_database_refuses_leaves_the_answer_to_the_view(
+    write: Callable[[], int], bank: Bank
+) -> None:
+    """It is rolled back for certain: nothing is unknown, and nothing is lost."""
+
+    def taken(request: Any) -> tuple[int, Any]:
+        steps = request.idempotency
+        steps.call("charge", bank.charge, if_unknown="hold")
+        with pytest.raises(DatabaseError):
+            steps.write("order", write)
+        refund = steps.call("refund", bank.charge, if_unknown="hold")
+        return 409, {"refunded": refund}
+
+    scene.deed = taken
+
+    assert words() == ["409", "409 replayed"]
+    assert (Order.objects.count(), states(), len(bank.asked)) == (0, ["kept"], 2)
+
+
+@pytest.mark.postgresql
+def test_no_step_and_no_answer_follows_a_commit_whose_end_is_unknown() -> None:
     """The view swallows the error; what was committed is known to the database alone."""
     refused = despite(LeaseLost, step("another", "write"))
-    deed = despite(ZeroDivisionError, ordering(with_failing_callback), refused)
+    deed = despite(
+        DatabaseError, ordering(partial(failing_at_its_commit, "08006")), refused
+    )
 
     assert run(deed).word == "409 in-flight"
-    assert (Order.objects.count(), remembered()) == (1, [("order", True)])
+    assert (Order.objects.count(), states(), remembered()) == (0, ["in_flight"], [])
 
 
 @pytest.mark.parametrize("step", ["call", "write"])
