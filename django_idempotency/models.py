@@ -159,7 +159,8 @@ class IdempotencyRecord(models.Model):
         """
         if not reason.strip():
             raise ValueError("Give a reason that says how it was found out.")
-        using = self._state.db or router.db_for_write(type(self))
+        # Where it is written, though it may have been found in a replica.
+        using = router.db_for_write(type(self), instance=self)
         # Not by a manager: a project's own could join tables in.
         rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=self.pk)
         with transaction.atomic(using=using):

@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
+from django_idempotency.testing.factories import IdempotencyRecordFactory
 from tests.support.client import call, new_key, post
 from tests.support.databases import Routes, copy_of_the_default
 from tests.support.ordering import ONCE
@@ -61,6 +62,20 @@ def test_retry_is_replayed_although_the_replica_has_no_record() -> None:
         words = [call(view, key).word for _ in range(2)]
 
     assert (words, orders()) == (ONCE, (1, 0))
+
+
+@pytest.mark.parametrize("found_in", ["other", "default"])
+def test_held_operation_is_settled_where_it_is_written(found_in: str) -> None:
+    """A person has found it in the replica."""
+    held = IdempotencyRecordFactory.create(held=True)
+    copy = IdempotencyRecord.objects.get()
+    copy.save(using="other", force_insert=True)
+    with Routes.sending(read="other", write="default", apps=OURS):
+        found = IdempotencyRecord.objects.using(found_in).get(pk=held.pk)
+        found.settle(applied=True, result="ch_17", reason="on the statement")
+
+    states = [IdempotencyRecord.objects.using(each).get().state for each in ALIASES]
+    assert (states, found.state) == (["released", "held"], "released")
 
 
 def test_transaction_opens_on_the_alias_of_the_records() -> None:

@@ -296,10 +296,11 @@ def failing_at_its_commit(code: str) -> int:
         cursor.execute(
             "CREATE TEMPORARY TABLE late (id int) ON COMMIT DROP;"
             " CREATE FUNCTION pg_temp.fail() RETURNS trigger LANGUAGE plpgsql AS"
-            f" 'BEGIN RAISE EXCEPTION USING ERRCODE = ''{code}''; END';"
+            " 'BEGIN RAISE EXCEPTION USING ERRCODE = TG_ARGV[0]; END';"
             " CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE"
-            " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.fail();"
-            " INSERT INTO late VALUES (1)"
+            " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.fail(%s);"
+            " INSERT INTO late VALUES (1)",
+            [code],
         )
     return order()
 
