@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.db.transaction import TransactionManagementError
 
@@ -15,6 +16,20 @@ __all__ = [
     "StoreUnavailable",
     "UnkeyedOutsideCall",
 ]
+
+
+class Portable(Exception):
+    """Can be pickled, whatever it is made of: queues hand errors from process to process.
+
+    An exception is otherwise made anew from its message alone.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_anew, (type(self), self.args), vars(self)
+
+
+def _made_anew(error_type: type[Portable], args: tuple[Any, ...]) -> Portable:
+    return error_type.__new__(error_type, *args)
 
 
 class InvalidKey(ValueError):
@@ -48,7 +63,7 @@ class ClaimFailed(Exception):
     """The operation was not claimed, so the view has not run."""
 
 
-class StoreUnavailable(ClaimFailed):
+class StoreUnavailable(Portable, ClaimFailed):
     """The claim could not be attempted: the database is unreachable or read-only.
 
     Answered with 503 ``store-unavailable``. The view has not run.
@@ -93,7 +108,7 @@ class KeyReused(ValueError):
     """
 
 
-class OperationInFlight(Exception):
+class OperationInFlight(Portable):
     """Another copy of a task is running under the same key; it may still fail.
 
     A queue should deliver the task again. `retry_after` is how long the other copy may
