@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,15 @@ from django.db.models.functions import Now
 if TYPE_CHECKING:
     from django.db.models.sql.compiler import SQLCompiler
 
-__all__ = ["DigestField", "UtcNow", "Verbatim"]
+__all__ = ["DigestField", "JSONText", "UtcNow", "Verbatim"]
 
 
 if TYPE_CHECKING:
     UUIDField = models.UUIDField[str | uuid.UUID, uuid.UUID]
+    TextField = models.TextField[Any, Any]
 else:
     UUIDField = models.UUIDField
+    TextField = models.TextField
 
 
 class DigestField(UUIDField):
@@ -41,6 +44,26 @@ class DigestField(UUIDField):
             is_native = isinstance(prepared_value, uuid.UUID)
             return prepared_value.hex if is_native else prepared_value
         return prepared_value
+
+
+class JSONText(TextField):
+    """JSON as text, in which it comes back as it was written.
+
+    A database's own JSON changes numbers, the order of names and some characters, or
+    refuses them.
+    """
+
+    def from_db_value(self, value: str | None, *args: Any) -> Any:
+        return self.to_python(value)
+
+    def to_python(self, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+    def get_prep_value(self, value: Any) -> Any:
+        return None if value is None else json.dumps(value)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return str(self.get_prep_value(self.value_from_object(obj)))
 
 
 class UtcNow(Now):

@@ -14,7 +14,7 @@ from .conf import conf
 from .core.decisions import RecordState
 from .core.events import EventState
 from .core.journal import Journal
-from .fields import DigestField, UtcNow, Verbatim
+from .fields import DigestField, JSONText, UtcNow, Verbatim
 
 __all__ = ["IdempotencyRecord", "ProcessedEvent"]
 
@@ -97,8 +97,13 @@ class IdempotencyRecord(models.Model):
     response_body = models.BinaryField(
         null=True, help_text=_("Null: the body was not kept.")
     )
-    effects = models.JSONField(
-        default=dict, help_text=_("What the operation remembers of its steps.")
+    effects = JSONText(
+        default=dict, help_text=_("What the operation remembers of its last steps.")
+    )
+    earlier_steps = models.TextField(  # noqa: DJ001 - nearly all rows have none
+        null=True,
+        editable=False,
+        help_text=_("The steps before those, if there are many."),
     )
     attempts = models.PositiveIntegerField(default=0)
     last_error = models.CharField(
@@ -142,6 +147,11 @@ class IdempotencyRecord(models.Model):
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.state})"
 
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """What the operation remembers of its steps, in their order."""
+        return Journal(self.effects, self.earlier_steps).steps
+
     def settle(
         self, *, applied: bool, result: Any = None, reason: str, by: str = ""
     ) -> None:
@@ -165,15 +175,17 @@ class IdempotencyRecord(models.Model):
         rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=self.pk)
         with transaction.atomic(using=using):
             held = rows.held().select_for_update()
-            effects = held.values_list("effects", flat=True).first()
-            if effects is None:
+            found = held.values_list("effects", "earlier_steps").first()
+            if found is None:
                 raise ValueError("The operation is not held, or it is still running.")
             note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
-            journal = Journal(effects)
+            journal = Journal(*found)
             journal.settle(applied=applied, result=result, note=note)
+            memory = journal.memory(whole=True)
             rows.update(
                 state=RecordState.RELEASED,
                 effects=journal.effects,
+                earlier_steps=memory.earlier_steps or None,
                 lease_token=None,
                 lease_expires_at=None,
                 expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,

@@ -123,7 +123,9 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """Defer what only a record's own page shows: each can have a megabyte."""
         rows: QuerySet[IdempotencyRecord] = super().get_queryset(request)
-        return rows.defer("response_body", "response_headers", "effects")
+        return rows.defer(
+            "response_body", "response_headers", "effects", "earlier_steps"
+        )
 
     def primary_key_in(self, term: str) -> uuid.UUID | None:
         return _record_id_in(term)
@@ -195,8 +197,10 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     @admin.display(description=_("steps"))
     def shown_steps(self, record: IdempotencyRecord) -> str:
         """What the steps came to, to find out what happened after the last one."""
-        steps = json.dumps(record.effects, indent=2, ensure_ascii=False)
-        return preformatted(steps if record.effects else "")
+        memory = record.effects
+        if record.earlier_steps:
+            memory = {**memory, "steps": record.steps}
+        return preformatted(json.dumps(memory, indent=2) if memory else "")
 
     @admin.display(description=_("headers"))
     def shown_headers(self, record: IdempotencyRecord) -> str:

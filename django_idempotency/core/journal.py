@@ -16,6 +16,13 @@ from django_idempotency.exceptions import StepError
 Kind = Literal["call", "write"]
 
 
+PAGE = 50
+"""How many of an operation's last steps are written with each step, at most."""
+
+LARGEST_RESULT = 2**20
+"""Characters of JSON. A call's result that is larger is not remembered."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One step that was begun."""
@@ -24,11 +31,52 @@ class Entry:
     kind: Kind
     is_done: bool = False
     result: Any = None
+    is_kept: bool = True
+    """Whether a retry finds the result; else it finds that the step was begun."""
 
     def finish(self, result: Any) -> Any:
         """Note the result; return it as a retry would find it."""
         self.result, self.is_done = as_json(result, self.name), True
         return self.result
+
+    def finish_call(self, result: Any) -> None:
+        """Note what a call returned, which was made, whatever the other side says.
+
+        What is too large to be remembered is good for this attempt alone: a retry does
+        what it does about a call whose outcome is unknown.
+        """
+        try:
+            text = _encoded(result, self.name)
+            self.is_kept = len(text) <= LARGEST_RESULT
+            self.result = json.loads(text) if self.is_kept else result
+        except RecursionError:
+            self.result, self.is_kept = result, False
+        self.is_done = True
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        is_done = self.is_done and self.is_kept
+        entry = {"name": self.name, "kind": self.kind, "done": is_done}
+        return entry | ({"result": self.result} if is_done else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A journal as its record has it, in two columns.
+
+    Note [The pages of a journal]
+    All steps are written anew with each step, so that a step behind a thousand others
+    would cost a thousand times as much. So a journal has pages, and only the last one
+    is written with each step. Those before it are in a column of their own, which
+    PostgreSQL keeps beside the row and leaves alone as long as nobody writes to it.
+
+    Both are JSON as text, since a database's own JSON changes numbers, the order of
+    names and some characters.
+    """
+
+    effects: str
+    earlier_steps: str | None
+    """One page a line; ``None``: there is only one, or they are stored as they are."""
 
 
 class Journal:
@@ -38,29 +86,56 @@ class Journal:
     again, in the same order, and gets their results.
     """
 
-    def __init__(self, effects: Any = None) -> None:
+    def __init__(self, effects: Any = None, earlier_steps: str | None = None) -> None:
         stored = effects if isinstance(effects, dict) else {}
+        self._pages = (earlier_steps or "").splitlines()
+        """The earlier pages as they are stored."""
+        steps = [step for page in self._pages for step in json.loads(page)]
         self.entries = [
             Entry(each["name"], each["kind"], each["done"], each.get("result"))
-            for each in stored.get("steps", [])
+            for each in [*steps, *stored.get("steps", [])]
         ]
         self.settlements: list[Any] = stored.get("settlements", [])
         self._asked_for = 0
         self._names: set[str] = set()
 
     @property
+    def steps(self) -> list[dict[str, Any]]:
+        """All steps, as JSON."""
+        return [each.stored for each in self.entries]
+
+    @property
     def effects(self) -> dict[str, Any]:
-        """The journal as JSON, as the record has it."""
+        """The last page and the settlements, as JSON."""
         effects: dict[str, Any] = {}
         if self.entries:
-            effects["steps"] = [
-                {"name": each.name, "kind": each.kind, "done": each.is_done}
-                | ({"result": each.result} if each.is_done else {})
-                for each in self.entries
-            ]
+            last_page = self.entries[PAGE * self._earlier_pages :]
+            effects["steps"] = [each.stored for each in last_page]
         if self.settlements:
             effects["settlements"] = self.settlements
         return effects
+
+    @property
+    def _earlier_pages(self) -> int:
+        return max(0, len(self.entries) - 1) // PAGE
+
+    def memory(self, *, whole: bool = False) -> Memory:
+        """Return what is to be stored: `whole`, or what has changed."""
+        count = self._earlier_pages
+        pages = self._pages[:count]
+        for number in range(len(pages), count):
+            page = self.entries[PAGE * number : PAGE * (number + 1)]
+            pages.append(json.dumps([each.stored for each in page]))
+        is_changed = pages != self._pages
+        return Memory(
+            json.dumps(self.effects),
+            "\n".join(pages) if whole or is_changed else None,
+        )
+
+    def is_stored(self, memory: Memory) -> None:
+        """This was committed."""
+        if memory.earlier_steps is not None:
+            self._pages = memory.earlier_steps.splitlines()
 
     @property
     def unfinished(self) -> Entry | None:
@@ -102,19 +177,37 @@ class Journal:
         self._asked_for += 1
         return entry
 
+    def finish_call(self, entry: Entry, result: Any) -> Any:
+        """Note what the call that was asked for last returned; return it as well."""
+        entry.finish_call(result)
+        # It may be on an earlier page, if it was made again.
+        del self._pages[(self._asked_for - 1) // PAGE :]
+        return entry.result
+
     def forget(self, entry: Entry) -> None:
-        """The step was rolled back."""
-        self.entries.remove(entry)
+        """The step, which is the last one, was rolled back."""
+        self.entries.pop()
         self._names.discard(entry.name)
         self._asked_for -= 1
 
     def settle(self, *, applied: bool, result: Any, note: dict[str, Any]) -> None:
-        """A person has found out what became of the unfinished call."""
-        entry = self.unfinished
+        """A person has found out what became of the unfinished call.
+
+        Raises:
+            ValueError: steps were done after it, so it was applied.
+        """
+        begun = (entry for entry in self.entries if not entry.is_done)
+        entry = next(begun, None)
         if entry is not None and applied:
             entry.finish(result)
         elif entry is not None:
-            self.entries.remove(entry)
+            if entry is not self.entries[-1]:
+                raise ValueError(
+                    f"The call {entry.name!r} was applied: other steps were done after "
+                    "it. Only its result was too large to be remembered."
+                )
+            self.entries.pop()
+        self._pages = []
         self.settlements = [*self.settlements, {**note, "applied": applied}]
 
     def require_all_asked_for(self) -> None:
@@ -142,18 +235,26 @@ def as_json(result: Any, step_name: str) -> Any:
         TypeError: if it can't be remembered.
     """
     try:
-        text = json.dumps(
-            result, cls=DjangoJSONEncoder, allow_nan=False, ensure_ascii=False
-        )
-        text.encode()
-    except (RecursionError, TypeError, ValueError) as error:
-        raise TypeError(
-            f"The result of the step {step_name!r} can't be remembered: {error}. "
-            "Return something that JSON can represent, such as an id."
-        ) from error
-    # An escaped NUL, which a database's JSON can't hold, and not an escaped backslash.
-    if "\\u0000" in text.replace("\\\\", ""):
-        raise TypeError(
-            f"The result of the step {step_name!r} contains a NUL character."
-        )
-    return json.loads(text)
+        return json.loads(_encoded(result, step_name))
+    except RecursionError as error:
+        raise _refusal(step_name, error) from error
+
+
+def _encoded(result: Any, step_name: str) -> str:
+    """Return ASCII, in which any text can be written, also what no database stores.
+
+    Raises:
+        TypeError: if JSON can't represent it.
+        RecursionError: if it is too deep.
+    """
+    try:
+        return json.dumps(result, cls=DjangoJSONEncoder)
+    except (TypeError, ValueError) as error:
+        raise _refusal(step_name, error) from error
+
+
+def _refusal(step_name: str, error: Exception) -> TypeError:
+    return TypeError(
+        f"The result of the step {step_name!r} can't be remembered: {error}. "
+        "Return something that JSON can represent, such as an id."
+    )

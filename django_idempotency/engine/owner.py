@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from django_idempotency.core.decisions import RecordState
-from django_idempotency.core.journal import Journal
+from django_idempotency.core.journal import Journal, Memory
 from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.exceptions import LeaseLost
 from django_idempotency.store import records, rows
@@ -48,9 +48,7 @@ class Owner:
         """
         self._require_lease()
         self._begin_until = time.monotonic() + self.lease.length.total_seconds()
-        with self._transaction():
-            records.begin_call(self.lease, self.journal.effects, state)
-        self.state = state
+        self._commit(records.begin_call, state)
 
     def require_time(self) -> None:
         """Refuse a call if this process stood still for too long since it began.
@@ -64,8 +62,15 @@ class Owner:
     def remember(self, state: RecordState = RecordState.IN_FLIGHT) -> None:
         """Commit the journal as it is now."""
         self._require_lease()
+        self._commit(records.remember, state)
+
+    def _commit(
+        self, remember: Callable[[Lease, Memory, RecordState], None], state: RecordState
+    ) -> None:
+        memory = self.journal.memory()
         with self._transaction():
-            records.remember(self.lease, self.journal.effects, state)
+            remember(self.lease, memory, state)
+        self.journal.is_stored(memory)
         self.state = state
 
     def write(self, name: str, fn: Callable[[], Any]) -> Any:
@@ -82,19 +87,21 @@ class Owner:
                 transaction.on_commit(commit.arrive, using=using)
                 entry.finish(fn())
                 self._require_lease()
-                records.remember(
-                    self.lease, self.journal.effects, RecordState.IN_FLIGHT
-                )
+                memory = self.journal.memory()
+                records.remember(self.lease, memory, RecordState.IN_FLIGHT)
                 commit.is_due = True
         except BaseException as error:
-            if not commit.has_arrived:
-                self.journal.forget(entry)
-                # Whether the COMMIT arrived is mostly known to the database alone: to
-                # write a journal without this entry over it could make the next
-                # attempt write twice.
-                is_unknown = commit.is_due and not rows.is_refusal(error, using)
-                self._is_lost = self._is_lost or is_unknown
+            if commit.has_arrived:
+                self.journal.is_stored(memory)
+                raise
+            self.journal.forget(entry)
+            # Whether the COMMIT arrived is mostly known to the database alone: to write
+            # a journal without this entry over it could make the next attempt write
+            # twice.
+            is_unknown = commit.is_due and not rows.is_refusal(error, using)
+            self._is_lost = self._is_lost or is_unknown
             raise
+        self.journal.is_stored(memory)
         return entry.result
 
     def extend(self, by: timedelta | None) -> None:

@@ -97,7 +97,7 @@ class RecordRow(Row[Verdict]):
             claim = records.renew(self.operation, self._location)
         else:
             claim = records.take_over(self.operation, self.lease, self._location)
-        self.journal = Journal(records.read_effects(claim))
+        self.journal = Journal(*records.read_journal(claim))
         return claim
 
     def _decision(self, row: RowView | None) -> Decision | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +29,8 @@ from django_idempotency.store import records, rows
 
 from .owner import Owner
 from .threads import in_thread, to_its_end
+
+logger = logging.getLogger("django_idempotency")
 
 T = TypeVar("T")
 
@@ -140,6 +143,12 @@ class Steps(ABC):
             self._running = None
 
 
+TOO_LARGE = (
+    "The result of the call {!r} is too large to be remembered, or too deep. A retry of "
+    "the operation will treat the call as one whose outcome is unknown. Return what the "
+    "next steps need, such as an id."
+)
+
 _AT_ONCE = (
     "The step {!r} was asked for at the same time as {}, or within it. A retry goes "
     "through the steps in their order, so they have to come one after the other: await "
@@ -183,7 +192,7 @@ class RunningSteps(Steps):
         return self._asked_for(name, "call")
 
     def finish(self, entry: Entry, result: Any) -> Any:
-        return entry.finish(result)
+        return self.journal.finish_call(entry, result)
 
     def write_alone(self, name: str, fn: Callable[[], Any]) -> Any:
         entry = self._asked_for(name, "write")
@@ -264,7 +273,9 @@ class LeasedSteps(Steps):
             rows.give_connection_back(self.operation.using)
 
     def finish(self, entry: Entry, result: Any) -> Any:
-        entry.finish(result)
+        self.journal.finish_call(entry, result)
+        if not entry.is_kept:
+            logger.error(TOO_LARGE.format(entry.name))
         self.owner.remember()
         return entry.result
 

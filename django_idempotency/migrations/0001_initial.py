@@ -4,7 +4,7 @@ from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import StateApps
 
-from django_idempotency.fields import DigestField
+from django_idempotency.fields import DigestField, JSONText
 
 
 def leave_room_for_updates(
@@ -96,9 +96,17 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "effects",
-                    models.JSONField(
+                    JSONText(
                         default=dict,
-                        help_text="Results of the operation's finished steps.",
+                        help_text="What the operation remembers of its last steps.",
+                    ),
+                ),
+                (
+                    "earlier_steps",
+                    models.TextField(
+                        editable=False,
+                        help_text="The steps before those, if there are many.",
+                        null=True,
                     ),
                 ),
                 ("attempts", models.PositiveIntegerField(default=0)),

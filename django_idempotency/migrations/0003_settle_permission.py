@@ -1,4 +1,4 @@
-from django.db import migrations, models
+from django.db import migrations
 
 
 class Migration(migrations.Migration):
@@ -14,12 +14,5 @@ class Migration(migrations.Migration):
                 "verbose_name": "idempotency record",
                 "verbose_name_plural": "idempotency records",
             },
-        ),
-        migrations.AlterField(
-            model_name="idempotencyrecord",
-            name="effects",
-            field=models.JSONField(
-                default=dict, help_text="What the operation remembers of its steps."
-            ),
         ),
     ]

@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connections, router, transaction
 
 from django_idempotency.core.decisions import RecordState, RowView
+from django_idempotency.core.journal import Memory
 from django_idempotency.core.operations import Operation, StoredAnswer
 from django_idempotency.exceptions import (
     LeaseLost,
@@ -161,12 +162,13 @@ def _view(row: tuple[Any, ...] | None) -> RowView | None:
     )
 
 
-def read_effects(claim: Claim) -> Any:
-    """Return the journal of the claimed row."""
-    statement = _statements(claim.using).read_effects
+def read_journal(claim: Claim) -> tuple[Any, str | None]:
+    """Return the journal of the claimed row: its last page, and those before it."""
+    statement = _statements(claim.using).read_journal
     with connections[claim.using].cursor() as cursor:
         cursor.execute(statement, at_claim(claim))
-        return json.loads(cursor.fetchone()[0])
+        effects, earlier_steps = cursor.fetchone()
+        return json.loads(effects), earlier_steps
 
 
 def keep(claim: Claim, answer: StoredAnswer) -> None:
@@ -202,29 +204,28 @@ def _execute_claimed(statement: str, parameters: Parameters, claim: Claim) -> No
             )
 
 
-def begin_call(lease: Lease, effects: object, state: RecordState) -> None:
+def begin_call(lease: Lease, memory: Memory, state: RecordState) -> None:
     """Write that a call begins, and renew the lease, unless it is over.
 
     Raises:
         LeaseLost: the lease is over, whether or not somebody has the row by now.
     """
-    _remember(_statements(lease.using).begin_call, lease, effects, state)
+    _remember(_statements(lease.using).begin_call, lease, memory, state)
 
 
-def remember(lease: Lease, effects: object, state: RecordState) -> None:
+def remember(lease: Lease, memory: Memory, state: RecordState) -> None:
     """Write what has been done, in whatever transaction is open; renew the lease.
 
     Raises:
         LeaseLost: another owner has the row, or a person has settled it.
     """
-    _remember(_statements(lease.using).remember, lease, effects, state)
+    _remember(_statements(lease.using).remember, lease, memory, state)
 
 
-def _remember(
-    statement: str, lease: Lease, effects: object, state: RecordState
-) -> None:
+def _remember(statement: str, lease: Lease, memory: Memory, state: RecordState) -> None:
     parameters = {
-        "effects": json.dumps(effects),
+        "effects": memory.effects,
+        "earlier_steps": memory.earlier_steps,
         "state": state.value,
         "lease": lease.length.total_seconds(),
     }

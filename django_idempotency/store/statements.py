@@ -61,7 +61,9 @@ class RecordStatements:
         self.read = f"{read} id = %(id)s"
         self.read_newest = f"{self.read}{dialect.newest}"
         self.read_locked = f"{read} {dialect.at_row}{dialect.newest}"
-        self.read_effects = f"SELECT effects FROM {table} WHERE {dialect.at_row}"
+        self.read_journal = (
+            f"SELECT effects, earlier_steps FROM {table} WHERE {dialect.at_row}"
+        )
 
         def unless_expired(value: str, otherwise: str) -> str:
             return (
@@ -69,14 +71,18 @@ class RecordStatements:
                 f" ELSE {table}.{value} END"
             )
 
-        nothing, no_steps = "''", dialect.json("'{}'")
+        nothing, no_steps = "''", "'{}'"
+        journal = (
+            f"effects = {unless_expired('effects', no_steps)},"
+            f" earlier_steps = {unless_expired('earlier_steps', 'NULL')},"
+        )
 
         def renewal(token: str, lease_end: str) -> str:
             return (
                 f"UPDATE {table} SET state = {in_flight},"
                 " fingerprint = %(fingerprint)s,"
                 f" attempts = {unless_expired('attempts + 1', '1')},"
-                f" effects = {unless_expired('effects', no_steps)},"
+                f" {journal}"
                 f" last_error = {unless_expired('last_error', nothing)},"
                 f" replays = {unless_expired('replays', '0')},"
                 f" created_at = {unless_expired('created_at', now)},"
@@ -110,7 +116,7 @@ class RecordStatements:
         # and reads what it has just written.
         self.note_failure = (
             f"UPDATE {table} SET attempts = {unless_expired('attempts + 1', '1')},"
-            f" effects = {unless_expired('effects', no_steps)},"
+            f" {journal}"
             f" created_at = {unless_expired('created_at', now)},"
             " last_error = %(last_error)s, fingerprint = %(fingerprint)s,"
             f" expires_at = {retained} WHERE id = %(id)s AND state = {released}"
@@ -148,7 +154,8 @@ class RecordStatements:
             f" ELSE {later} END"
         )
         self.remember = (
-            f"UPDATE {table} SET effects = {dialect.json('%(effects)s')},"
+            f"UPDATE {table} SET effects = %(effects)s, earlier_steps ="
+            " COALESCE(%(earlier_steps)s, earlier_steps),"
             f" state = %(state)s, lease_expires_at = {renewed} {owned}"
         )
         self.begin_call = f"{self.remember} AND lease_expires_at > {dialect.now}"

@@ -1,5 +1,6 @@
 """What an operation remembers of its steps, and what it refuses to mix up."""
 
+import json
 import math
 import uuid
 from collections.abc import Callable
@@ -9,8 +10,16 @@ from typing import Any, Literal
 
 import pytest
 from django.utils.functional import lazystr
+from hypothesis import given
+from hypothesis import strategies as st
 
-from django_idempotency.core.journal import Entry, Journal, as_json
+from django_idempotency.core.journal import (
+    LARGEST_RESULT,
+    PAGE,
+    Entry,
+    Journal,
+    as_json,
+)
 from django_idempotency.exceptions import StepError
 from tests.support.cases import cases
 
@@ -197,6 +206,10 @@ def test_step_may_come_in_place_of_a_forgotten_one(name: str) -> None:
         "text that spells a NUL": ("\\u0000", "\\u0000"),
         "text with backslashes before one": ("\\\\u0000\\", "\\\\u0000\\"),
         "other control characters": ("\x01\x7f", "\x01\x7f"),
+        "infinity": ([math.inf, -math.inf], [math.inf, -math.inf]),
+        "lone surrogates": ({"\udfff": "\ud800"}, {"\udfff": "\ud800"}),
+        "NUL": ({"\0": "a\0b"}, {"\0": "a\0b"}),
+        "NUL behind a backslash": ("\\\0", "\\\0"),
         "tuples": ((1, (2,)), [1, [2]]),
         "nested": ({"a": [{"b": None}]}, {"a": [{"b": None}]}),
         "number as a name": ({1: "a"}, {"1": "a"}),
@@ -221,6 +234,88 @@ def test_result_is_what_json_makes_of_it(result: Any, found: Any) -> None:
 
     assert first == found
     assert as_json(first, "charge") == first  # on each try
+
+
+text = st.text(st.characters(codec=None, exclude_categories=()))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(json_values, max_size=5), st.sampled_from([1, PAGE - 3, 2 * PAGE - 1]))
+def test_results_come_back_as_the_first_try_had_them(
+    results: list[Any], before: int
+) -> None:
+    """To the last digit and in their order, on whatever page they are."""
+    journal = Journal()
+    for at in range(before):
+        do(journal, f"before {at}")
+    first = []
+    for at, result in enumerate(results):
+        step = journal.begin(f"step {at}", "call")
+        first.append(journal.finish_call(step, result))
+        journal.is_stored(memory := journal.memory())
+    memory = journal.memory(whole=True)
+    memory.effects.encode("ascii")
+    (memory.earlier_steps or "").encode("ascii")
+
+    retry = Journal(json.loads(memory.effects), memory.earlier_steps)
+    found = [entry.result for entry in retry.entries[before:]]
+    assert json.dumps(found) == json.dumps(first)
+    assert json.dumps(retry.steps) == json.dumps(journal.steps)
+
+
+def test_step_is_written_with_those_of_its_page_alone() -> None:
+    journal, sizes = Journal(), []
+    for at in range(20 * PAGE):
+        do(journal, f"step {at:05}")
+        journal.is_stored(memory := journal.memory())
+        sizes.append((len(memory.effects), memory.earlier_steps is not None))
+
+    assert max(size for size, _ in sizes[:PAGE]) == max(size for size, _ in sizes)
+    assert [at for at, (_, turns) in enumerate(sizes) if turns] == [
+        *range(PAGE, 20 * PAGE, PAGE)
+    ]
+
+
+def test_page_that_was_not_committed_is_written_again() -> None:
+    journal = Journal()
+    for at in range(PAGE + 1):
+        do(journal, f"step {at}", "write")
+    assert journal.memory().earlier_steps
+    journal.forget(journal.entries[-1])
+    assert journal.memory().earlier_steps is None
+
+    do(journal, "another", "write")
+    journal.is_stored(memory := journal.memory())
+    assert memory.earlier_steps
+    assert journal.memory().earlier_steps is None
+
+
+def test_call_on_an_earlier_page_is_remembered_when_it_is_made_again() -> None:
+    """Its first result was too large."""
+    journal = Journal()
+    journal.finish_call(journal.begin("large", "call"), "x" * LARGEST_RESULT)
+    for at in range(PAGE):
+        do(journal, f"step {at}")
+    memory = journal.memory()
+
+    retry = Journal(json.loads(memory.effects), memory.earlier_steps)
+    again = retry.ask_for("large", "call")
+    assert again == Entry("large", "call", is_done=False)
+    assert retry.memory().earlier_steps is None
+    retry.finish_call(again, "small")
+    memory = retry.memory()
+    assert Journal(json.loads(memory.effects), memory.earlier_steps).steps[0] == {
+        "name": "large",
+        "kind": "call",
+        "done": True,
+        "result": "small",
+    }
 
 
 def test_result_is_not_changed_by_what_the_view_does_with_it() -> None:
@@ -252,15 +347,6 @@ def deep() -> Any:
         "set": lambda: {1, 2},
         "tuple as a name": lambda: {(1, 2): 3},
         "object inside": lambda: [Entry("a", "call")],
-        "NaN": lambda: math.nan,
-        "infinity": lambda: [math.inf],
-        "minus infinity": lambda: {"a": -math.inf},
-        "lone surrogate": lambda: "\ud800",
-        "lone surrogate as a name": lambda: {"\udfff": 1},
-        "NUL": lambda: "a\0b",
-        "NUL as a name": lambda: {"\0": 1},
-        "NUL behind a backslash": lambda: "\\\0",
-        "NUL beside a text that spells it": lambda: ["\\u0000", "\0"],
         "endless": endless,
         "nested too deeply": deep,
         "aware time": lambda: time(12, 30, tzinfo=UTC),
@@ -294,6 +380,18 @@ def test_settled_call_may_be_made_again_or_is_done_with_what_was_found() -> None
         {"by": "ann", "applied": False},
         {"by": "bob", "applied": True},
     ]
+
+
+def test_call_that_others_have_followed_was_applied() -> None:
+    journal = Journal()
+    journal.finish_call(journal.begin("large", "call"), "x" * LARGEST_RESULT)
+    do(journal, "order", "write", 7)
+    found = Journal(journal.effects)
+    with pytest.raises(ValueError, match="was applied"):
+        found.settle(applied=False, result=None, note={})
+
+    found.settle(applied=True, result="ch_1", note={})
+    assert [step["result"] for step in found.steps] == ["ch_1", 7]
 
 
 def test_settling_what_is_not_unfinished_leaves_the_steps() -> None:

@@ -58,7 +58,7 @@ def words(path: str = "plain", count: int = 2) -> list[str]:
 
 def remembered() -> list[Any]:
     """The names of the steps in the record, and whether they are done."""
-    return [(step["name"], step["done"]) for step in record().effects.get("steps", [])]
+    return [(step["name"], step["done"]) for step in record().steps]
 
 
 def let_the_lease_end() -> None:

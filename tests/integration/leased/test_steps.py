@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 
+from django_idempotency.core.journal import LARGEST_RESULT
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine.steps import LeasedSteps
 from django_idempotency.exceptions import LeaseLost, OutcomeUnknown, StepError
@@ -37,6 +38,7 @@ from tests.integration.leased.scene import (
 from tests.support.cases import cases
 from tests.support.client import Answer, call
 from tests.support.records import change, record, states
+from tests.support.values import ANSWERS
 from tests.testapp.models import CartItem, Order
 
 pytestmark = [
@@ -214,6 +216,111 @@ def test_result_is_the_same_on_the_first_try_and_on_a_retry(step: str) -> None:
     assert results == [["9.90", None]] * 2
 
 
+@pytest.mark.parametrize("step", ["call", "write"])
+def test_any_answer_is_the_same_on_the_first_try_and_on_a_retry(step: str) -> None:
+    """To the byte, and none of them keeps the operation from its end."""
+    tries: list[str] = []
+    asked = []
+
+    def other_side(answer: Any, *key: str) -> Any:
+        asked.append(answer)
+        return answer
+
+    def deed(request: Any) -> tuple[int, Any]:
+        ask = getattr(request.idempotency, step)
+        found = [
+            ask(f"{at}", partial(other_side, answer))
+            for at, answer in enumerate(ANSWERS)
+        ]
+        tries.append(repr(found))
+        return 201, {}
+
+    crash(deed)
+    assert run(deed).word == "201"
+
+    assert tries[0] == tries[1]
+    assert len(asked) == len(ANSWERS)
+
+
+def deep() -> Any:
+    result: list[Any] = []
+    for _ in range(100_000):
+        result = [result]
+    return result
+
+
+@pytest.mark.parametrize("path", ["plain", "atomic"])
+@cases(
+    "made",
+    {"too large": lambda: "x" * LARGEST_RESULT, "too deep": deep},
+)
+def test_answer_that_cannot_be_remembered_is_good_for_this_try(
+    made: Callable[[], Any], path: str, bank: Bank
+) -> None:
+    def deed(request: Any) -> tuple[int, Any]:
+        answer = request.idempotency.call("huge", lambda key: made(), if_unknown="hold")
+        charge = request.idempotency.call("charge", bank.charge)
+        return 201, {"is whole": len(answer) == len(made()), "charge": charge}
+
+    scene.deed = deed
+    assert send(path).json["is whole"] is True
+    assert send(path).word == "201 replayed"
+
+
+@cases(
+    "if_unknown, word, asked",
+    {
+        "repeat": ("repeat", "201", 2),
+        "look-up": (lambda key: "found", "201", 1),
+        "hold": ("hold", "409 outcome-unknown", 1),
+    },
+)
+def test_call_whose_answer_was_not_remembered_is_one_with_an_unknown_outcome(
+    if_unknown: Any, word: str, asked: int, bank: Bank, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For a retry; and the steps that follow it are remembered."""
+    answers = []
+
+    def deed(request: Any) -> tuple[int, Any]:
+        def huge(key: str) -> str:
+            answers.append(key)
+            return "x" * LARGEST_RESULT
+
+        request.idempotency.call("huge", huge, if_unknown=if_unknown)
+        return checkout(bank)(request) or (201, {})
+
+    crash(deed)
+    assert remembered() == [("huge", False), ("charge", True), ("order", True)]
+    assert run(deed).word == word
+
+    assert (len(answers), len(set(answers))) == (asked, 1)
+    assert (len(bank.asked), Order.objects.count()) == (1, 1)
+    assert "the call 'huge' is too large to be remembered" in caplog.text
+
+
+MANY = 120
+
+
+@pytest.mark.parametrize("kind", ["call", "write"])
+def test_many_steps_are_remembered_on_their_pages(kind: str) -> None:
+    done = []
+
+    def page(at: int, *key: str) -> int:
+        done.append(at)
+        return at
+
+    def deed(request: Any) -> tuple[int, Any]:
+        ask = getattr(request.idempotency, kind)
+        numbers = [ask(f"page {at}", partial(page, at)) for at in range(MANY)]
+        return 201, {"sum": sum(numbers)}
+
+    crash(deed)
+    assert [step["result"] for step in record().steps] == [*range(MANY)]
+    assert len(record().effects["steps"]) < MANY / 2
+    assert run(deed).json == {"sum": sum(range(MANY))}
+    assert len(done) == MANY
+
+
 def test_call_runs_outside_of_any_transaction() -> None:
     seen: list[bool] = []
 
@@ -252,7 +359,7 @@ def clash() -> None:
     ("write", "error"),
     [
         pytest.param(clash, IntegrityError, id="refused by the database"),
-        pytest.param(lambda: "\0", TypeError, id="text that no database stores"),
+        pytest.param(lambda: object(), TypeError, id="nothing that JSON knows"),
     ],
 )
 def test_view_may_go_on_behind_a_write_that_failed(

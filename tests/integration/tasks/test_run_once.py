@@ -29,6 +29,7 @@ from django_idempotency.tasks import (
 from tests.support.cases import cases
 from tests.support.records import record
 from tests.support.threads import TIMEOUT, crew, start
+from tests.support.values import ANSWERS
 from tests.testapp.models import Order
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,6 +74,13 @@ def test_failure_frees_the_key(lease: timedelta | None) -> None:
     run_once("receipt:1", order, lease=lease)
 
     assert (record().state, record().attempts) == ("kept", 2)
+
+
+@SHAPES
+def test_copy_gets_any_result_as_the_first_had_it(lease: timedelta | None) -> None:
+    first, copy = (run_once("answers", lambda: ANSWERS, lease=lease) for _ in range(2))
+
+    assert repr(copy) == repr(first)
 
 
 @SHAPES
