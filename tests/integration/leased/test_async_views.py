@@ -627,7 +627,9 @@ def found(key: str) -> str:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-@pytest.mark.parametrize("if_unknown", ["repeat", "hold", found], ids=str)
+@pytest.mark.parametrize(
+    "if_unknown", ["repeat", "hold", found], ids=["repeat", "hold", "look-up"]
+)
 def test_client_that_goes_away_does_not_cut_the_call(
     if_unknown: Any, times: int
 ) -> None:

@@ -793,7 +793,10 @@ def test_owner_that_is_late_but_was_not_taken_over_goes_on() -> None:
     assert send().word == "201 replayed"
 
 
-@pytest.mark.parametrize("if_unknown", ["repeat", "hold", lambda key: None], ids=str)
+@cases(
+    "if_unknown",
+    {"repeat": "repeat", "hold": "hold", "look-up": lambda key: None},
+)
 @pytest.mark.parametrize("has_begun", [False, True], ids=["new", "begun before"])
 def test_owner_whose_lease_is_over_begins_no_call(
     has_begun: bool, if_unknown: Any, bank: Bank
