@@ -90,9 +90,12 @@ def digest_of(parts: Iterable[bytes | Pieces]) -> bytes:
     framed: list[bytes] = []
     size = 0
     for part in parts:
-        pieces = [part] if isinstance(part, bytes) else part
-        length = sum(map(len, pieces))
-        framed += (length.to_bytes(8, "big"), *pieces)
+        if isinstance(part, bytes):
+            length = len(part)
+            framed += (length.to_bytes(8, "big"), part)
+        else:
+            length = sum(map(len, part))
+            framed += (length.to_bytes(8, "big"), *part)
         size += length
     if size < JOINED:
         return hashlib.sha256(b"".join(framed)).digest()

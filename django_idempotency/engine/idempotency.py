@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import cached_property
@@ -171,11 +170,14 @@ def current_operation() -> Idempotency:
     return _current.get(None) or Idempotency()
 
 
-@contextmanager
-def shown(operation: Idempotency) -> Iterator[None]:
+class shown:
     """Let the work find its operation, wherever its code stands."""
-    token = _current.set(operation)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    def __init__(self, operation: Idempotency) -> None:
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._operation)
+
+    def __exit__(self, *raised: object) -> None:
+        _current.reset(self._token)

@@ -121,8 +121,8 @@ def form_field(request: HttpRequest, name: str) -> str | None:
     with suppress(*UNPARSABLE, RawPostDataException):
         if request.content_type == MULTIPART:
             fields, _files = _parts(request)
-        elif _fits_memory(request):
-            fields = QueryDict(_body_of(request), encoding="utf-8")
+        elif (body := _short_body(request)) is not None:
+            fields = QueryDict(body, encoding="utf-8")
     return cast("str | None", fields.get(name))
 
 
@@ -137,9 +137,9 @@ def canonical_payload(
     try:
         if request.content_type == MULTIPART:
             return _canonical_multipart(request, exclude)
-        if not _fits_memory(request):
+        body = _short_body(request)
+        if body is None:
             return canonical_bytes(_digest(request))
-        body = _body_of(request)
     except RawPostDataException:
         if view_request is None or view_request is request:
             raise
@@ -197,10 +197,14 @@ def _opened(request: HttpRequest) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def _body_of(request: HttpRequest) -> bytes:
+def _short_body(request: HttpRequest) -> bytes | None:
+    """Return the body; ``None``: it is longer than Django would keep in memory."""
     hold_body(request)
     if "_body" in vars(request):
-        return request.body
+        body, limit = request.body, _memory_limit()
+        return body if limit is None or len(body) <= limit else None
+    if not _fits_memory(request):
+        return None
     with _opened(request) as stream:
         return stream.read()
 

@@ -6,8 +6,8 @@ the admin. If it is already protected further out, it is let through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from django.db import connections, transaction
@@ -102,14 +102,17 @@ def show(request: HttpRequest, steps: Steps | None) -> Idempotency:
     return operation
 
 
-@contextmanager
-def running(request: HttpRequest, steps: Steps) -> Iterator[None]:
+class running:
     """Give the view its operation, and tell inner protected views that there is one."""
-    operation = show(request, steps)
-    notes = notes_of(request)
-    notes.is_running = True
-    try:
-        with shown(operation):
-            yield
-    finally:
-        notes.is_running = False
+
+    def __init__(self, request: HttpRequest, steps: Steps) -> None:
+        self._notes = notes_of(request)
+        self._shown = shown(show(request, steps))
+
+    def __enter__(self) -> None:
+        self._notes.is_running = True
+        self._shown.__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self._shown.__exit__(*raised)
+        self._notes.is_running = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -99,7 +100,10 @@ def principal_of(request: HttpRequest) -> str:
     Raises:
         ImproperlyConfigured: if a signed-in user has no primary key.
     """
-    user = _signed_in_user(request)
+    return _name_of(_signed_in_user(request))
+
+
+def _name_of(user: Any) -> str:
     if user is None:
         return ANONYMOUS
     identity = getattr(user, "pk", None)
@@ -131,15 +135,15 @@ def caller_of(request: HttpRequest) -> Caller:
     Raises:
         ImproperlyConfigured: if the hook doesn't return a non-empty string.
     """
-    hook = conf.IDEMPOTENCY_PRINCIPAL
+    hook, user = conf.IDEMPOTENCY_PRINCIPAL, _signed_in_user(request)
     principal = (
-        principal_of(request)
+        _name_of(user)
         if hook is None
         else _told_by(
             "IDEMPOTENCY_PRINCIPAL", hook, request, "two callers without a name"
         )
     )
-    if isinstance(principal, Identified) or _signed_in_user(request) is not None:
+    if user is not None or isinstance(principal, Identified):
         return Caller(str(principal), is_guest=False)
     if not principal.endswith(ANONYMOUS):
         principal = f"{principal}|{ANONYMOUS}"
@@ -227,7 +231,12 @@ def is_too_large(request: HttpRequest, policy: IdempotencyPolicy) -> bool:
 
 def header_in_meta() -> str:
     """Return the name under which ``request.META`` holds the key's header."""
-    return "HTTP_" + conf.IDEMPOTENCY_HEADER.upper().replace("-", "_")
+    return _in_meta(conf.IDEMPOTENCY_HEADER)
+
+
+@cache
+def _in_meta(header: str) -> str:
+    return "HTTP_" + header.upper().replace("-", "_")
 
 
 def _key_in_header(request: HttpRequest) -> str | None:

@@ -33,8 +33,9 @@ def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     Raises:
         NotSupportedError: for a database whose waits and conflicts are not known.
     """
-    dialect = DIALECTS.get(connection.vendor)
-    if dialect is None or not _is_tested(connection):
+    vendor = connection.vendor
+    dialect = DIALECTS.get(vendor)
+    if dialect is None or (vendor == "mysql" and not _is_tested_mariadb(connection)):
         raise NotSupportedError(
             f"django_idempotency doesn't support {connection.display_name}: let your "
             "database router send IdempotencyRecord and ProcessedEvent to PostgreSQL, to "
@@ -43,10 +44,8 @@ def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     return dialect
 
 
-def _is_tested(connection: Any) -> bool:
-    if connection.vendor == "mysql":  # pragma: no cover - MariaDB
-        return bool(connection.mysql_is_mariadb and connection.mysql_version >= MARIADB)
-    return True
+def _is_tested_mariadb(connection: Any) -> bool:  # pragma: no cover - MariaDB
+    return bool(connection.mysql_is_mariadb and connection.mysql_version >= MARIADB)
 
 
 def trouble_of(connection: BaseDatabaseWrapper, error: Error) -> Trouble | None:
