@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from django_idempotency.conf import conf
 from django_idempotency.exceptions import UnkeyedOutsideCall
 
-from .steps import running_steps
+from .steps import RunningSteps, running_steps
 
 logger = logging.getLogger("django_idempotency")
 
@@ -54,15 +54,15 @@ def _guarded(send: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(sender: Any, *args: Any, **kwargs: Any) -> Any:
         steps = running_steps.get(None)
         if steps is not None and not steps.has_handed_key_out:
-            _complain(sender, args)
+            _complain(steps, sender, args)
         return send(sender, *args, **kwargs)
 
     guarded._idempotency_guarded = True  # type: ignore[attr-defined]
     return guarded
 
 
-def _complain(sender: Any, args: tuple[Any, ...]) -> None:
-    """Log or raise, as the setting says.
+def _complain(steps: RunningSteps, sender: Any, args: tuple[Any, ...]) -> None:
+    """Log or raise, as the setting says; what is raised is raised again at the end.
 
     Raises:
         UnkeyedOutsideCall
@@ -76,9 +76,10 @@ def _complain(sender: Any, args: tuple[Any, ...]) -> None:
         '    request.idempotency.call("charge", lambda key: …)\n\n'
         'or pass request.idempotency.key_for("charge") to the other side.'
     )
-    if wish == "raise":
-        raise UnkeyedOutsideCall(sentence)
     logger.warning("%s", sentence, extra={"action": "outside_call"})
+    if wish == "raise":
+        steps.unkeyed_call = UnkeyedOutsideCall(sentence)
+        raise steps.unkeyed_call
 
 
 def _host(sender: Any, args: tuple[Any, ...]) -> str:

@@ -24,7 +24,11 @@ from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.journal import Entry, Journal, Kind
 from django_idempotency.core.keys import derive_key, fresh_key
 from django_idempotency.core.operations import Operation
-from django_idempotency.exceptions import OutcomeUnknown, StepError
+from django_idempotency.exceptions import (
+    OutcomeUnknown,
+    StepError,
+    UnkeyedOutsideCall,
+)
 from django_idempotency.store import records, rows
 
 from .owner import Owner
@@ -167,6 +171,9 @@ class RunningSteps(Steps):
     Entries that an attempt in the leased shape left in the journal are used, too.
     """
 
+    unkeyed_call: UnkeyedOutsideCall | None = None
+    """What `outside_calls` has refused, whatever the work has made of the error."""
+
     def __init__(
         self, operation: Operation | None, journal: Journal, using: str
     ) -> None:
@@ -179,13 +186,20 @@ class RunningSteps(Steps):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Let `outside_calls` see the operation."""
+        """Let `outside_calls` see the operation.
+
+        Raises:
+            UnkeyedOutsideCall: one was refused. The provider's client may have wrapped
+                the error, and the work may have passed over it.
+        """
         token = running_steps.set(self)
         try:
             with rows.watched(self.using):
                 yield
         finally:
             running_steps.reset(token)
+            if self.unkeyed_call is not None:
+                raise self.unkeyed_call
 
     def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
         _require_if_unknown(if_unknown)

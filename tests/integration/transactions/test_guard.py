@@ -3,21 +3,26 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
 import pytest
 import requests
+import stripe
 import urllib3
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
+from rest_framework.exceptions import APIException
+from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import outside_calls as guard
 from django_idempotency.exceptions import UnkeyedOutsideCall
 from django_idempotency.http import IdempotentRequest
+from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.tasks import run_once
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db(transaction=True)]
@@ -76,7 +81,46 @@ def stepped(request: IdempotentRequest, library: str) -> HttpResponse:
     return HttpResponse(status=201)
 
 
+def _by_stripe(url: str) -> Any:
+    """Stripe's client makes a connection error of whatever is raised within it."""
+    return stripe.StripeClient(
+        "sk_test_x", base_addresses={"api": url}, max_network_retries=1
+    ).v1.payment_intents.create(params={"amount": 1, "currency": "eur"})
+
+
+class Translated(Exception):
+    """What a project makes of its provider's errors."""
+
+
+def swallowing(request: HttpRequest, way: str) -> HttpResponse:
+    """Try to get around the guard, as careful handling of a provider's errors does."""
+    url = request.GET["url"]
+    try:
+        (_by_stripe if way == "stripe" else httpx.get)(url)
+    except Exception as error:
+        match way:
+            case "translated":
+                raise Translated from error
+            case "refused":
+                return HttpResponse(status=402)
+    return HttpResponse(status=201)
+
+
+class Swallowing(IdempotencyMixin, APIView):
+    authentication_classes = ()
+
+    def post(self, request: Any, way: str) -> HttpResponse:
+        if way == "translated":
+            try:
+                httpx.get(request.GET["url"])
+            except Exception as error:
+                raise APIException from error  # answered by the framework
+        return swallowing(request, way)
+
+
 urlpatterns = [
+    path("swallowing/<way>/", idempotent(swallowing)),
+    path("swallowing-rest/<way>/", Swallowing.as_view()),
     path("careless/<library>/", idempotent(unprotected)),
     path("keyed/<library>/", keyed),
     path("stepped/<library>/", stepped),
@@ -111,6 +155,38 @@ def test_call_without_a_key_is_refused_with_its_line(
         post("careless", library, provider)
 
     assert "secret" not in str(e.value)
+
+
+@pytest.mark.parametrize("key", [{"Idempotency-Key": KEY}, {}], ids=["key", "no key"])
+@pytest.mark.parametrize("way", ["passed over", "translated", "refused", "stripe"])
+@pytest.mark.parametrize("view", ["swallowing", "swallowing-rest"])
+def test_whatever_the_view_makes_of_it_the_call_is_told_when_it_returns(
+    view: str,
+    way: str,
+    key: dict[str, str],
+    provider: str,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings.IDEMPOTENCY_OUTSIDE_CALLS = "raise"
+    settings.IDEMPOTENCY_REQUIRED = False
+    caplog.clear()
+
+    with pytest.raises(UnkeyedOutsideCall, match=r"test_guard\.py:\d+ calls 127"):
+        Client().post(f"/{view}/{way}/?url={provider}", headers=key)
+
+    assert "test_guard.py:" in caplog.text
+
+
+def test_task_that_passes_over_it_is_told(provider: str, settings: Any) -> None:
+    settings.IDEMPOTENCY_OUTSIDE_CALLS = "raise"
+
+    def receipt() -> None:
+        with suppress(Exception):
+            httpx.get(provider)
+
+    with pytest.raises(UnkeyedOutsideCall):
+        run_once("receipt:1", receipt)
 
 
 @each_library
