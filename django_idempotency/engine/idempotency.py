@@ -170,7 +170,7 @@ def current_operation() -> Idempotency:
     return _current.get(None) or Idempotency()
 
 
-class shown:
+class Shown:
     """Let the work find its operation, wherever its code stands."""
 
     def __init__(self, operation: Idempotency) -> None:

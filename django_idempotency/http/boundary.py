@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from django.db import connections, transaction
 from django.http import HttpRequest
 
-from django_idempotency.engine.idempotency import Idempotency, shown
+from django_idempotency.engine.idempotency import Idempotency, Shown
 from django_idempotency.engine.steps import Steps
 from django_idempotency.store.records import record_alias
 
@@ -102,12 +102,12 @@ def show(request: HttpRequest, steps: Steps | None) -> Idempotency:
     return operation
 
 
-class running:
+class Running:
     """Give the view its operation, and tell inner protected views that there is one."""
 
     def __init__(self, request: HttpRequest, steps: Steps) -> None:
         self._notes = notes_of(request)
-        self._shown = shown(show(request, steps))
+        self._shown = Shown(show(request, steps))
 
     def __enter__(self) -> None:
         self._notes.is_running = True

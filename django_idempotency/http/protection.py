@@ -95,7 +95,7 @@ async def aprotect(
         return asked
 
     async def work(steps: Steps) -> Outcome[HttpResponseBase]:
-        with boundary.running(request, steps):
+        with boundary.Running(request, steps):
             response = await view()
         answer = Answer(await in_thread(rendered, response, view))
         keep_from_caches(request, answer.response)  # with what is stored of it
@@ -153,7 +153,7 @@ def _work(
     *,
     has_key: bool,
 ) -> Outcome[HttpResponseBase]:
-    with boundary.running(request, steps):
+    with boundary.Running(request, steps):
         answer = view.run()
     keep_from_caches(request, answer.response)  # with what is stored of it
     outcome = outcome_of(answer, policy, request, has_key=has_key)

@@ -17,7 +17,7 @@ from django.dispatch import Signal
 
 from django_idempotency import signals
 from django_idempotency.core.events import EventState
-from django_idempotency.engine.idempotency import Idempotency, shown
+from django_idempotency.engine.idempotency import Idempotency, Shown
 from django_idempotency.engine.steps import EventSteps
 from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.models import ProcessedEvent
@@ -139,7 +139,7 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
         BrokenTransaction: what it wrote can't be committed.
     """
     operation = Idempotency(EventSteps(event.row_id, using))
-    with rows.watched(using), shown(operation):
+    with rows.watched(using), Shown(operation):
         returned: Any = endpoint.handler(event)
     if inspect.isawaitable(returned):
         if inspect.iscoroutine(returned):
