@@ -7,6 +7,7 @@ from django.db.transaction import TransactionManagementError
 
 __all__ = [
     "BrokenTransaction",
+    "CallRefused",
     "InvalidKey",
     "KeyReused",
     "LeaseLost",
@@ -125,6 +126,28 @@ class OutcomeUnknown(Exception):
 
     Answered with 409 ``outcome-unknown`` until a person settles the operation.
     """
+
+
+class CallRefused(Exception):
+    """The other side has refused a call: one of its `refused` errors was raised.
+
+    That is an outcome. In the leased shape it is remembered, so that a retry gets an
+    equal error and nobody is asked again; the other side's own error is the `__cause__`
+    of the first one only. Catch it and answer, or let it leave the view: the client gets
+    402 ``call-refused``, and the work is rolled back.
+    """
+
+    def __init__(self, step: str, error: str, message: str) -> None:
+        super().__init__(step, error, message)
+        self.step = step
+        """The name of the call."""
+        self.error = error
+        """The dotted name of the error's class."""
+        self.message = message
+        """What the error said, at most 500 characters."""
+
+    def __str__(self) -> str:
+        return f"The call {self.step!r} was refused: {self.error}: {self.message}"
 
 
 class StepError(RuntimeError):

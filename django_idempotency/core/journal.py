@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_idempotency.exceptions import StepError
+from django_idempotency.exceptions import CallRefused, StepError
 
 Kind = Literal["call", "write"]
 
@@ -33,6 +33,19 @@ class Entry:
     result: Any = None
     is_kept: bool = True
     """Whether a retry finds the result; else it finds that the step was begun."""
+    is_refused: bool = False
+    """Whether the result is what the other side has refused the call with."""
+
+    @property
+    def outcome(self) -> Any:
+        """The result of a step that is done.
+
+        Raises:
+            CallRefused: the other side has refused.
+        """
+        if self.is_refused:
+            raise CallRefused(self.name, self.result["error"], self.result["message"])
+        return self.result
 
     def finish(self, result: Any) -> Any:
         """Note the result; return it as a retry would find it."""
@@ -57,7 +70,9 @@ class Entry:
     def stored(self) -> dict[str, Any]:
         is_done = self.is_done and self.is_kept
         entry = {"name": self.name, "kind": self.kind, "done": is_done}
-        return entry | ({"result": self.result} if is_done else {})
+        if is_done:
+            entry["result"] = self.result
+        return entry | ({"refused": True} if self.is_refused else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,13 @@ class Journal:
         """The earlier pages as they are stored."""
         steps = [step for page in self._pages for step in json.loads(page)]
         self.entries = [
-            Entry(each["name"], each["kind"], each["done"], each.get("result"))
+            Entry(
+                each["name"],
+                each["kind"],
+                each["done"],
+                each.get("result"),
+                is_refused=each.get("refused", False),
+            )
             for each in [*steps, *stored.get("steps", [])]
         ]
         self.settlements: list[Any] = stored.get("settlements", [])

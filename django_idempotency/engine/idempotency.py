@@ -11,7 +11,7 @@ from typing import Literal, overload
 
 from django_idempotency.core.json_types import J, N
 
-from .steps import IfUnknown, RunningSteps, Steps
+from .steps import IfUnknown, Refused, RunningSteps, Steps
 from .threads import in_thread
 
 
@@ -52,6 +52,7 @@ class Idempotency:
         fn: Callable[[str], J],
         *,
         if_unknown: Literal["repeat", "hold"] = ...,
+        refused: Refused = ...,
     ) -> J: ...
     @overload
     def call(
@@ -60,6 +61,7 @@ class Idempotency:
         fn: Callable[[str], N],
         *,
         if_unknown: Callable[[str], N | None],
+        refused: Refused = ...,
     ) -> N: ...
     def call(
         self,
@@ -67,14 +69,16 @@ class Idempotency:
         fn: Callable[[str], J],
         *,
         if_unknown: IfUnknown = "repeat",
+        refused: Refused = (),
     ) -> object:
         """Make an outside call: ``fn(key)`` with the key that `key_for` gives.
 
         In the leased shape its start and its JSON result are committed around it, so
         that a finished call is not made again when the operation is resumed after a
         crash; `fn` then runs outside of any transaction. What `fn` returns is the
-        outcome, even if it says that the other side refused; after an error the outcome
-        is unknown.
+        outcome, even if it says that the other side refused. So is an error of a class
+        in `refused`, and `CallRefused` is raised, by a retry as well; after any other
+        error the outcome is unknown.
 
         `if_unknown` says what a retry does about a call that began and whose outcome is
         unknown: ``"repeat"`` makes it again with the same key, for services that honour
@@ -86,10 +90,12 @@ class Idempotency:
 
         Raises:
             StepError, LeaseLost, OutcomeUnknown: nothing was called. Don't catch them.
+            CallRefused: the other side has refused, now or at an earlier attempt.
+            ImproperlyConfigured: an error in `refused` may as well be a lost answer.
             TypeError: the result can't be stored as JSON.
             RuntimeError: in the leased shape, inside a transaction of the view's own.
         """
-        return self._steps.call(name, fn, if_unknown)
+        return self._steps.call(name, fn, if_unknown, refused)
 
     def write(self, name: str, fn: Callable[[], J]) -> J:
         """Run ``fn()`` and store its JSON result in one transaction.
@@ -123,6 +129,7 @@ class Idempotency:
         fn: Callable[[str], Awaitable[J]],
         *,
         if_unknown: Literal["repeat", "hold"] = ...,
+        refused: Refused = ...,
     ) -> J: ...
     @overload
     async def acall(
@@ -131,6 +138,7 @@ class Idempotency:
         fn: Callable[[str], Awaitable[N]],
         *,
         if_unknown: Callable[[str], N | None],
+        refused: Refused = ...,
     ) -> N: ...
     async def acall(
         self,
@@ -138,6 +146,7 @@ class Idempotency:
         fn: Callable[[str], Awaitable[J]],
         *,
         if_unknown: IfUnknown = "repeat",
+        refused: Refused = (),
     ) -> object:
         """`call` in an async view: ``await fn(key)``.
 
@@ -145,7 +154,7 @@ class Idempotency:
         ended and its result is remembered. So a time-out around it comes late; give
         one to the call itself.
         """
-        return await self._steps.acall(name, fn, if_unknown)
+        return await self._steps.acall(name, fn, if_unknown, refused)
 
     async def awrite(self, name: str, fn: Callable[[], J]) -> J:
         """`write` in an async view; `fn` is synchronous, as Django's transactions are."""

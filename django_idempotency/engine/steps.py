@@ -25,9 +25,11 @@ from django_idempotency.core.journal import Entry, Journal, Kind
 from django_idempotency.core.keys import derive_key, fresh_key
 from django_idempotency.core.operations import Operation
 from django_idempotency.exceptions import (
+    CallRefused,
     OutcomeUnknown,
     StepError,
     UnkeyedOutsideCall,
+    name_of,
 )
 from django_idempotency.store import records, rows
 
@@ -40,6 +42,13 @@ T = TypeVar("T")
 
 IfUnknown = Literal["repeat", "hold"] | Callable[[str], Any]
 """What to do about a call that was begun and whose outcome is unknown."""
+
+
+Refused = type[Exception] | tuple[type[Exception], ...]
+"""Which errors of a call say that the other side has refused, and did nothing."""
+
+LONGEST_MESSAGE = 500
+"""Characters of a refusal that are remembered."""
 
 
 class Steps(ABC):
@@ -83,25 +92,49 @@ class Steps(ABC):
     @abstractmethod
     def extend(self, lease: timedelta | None) -> None: ...
 
-    def call(self, name: str, fn: Callable[[str], Any], if_unknown: IfUnknown) -> Any:
+    def call(
+        self,
+        name: str,
+        fn: Callable[[str], Any],
+        if_unknown: IfUnknown,
+        refused: Refused,
+    ) -> Any:
+        refusals = _refusals(refused)
         with self._alone(name):
             entry = self.begin_call(name, if_unknown)
             if entry.is_done:
-                return entry.result
-            return self.finish(entry, fn(self.key_to_call_with(name)))
+                return entry.outcome
+            key = self.key_to_call_with(name)
+            try:
+                result = fn(key)
+            except refusals as error:
+                self.finish(_refused(entry), _told_by(error))
+                raise CallRefused(name, **entry.result) from error
+            return self.finish(entry, result)
 
     def write(self, name: str, fn: Callable[[], Any]) -> Any:
         with self._alone(name):
             return self.write_alone(name, fn)
 
     async def acall(
-        self, name: str, fn: Callable[[str], Awaitable[Any]], if_unknown: IfUnknown
+        self,
+        name: str,
+        fn: Callable[[str], Awaitable[Any]],
+        if_unknown: IfUnknown,
+        refused: Refused,
     ) -> Any:
+        refusals = _refusals(refused)
+
         async def called() -> Any:
             entry = await in_thread(self.begin_call, name, if_unknown)
             if entry.is_done:
-                return entry.result
-            result = await fn(self.key_to_call_with(name))
+                return entry.outcome
+            key = self.key_to_call_with(name)
+            try:
+                result = await fn(key)
+            except refusals as error:
+                await in_thread(self.finish, _refused(entry), _told_by(error))
+                raise CallRefused(name, **entry.result) from error
             return await in_thread(self.finish, entry, result)
 
         return await self._to_its_end(name, called)
@@ -299,6 +332,33 @@ class LeasedSteps(Steps):
 
     def extend(self, lease: timedelta | None) -> None:
         self.owner.extend(lease)
+
+
+def _refusals(refused: Any) -> tuple[type[Exception], ...]:
+    """Return the classes of errors that state an outcome.
+
+    Raises:
+        ImproperlyConfigured: one of them may as well be a lost answer.
+    """
+    kinds: tuple[Any, ...] = refused if isinstance(refused, tuple) else (refused,)
+    for kind in kinds:
+        is_error = isinstance(kind, type) and issubclass(kind, Exception)
+        if not is_error or issubclass(TimeoutError, kind):
+            raise ImproperlyConfigured(
+                f"refused={refused!r} must name the errors by which the other side says "
+                "that it has refused, such as refused=stripe.CardError. Others, as one "
+                "for a lost answer, leave the outcome unknown."
+            )
+    return kinds
+
+
+def _refused(entry: Entry) -> Entry:
+    entry.is_refused = True
+    return entry
+
+
+def _told_by(error: Exception) -> dict[str, str]:
+    return {"error": name_of(error), "message": str(error)[:LONGEST_MESSAGE]}
 
 
 def _require_if_unknown(if_unknown: Any) -> None:

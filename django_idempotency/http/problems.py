@@ -105,6 +105,15 @@ OUTCOME_UNKNOWN = Problem(
         "under a new key."
     ),
 )
+CALL_REFUSED = Problem(
+    code="call-refused",
+    status=402,
+    title=_("The request was refused by the other side"),
+    detail=_(
+        "It was not carried out, and the same request would be refused again. If you "
+        "change it, such as to another card, make a new key."
+    ),
+)
 ANSWER_UNAVAILABLE = Problem(
     code="answer-unavailable",
     status=409,
@@ -132,6 +141,7 @@ PROBLEMS = (
     KEY_REUSED,
     IN_FLIGHT,
     OUTCOME_UNKNOWN,
+    CALL_REFUSED,
     ANSWER_UNAVAILABLE,
     STORE_UNAVAILABLE,
 )

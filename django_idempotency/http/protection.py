@@ -32,7 +32,12 @@ from django_idempotency.engine.reporting import report
 from django_idempotency.engine.steps import RunningSteps, Steps
 from django_idempotency.engine.threads import in_thread
 from django_idempotency.engine.work import Outcome, Ran, Result
-from django_idempotency.exceptions import InvalidKey, KeyOfAnother, StoreUnavailable
+from django_idempotency.exceptions import (
+    CallRefused,
+    InvalidKey,
+    KeyOfAnother,
+    StoreUnavailable,
+)
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store import records
@@ -78,9 +83,12 @@ def protect(
     asked = _asked(request, policy, view.request)
     if isinstance(asked, HttpResponseBase):
         return asked
-    if asked is None:
-        return _run_unkeyed(request, policy, view)
-    return _run_once(request, asked, policy, view)
+    try:
+        if asked is None:
+            return _run_unkeyed(request, policy, view)
+        return _run_once(request, asked, policy, view)
+    except CallRefused:
+        return problem_response(problems.CALL_REFUSED, request)
 
 
 async def aprotect(
@@ -101,10 +109,12 @@ async def aprotect(
         keep_from_caches(request, answer.response)  # with what is stored of it
         return outcome_of(answer, policy, request)
 
-    if asked is None:
-        return (await work(RunningSteps.without_key())).value
     try:
+        if asked is None:
+            return (await work(RunningSteps.without_key())).value
         result = await running.arun(asked, work, failure_of)
+    except CallRefused:
+        return await in_thread(problem_response, problems.CALL_REFUSED, request)
     except StoreUnavailable as error:
         return await in_thread(_unavailable, request, error)
     replay = partial(replay_of, request=request)

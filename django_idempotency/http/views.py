@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from django_idempotency.core.operations import StoredAnswer
-from django_idempotency.exceptions import LeaseLost, OutcomeUnknown
+from django_idempotency.exceptions import CallRefused, LeaseLost, OutcomeUnknown
 from django_idempotency.store.records import record_alias
 
 from .answers import FRAMEWORKS_OWN, replay_of, type_of
@@ -64,7 +64,7 @@ class RestView:
         try:
             with fetching_noted(self.view):
                 response = self.call()
-        except (LeaseLost, OutcomeUnknown):
+        except (CallRefused, LeaseLost, OutcomeUnknown):
             raise  # we answer these, whatever the project's exception handler does
         except Exception as error:
             raised = error

@@ -49,6 +49,7 @@ def test_codes_and_statuses_are_those_that_clients_know() -> None:
         "key-reused": 422,
         "in-flight": 409,
         "outcome-unknown": 409,
+        "call-refused": 402,
         "answer-unavailable": 409,
         "store-unavailable": 503,
     }

@@ -98,11 +98,10 @@ def swallowing(request: HttpRequest, way: str) -> HttpResponse:
     try:
         (_by_stripe if way == "stripe" else httpx.get)(url)
     except Exception as error:
-        match way:
-            case "translated":
-                raise Translated from error
-            case "refused":
-                return HttpResponse(status=402)
+        if way == "translated":
+            raise Translated from error
+        if way == "refused":
+            return HttpResponse(status=402)
     return HttpResponse(status=201)
 
 
