@@ -358,7 +358,9 @@ def _refused(entry: Entry) -> Entry:
 
 
 def _told_by(error: Exception) -> dict[str, str]:
-    return {"error": name_of(error), "message": str(error)[:LONGEST_MESSAGE]}
+    # As text that a view can send on, whatever the other side has sent.
+    message = rows.storable(str(error))
+    return {"error": name_of(error), "message": message[:LONGEST_MESSAGE]}
 
 
 def _require_if_unknown(if_unknown: Any) -> None:

@@ -13,6 +13,7 @@ from django_idempotency.webhooks import NotReady, PermanentError
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "StoreUnavailable": {"is_disconnect": True},
     "OperationInFlight": {"retry_after": timedelta(seconds=3)},
+    "CallRefused": {"step": "charge", "error": "Declined", "message": "No."},
 }
 """What each is made of that isn't made of a sentence."""
 

@@ -43,7 +43,7 @@ class Bank:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.error: Exception = Declined("Your card was declined.", code=51)
+        self.error: Exception = Declined("Your card was declined. \0\ud800", code=51)
 
     def charge(self, key: str) -> str:
         self.asked.append(key)
