@@ -19,6 +19,7 @@ from django_idempotency.http.boundary import (
     METHODS_THAT_REQUIRE_KEYS,
     METHODS_WITH_KEYS,
 )
+from django_idempotency.http.endings import ENDED_HEADER
 from django_idempotency.http.placements import protected_functions
 from django_idempotency.http.problems import Problem
 from django_idempotency.policies import IdempotencyPolicy
@@ -73,10 +74,14 @@ class _KeySchema(AutoSchema):
         required = policy.key_required and self.method in METHODS_THAT_REQUIRE_KEYS
         operation.setdefault("parameters", []).append(_key_parameter(required))
         for response in operation["responses"].values():
-            response.setdefault("headers", {})[conf.IDEMPOTENCY_REPLAYED_HEADER] = {
-                "description": "`true` on a replay of the first answer.",
-                "schema": {"type": "string", "enum": ["true"]},
-            }
+            for name, description in {
+                conf.IDEMPOTENCY_REPLAYED_HEADER: "on a replay of the first answer",
+                ENDED_HEADER: "on an answer after which the key is used up",
+            }.items():
+                response.setdefault("headers", {})[name] = {
+                    "description": f"`true` {description}.",
+                    "schema": {"type": "string", "enum": ["true"]},
+                }
         self.registry.register_on_missing(_problem_component())
         for status, answers in _by_status(required).items():
             self._add_problem(operation["responses"], status, answers)

@@ -165,7 +165,7 @@ class _Attempt(Generic[T]):
         with steps.running():
             self.outcome = self.work(steps)
         self.is_settled = self._settle(claim, self.outcome)
-        return Ran(self.outcome.value)
+        return Ran(self.outcome.value, self.outcome.is_final)
 
     def _settle(self, claim: Claim, outcome: Outcome[T]) -> bool:
         """End the operation, or mark the transaction for rollback; return which."""

@@ -175,7 +175,7 @@ def _settle(steps: LeasedSteps, outcome: Outcome[T]) -> Result[T]:
         record_row.answered.add(operation.record_id)
         report("claimed", operation)
         report("kept", operation)
-    return Ran(outcome.value)
+    return Ran(outcome.value, outcome.is_final and not steps.owner.is_held)
 
 
 def _interrupted(

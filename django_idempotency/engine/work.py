@@ -26,6 +26,8 @@ class Outcome(Generic[T]):
 
     With ``commits=False`` it is kept in a transaction of its own, after the rollback.
     """
+    is_final: bool = False
+    """Whether the caller may take the value for the end of the operation."""
     claims_success: bool = False
     """Whether the caller will take the value for success."""
     failure: str | None = None
@@ -40,6 +42,8 @@ class Ran(Generic[T]):
     """The work has run; this is its value."""
 
     value: T
+    is_final: bool = False
+    """Whether this has ended the operation: a retry under its key changes nothing."""
 
 
 Result = Ran[T] | Verdict

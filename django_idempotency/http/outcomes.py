@@ -55,6 +55,7 @@ def outcome_of(
             value=response,
             commits=False,
             answer=snapshot(response, policy, request) if is_stored else None,
+            is_final=is_stored,
             failure=name_of(raised) if response.status_code >= 500 else None,
         )
     claims_success = response.status_code < 400
@@ -62,6 +63,8 @@ def outcome_of(
         value=response,
         commits=is_kept or claims_success,
         answer=snapshot(response, policy, request) if is_kept and has_key else None,
+        # Committed, though a repeat may run anew: the caller was told of success.
+        is_final=is_kept or (claims_success and not asks_again),
         claims_success=claims_success,
         failure=None if is_kept or asks_again else "",
     )

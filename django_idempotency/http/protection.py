@@ -46,6 +46,7 @@ from . import boundary, problems
 from .access import Checked, check_replay, with_refusal
 from .answers import replay_of
 from .boundary import METHODS_THAT_REQUIRE_KEYS
+from .endings import ended, left_open
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
 from .problems import problem_response
@@ -211,17 +212,17 @@ def _response_to(
     replay: Callable[[StoredAnswer], HttpResponse],
 ) -> HttpResponseBase:
     match result:
-        case Ran(response):
-            return response
+        case Ran(response, is_final):
+            return ended(response, request) if is_final else left_open(response)
         case Replay(answer):
             report("replayed", operation)
-            return _counted(replay(answer), operation)
+            return _counted(ended(replay(answer), request), operation)
         case InFlight(retry_after):
             return problem_response(
                 problems.IN_FLIGHT, request, retry_after=retry_after
             )
         case Mismatch():
-            return problem_response(problems.KEY_REUSED, request)
+            return ended(problem_response(problems.KEY_REUSED, request), request)
         case Held():
             return problem_response(problems.OUTCOME_UNKNOWN, request)
         case Unreadable():  # pragma: no branch - mypy proves there is no other

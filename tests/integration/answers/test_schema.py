@@ -257,11 +257,14 @@ def test_answers_that_pass_by_themselves_show_when_to_come_back(
     assert response["headers"]["Retry-After"]["schema"] == {"type": "integer"}
 
 
-def test_replays_are_marked_on_what_the_view_answers(made: dict[str, Any]) -> None:
+@pytest.mark.parametrize("mark", ["Idempotency-Replayed", "Idempotency-Ended"])
+def test_marks_are_told_of_what_the_view_answers(
+    made: dict[str, Any], mark: str
+) -> None:
     marked = {
         status
         for status, response in made["paths"]["/orders/"]["post"]["responses"].items()
-        if "Idempotency-Replayed" in response.get("headers", {})
+        if mark in response.get("headers", {})
     }
 
     assert marked == {"201"}

@@ -147,11 +147,13 @@ urlpatterns = [
 ]
 
 
-def send(method: str, url: str, key: str | None) -> tuple[int, bool]:
-    """Return the status, and whether it was a replay."""
+def send(method: str, url: str, key: str | None) -> tuple[int, bool, bool]:
+    """Return the status, and whether it was a replay and ends the operation."""
     headers = {} if key is None else {"Idempotency-Key": key}
     answer: Any = Client().generic(method, url, headers=headers)
-    return answer.status_code, "Idempotency-Replayed" in answer.headers
+    marks = ("Idempotency-Replayed", "Idempotency-Ended")
+    is_replay, is_end = (answer.headers.get(mark) == "true" for mark in marks)
+    return answer.status_code, is_replay, is_end
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -161,17 +163,18 @@ def test_answer_below_400_is_committed_and_told_once_for_each_run(
     place: str, shape: str, keep: str, answer: str
 ) -> None:
     status, _ = ANSWERS[answer]
-    is_kept = keep == "keeps" and answer not in INVITATIONS
+    is_end = answer not in INVITATIONS
+    is_kept = keep == "keeps" and is_end
 
     for method in METHODS:
         url, key = f"/{place}/{shape}/{keep}/?answer={answer}", f"{KEY}-{method}"
         before = orders()
 
-        assert send(method, url, None) == (status, False)
+        assert send(method, url, None) == (status, False, False)
         assert orders() == before + 1
         assert [send(method, url, key) for _ in range(2)] == [
-            (status, False),
-            (status, is_kept),
+            (status, False, is_end),
+            (status, is_kept, is_end),
         ]
         assert orders() == before + (2 if is_kept else 3)
 
