@@ -3,8 +3,8 @@
  * Sends what must not be done twice. An operation is what a customer wants done once. It
  * keeps one key through all attempts and page reloads, until an answer ends it.
  *
- * Which answers do, and why, is explained in the documentation, "Send a key from a
- * browser".
+ * Which answers do is said by the server, in a header: whatever stands between can answer
+ * with any status. It is explained in the documentation, "Send a key from a browser".
  */
 
 const PREFIX = "django-idempotency:";
@@ -12,19 +12,26 @@ const DOUBLE_CLICK_MS = 2000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 8000;
 
-// These answers come from a check before the view, or don't state an outcome. They say
-// nothing about an earlier attempt whose answer was lost.
-const SAYS_NOTHING = new Set([401, 403, 405, 406, 408, 413, 415, 421, 423, 424, 425, 429]);
+const ENDED = "Idempotency-Ended";
+// A redirect that fetch follows hides its own headers, so the server is asked to tell
+// where it leads instead.
+const TELL_REDIRECT = "Idempotency-Redirect";
+const LOCATION = "Idempotency-Location";
 
-// The operation is being done, may have been done, or was done: sent under a new key, it
-// would be done once more.
-const KEEPS_KEY = new Set(["in-flight", "outcome-unknown", "answer-unavailable"]);
-
-/** @type {Map<string, string>} Used where `sessionStorage` is blocked or full. */
-const memory = new Map();
+/**
+ * What is open, as this page knows it, whatever becomes of the tab's storage meanwhile.
+ * @type {Map<string, {key: string, isInTab: boolean}>}
+ */
+const open = new Map();
 
 /** @type {Map<string, {key: string, content: unknown}>} By the operation's name. */
 const justEnded = new Map();
+
+// Back from the browser's cache of pages: a later page may have ended what was open here.
+globalThis.addEventListener?.("pageshow", (event) => {
+  if (!(/** @type {PageTransitionEvent} */ (event).persisted)) return;
+  for (const [operation, { isInTab }] of open) if (isInTab) open.delete(operation);
+});
 
 /**
  * @typedef {object} IdempotentOptions
@@ -61,30 +68,37 @@ export async function idempotentFetch(url, init, options) {
   if (!operation) throw new TypeError("Name the operation, as in { operation: `pay cart ${cart.id}` }.");
   const headers = new Headers(init.headers);
   const request = { method: "POST", ...init, headers };
-  new Request(url, request); // throws now if something in it is wrong
-  init.signal?.throwIfAborted();
+  const sample = new Request(url, request); // throws now if something in it is wrong
+  if (sample.redirect === "manual" || sample.mode === "no-cors") {
+    throw new TypeError('Leave out redirect: "manual" and mode: "no-cors": they hide what the answer says.');
+  }
+  throwIfAborted(init.signal);
 
-  let { key, isOpen } = begin(operation, init.body); // in the same moment as the click
+  const key = begin(operation, init.body); // in the same moment as the click
   headers.set(header, key);
   // Whoever prefers HTML still needs refusals as problem documents, with their code.
   if (headers.has("Accept")) headers.append("Accept", "application/problem+json");
+  const isOwn = new URL(sample.url).origin === globalThis.location?.origin; // else CORS might refuse it
+  if (isOwn && sample.redirect === "follow") headers.set(TELL_REDIRECT, "tell");
   const deadline = performance.now() + deadlineMs;
   for (let failures = 0; ; ) {
-    let answer, lost, code;
+    let tried, lost;
     try {
-      ({ answer, code } = await tryOnce(url, request, Math.min(tryMs, deadline - performance.now())));
+      tried = await tryOnce(url, request, header, Math.min(tryMs, deadline - performance.now()));
     } catch (error) {
-      init.signal?.throwIfAborted();
+      throwIfAborted(init.signal);
       lost = error;
     }
-    if (answer && answer.status < 500 && code !== "in-flight") {
-      const isFinal = !KEEPS_KEY.has(code ?? "") && !(isOpen && saysNothing(answer, url));
-      if (isFinal) end(operation, key, init.body);
+    const { answer, isOver = false, isInFlight = false } = tried ?? {};
+    if (isOver) end(operation, key, init.body);
+    if (answer && (isOver || (answer.status < 500 && !isInFlight))) {
+      if (answer.ok && !isOver) console.warn(STAYS, operation);
       return answer;
     }
-    isOpen = true;
-    if (code !== "in-flight") failures += 1;
-    const pauseMs = Math.max(retryAfterMs(answer), backoffMs(failures));
+    if (!isInFlight) failures += 1;
+    let pauseMs = Math.max(retryAfterMs(answer), backoffMs(failures));
+    // The rest of a long lease: whoever has it may be done long before it is over.
+    if (isInFlight) pauseMs = Math.min(pauseMs, LONGEST_PAUSE_MS);
     if (failures >= tries || performance.now() + pauseMs >= deadline) {
       if (answer) return answer;
       throw lost;
@@ -93,14 +107,18 @@ export async function idempotentFetch(url, init, options) {
   }
 }
 
+const STAYS =
+  `This answer has no header ${ENDED}, so the operation keeps its key: %o. Either it comes from something in front ` +
+  "of the view, or the view isn't protected, or its origin doesn't expose the header (see the documentation, CORS).";
+
 /**
- * Whether the outcome of this operation is unknown: its answer was lost, or the page was
- * left before it came.
+ * Whether no answer has ended this operation yet: it was lost, or was none of the view's,
+ * or the page was left before it came.
  *
  * @param {string} operation
  */
 export function hasOpenOperation(operation) {
-  return storage().getItem(PREFIX + operation) !== null;
+  return openKey(operation) !== null;
 }
 
 /**
@@ -111,19 +129,16 @@ export function hasOpenOperation(operation) {
  */
 export function forgetOperation(operation) {
   justEnded.delete(operation);
-  storage().removeItem(PREFIX + operation);
+  close(operation);
 }
 
 /** @param {string} operation @param {unknown} body */
 function begin(operation, body) {
-  const open = storage().getItem(PREFIX + operation);
-  if (open !== null) return { key: open, isOpen: true };
+  const key = openKey(operation);
   // The second click of a double click may come after the answer to the first.
   const ended = justEnded.get(operation);
-  if (ended && ended.content === contentOf(body)) return { key: ended.key, isOpen: false };
-  const key = newKey();
-  storage().setItem(PREFIX + operation, key);
-  return { key, isOpen: false };
+  if (key === null && ended && ended.content === contentOf(body)) return ended.key;
+  return remember(operation, key ?? newKey());
 }
 
 /** @param {string} operation @param {string} key @param {unknown} body */
@@ -131,47 +146,93 @@ function end(operation, key, body) {
   const ended = { key, content: contentOf(body) };
   justEnded.set(operation, ended);
   setTimeout(() => justEnded.get(operation) === ended && justEnded.delete(operation), DOUBLE_CLICK_MS);
-  if (storage().getItem(PREFIX + operation) === key) storage().removeItem(PREFIX + operation);
+  if (openKey(operation) === key) close(operation);
 }
 
-/** @param {string | URL} url @param {RequestInit} request @param {number} ms */
-async function tryOnce(url, request, ms) {
+/** @param {string} operation @returns {string | null} */
+function openKey(operation) {
+  return open.get(operation)?.key ?? inTab((tab) => tab.getItem(PREFIX + operation)) ?? null;
+}
+
+/** @param {string} operation @param {string} key */
+function remember(operation, key) {
+  const isInTab = inTab((tab) => (tab.setItem(PREFIX + operation, key), true)) ?? false;
+  open.set(operation, { key, isInTab });
+  return key;
+}
+
+/** @param {string} operation */
+function close(operation) {
+  open.delete(operation);
+  inTab((tab) => tab.removeItem(PREFIX + operation));
+}
+
+/**
+ * Uses the tab's storage, which outlives the page; where it is blocked or full, nothing.
+ *
+ * @template T
+ * @param {(tab: Storage) => T} use
+ */
+function inTab(use) {
+  try {
+    return use(sessionStorage);
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {string | URL} url @param {RequestInit} request @param {string} header @param {number} ms */
+async function tryOnce(url, request, header, ms) {
   const alarm = new AbortController();
   const late = new DOMException("There was no answer in time.", "TimeoutError");
   const timer = setTimeout(() => alarm.abort(late), ms);
-  const signals = request.signal ? [request.signal, alarm.signal] : [alarm.signal];
+  const stop = () => alarm.abort(request.signal?.reason);
+  request.signal?.addEventListener("abort", stop); // by hand: AbortSignal.any is missing here and there
+  const attempt = { ...request, signal: alarm.signal };
   try {
-    const answer = await fetch(url, { ...request, signal: AbortSignal.any(signals) });
+    let answer = await fetch(url, attempt);
+    const isOver = answer.headers.get(ENDED) === "true";
+    const target = answer.headers.get(LOCATION);
+    // If the page behind it doesn't arrive, the answer counts as lost.
+    if (target !== null) answer = await follow(new URL(target, answer.url), attempt, header);
     const text = await answer.clone().text(); // an answer that breaks off counts as lost
-    return { answer, code: codeIn(answer, text) };
+    return { answer, isOver, isInFlight: codeIn(answer, text) === "in-flight" };
   } finally {
     clearTimeout(timer);
+    request.signal?.removeEventListener("abort", stop);
   }
+}
+
+/** What `fetch` does with a redirect. @param {URL} url @param {RequestInit} attempt @param {string} header */
+async function follow(url, { method, body, ...attempt }, header) {
+  const headers = new Headers(attempt.headers);
+  for (const name of [header, TELL_REDIRECT, "Content-Type"]) headers.delete(name);
+  const answer = await fetch(url, { ...attempt, headers });
+  return Object.defineProperty(answer, "redirected", { value: true });
 }
 
 /** @param {Response} answer @param {string} text @returns {string | undefined} */
 function codeIn(answer, text) {
   if (!answer.headers.get("Content-Type")?.startsWith("application/problem+json")) return undefined;
   try {
-    return JSON.parse(text).code;
+    return JSON.parse(text)?.code;
   } catch {
     return undefined;
   }
 }
 
-/** @param {Response} answer @param {string | URL} url */
-function saysNothing(answer, url) {
-  // Django sends whoever has to sign in to a page with `next`, the path to return to.
-  const next = answer.redirected && new URL(answer.url).searchParams.get("next");
-  const { pathname } = new URL(url, globalThis.location?.href);
-  return SAYS_NOTHING.has(answer.status) || (next && next.split("?")[0].endsWith(pathname));
-}
-
 /** @param {Response | undefined} answer */
 function retryAfterMs(answer) {
   const value = answer?.headers.get("Retry-After") ?? "";
-  const ms = /^\d+$/.test(value) ? 1000 * Number(value) : Date.parse(value) - Date.now();
+  // By the clock of the server that wrote the date: the customer's may be wrong.
+  const now = Date.parse(answer?.headers.get("Date") ?? "") || Date.now();
+  const ms = /^\d+$/.test(value) ? 1000 * Number(value) : Date.parse(value) - now;
   return Math.max(0, ms || 0);
+}
+
+/** @param {AbortSignal | null | undefined} signal */
+function throwIfAborted(signal) {
+  if (signal?.aborted) throw signal.reason ?? new DOMException("It was stopped.", "AbortError");
 }
 
 /** @param {number} failures Full jitter keeps clients that failed together apart. */
@@ -206,19 +267,4 @@ function newKey() {
   bytes[8] = (bytes[8] % 64) + 0x80; // of RFC 9562
   const digits = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return digits.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}
-
-/** The tab's storage; where that is blocked or full, one that lasts as long as the page. */
-function storage() {
-  try {
-    sessionStorage.setItem(PREFIX, "");
-    sessionStorage.removeItem(PREFIX);
-    return sessionStorage;
-  } catch {
-    return {
-      getItem: (/** @type {string} */ name) => memory.get(name) ?? null,
-      setItem: (/** @type {string} */ name, /** @type {string} */ value) => memory.set(name, value),
-      removeItem: (/** @type {string} */ name) => memory.delete(name),
-    };
-  }
 }

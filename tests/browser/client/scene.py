@@ -3,6 +3,7 @@
 ``lose``: half of the answer arrives, after the commit.
 ``drop``: nothing of it does. That can't tell what the *library* does: the browser itself
 sends a POST again if it had opened the connection in advance.
+``replace``: something in front of the site answers 404 in place of it, after the commit.
 """
 
 import os
@@ -16,6 +17,9 @@ from django.core.wsgi import get_wsgi_application
 
 VARIABLE = "SCENE"
 """Environment variable of the site's processes: the folder."""
+
+PREFIX = "/app"
+"""What the proxy in front strips from the path, without telling."""
 
 HALF_AN_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
 
@@ -49,11 +53,14 @@ class Scene:
 
 
 def played() -> Callable[..., Iterable[bytes]]:
-    """The site, whose answers can get lost after they were made."""
+    """The site, whose answers can get lost after they were made, behind a proxy."""
     django = get_wsgi_application()
     scene = Scene(Path(os.environ[VARIABLE]))
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(PREFIX)
+        if environ["REQUEST_METHOD"] == "POST" and scene.happens("replace"):
+            return replaced(django(environ, lambda *ignored: bytes), start_response)
         answer: Iterable[bytes] = django(environ, start_response)
         if environ["REQUEST_METHOD"] == "POST":
             if is_half := scene.happens("lose"):
@@ -63,3 +70,9 @@ def played() -> Callable[..., Iterable[bytes]]:
         return answer
 
     return application
+
+
+def replaced(answer: Any, start_response: Any) -> list[bytes]:
+    answer.close()
+    start_response("404 Not Found", [("Content-Type", "text/html")])
+    return [b"There is no such page."]

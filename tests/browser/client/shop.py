@@ -13,10 +13,10 @@ from pathlib import Path
 from django.contrib.auth.decorators import login_required
 from django.contrib.staticfiles.views import serve
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.template import engines
 from django.urls import path
-from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.csrf import csrf_exempt, ensure_csrf_cookie
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
@@ -36,7 +36,7 @@ def strict_csp(
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        response.headers["Content-Security-Policy"] = POLICY
+        response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
 
     return middleware
@@ -44,7 +44,11 @@ def strict_csp(
 
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> HttpResponse:
-    return render(request, "pay.html")
+    response = render(request, "pay.html")
+    if "://" in request.GET.get("to", ""):
+        policy = POLICY.replace("connect-src 'self'", "connect-src http:")
+        response.headers["Content-Security-Policy"] = policy
+    return response
 
 
 DOCUMENTED = (Path(__file__).parents[3] / "docs/howto/browser.md").read_text()
@@ -63,6 +67,25 @@ def documented_page(request: HttpRequest) -> HttpResponse:
 
 def documented_script(request: HttpRequest) -> HttpResponse:
     return HttpResponse(documented("js"), content_type="text/javascript")
+
+
+SHARING = (Path(__file__).parents[3] / "docs/howto/cors.md").read_text()
+
+
+def share(request: HttpRequest, shares: bool) -> HttpResponse:
+    """Take orders from pages of any origin, with or without the headers that we name."""
+    response = HttpResponse()
+    if request.method == "POST":
+        response = idempotent(place)(request)
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    [named] = re.findall(r"^\| allow in requests \| (.*) \|$", SHARING, re.MULTILINE)
+    allowed = ["Content-Type", "X-CSRFToken", *re.findall(r"`(.*?)`", named)]
+    response.headers["Access-Control-Allow-Headers"] = ",".join(allowed)
+    if shares:
+        [named] = re.findall(r"CORS_EXPOSE_HEADERS = \((.*?)\)", SHARING, re.DOTALL)
+        exposed = re.findall(r'"(.*?)"', named)
+        response.headers["Access-Control-Expose-Headers"] = ",".join(exposed)
+    return response
 
 
 @idempotent
@@ -85,15 +108,23 @@ def place(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"order": order.pk}, status=201)
 
 
+def place_and_go(request: HttpRequest) -> HttpResponse:
+    order = Order.objects.create(amount=json.loads(request.body)["cart"])
+    return redirect(f"/orders/{order.pk}/?next=/")
+
+
 urlpatterns = [
     path("", page),
     path("login/", sign_in),
     path("orders/", idempotent(wait=timedelta(seconds=20))(place)),
     path("orders/<int:pk>/", order_page),
     path("impatient/", idempotent(wait=timedelta(0))(place)),
+    path("classic/", idempotent(place_and_go)),
     path("members/", login_required(idempotent(place))),
     path("documented/", documented_page),
     path("checkout/", checkout),
+    path("shared/", csrf_exempt(share), {"shares": True}),
+    path("hidden/", csrf_exempt(share), {"shares": False}),
     path("static/shop/pay.js", documented_script),
     path("static/<path:path>", serve, {"insecure": True}),
 ]

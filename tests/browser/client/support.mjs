@@ -19,10 +19,15 @@ globalThis.crypto ??= webcrypto; // Node 18 hides it
 
 /** A tab's storage, which a reload leaves as it is. */
 class Tab {
+  isFull = false;
   #items = new Map();
   getItem = (name) => this.#items.get(name) ?? null;
-  setItem = (name, value) => void this.#items.set(name, String(value));
+  setItem = (name, value) => {
+    if (this.isFull) throw new DOMException("full", "QuotaExceededError");
+    this.#items.set(name, String(value));
+  };
   removeItem = (name) => void this.#items.delete(name);
+  clear = () => this.#items.clear();
 }
 
 export function openTab() {
@@ -42,11 +47,14 @@ export function loadPage() {
 
 export const UUID4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
-/** What a server does with one request. */
+/** What a server does with one request; an `answer` could be anybody's. */
 export const answer = (status, headers = {}, body = "{}") => (request, response) => {
   response.writeHead(status, { "Content-Type": "application/json", ...headers });
   response.end(body);
 };
+/** An answer of the view's, after which the key is used up. */
+export const ours = (status, headers = {}, body) =>
+  answer(status, { "Idempotency-Ended": "true", ...headers }, body);
 export const problem = (status, code, headers = {}) =>
   answer(status, { "Content-Type": "application/problem+json", ...headers }, JSON.stringify({ code }));
 export const inFlight = problem(409, "in-flight", { "Retry-After": "1" });
@@ -142,7 +150,11 @@ export function eachTest() {
     openTab();
     scene.server = await started;
     scene.clock = new Clock();
-    Object.assign(scene, await loadPage());
+    scene.warnings = [];
+    console.warn = (...words) => void scene.warnings.push(words);
+    setGlobal("location", undefined);
+    scene.load = async () => Object.assign(scene, await loadPage());
+    await scene.load();
     scene.clock.start();
     scene.buy = (body = "{}", options = {}, init = {}) =>
       scene.idempotentFetch(scene.server.url, { body, ...init }, { operation: "pay", ...options });

@@ -1,6 +1,7 @@
 """The browser library on a page: real clicks, lost answers, and counts from the database."""
 
 import uuid
+from collections.abc import Callable
 
 import pytest
 from django.conf import settings
@@ -70,19 +71,46 @@ def test_key_per_try_orders_again(site: Site, visit: Visit) -> None:
     assert carts() == [1, 1]
 
 
-def test_reload_after_a_lost_answer_sends_the_same_key(
-    site: Site, visit: Visit
-) -> None:
-    """FR-113: the app is started again, and the customer presses Pay again."""
-    visit.open("?tries=1")
-    site.scene.next("lose")
-    assert (visit.pay(), visit.is_open) == ("TypeError", True)
+def press_again(visit: Visit) -> None:
+    """Stay on the page."""
 
+
+def reload(visit: Visit) -> None:
     visit.browser.refresh()
     visit.ready()
 
+
+def go_back(visit: Visit) -> None:
+    here = visit.browser.current_url
+    visit.browser.get(f"{visit.address}/orders/1/")
+    visit.browser.back()
+    until(visit.browser, lambda page: page.current_url == here)
+    visit.ready()
+
+
+@pytest.mark.parametrize("navigate", [press_again, reload, go_back])
+@pytest.mark.parametrize(("event", "said"), [("lose", "TypeError"), ("replace", "404")])
+def test_next_press_after_an_answer_that_is_not_ours_sends_the_same_key(
+    site: Site, visit: Visit, event: str, said: str, navigate: Callable[[Visit], None]
+) -> None:
+    """FR-113: the app is started again, and the customer presses Pay again."""
+    visit.open("?tries=1")
+    site.scene.next(event)
+    assert (visit.pay(), visit.is_open) == (said, True)
+
+    navigate(visit)
+
     assert (visit.pay(), visit.is_open) == ("201 replayed", False)
     assert (carts(), keys()) == ([1], 1)
+
+
+def test_redirect_of_the_view_ends_the_operation(site: Site, visit: Visit) -> None:
+    visit.open("?to=/classic/")
+    site.scene.next("lose")
+
+    assert (visit.pay(), visit.is_open) == ("200 elsewhere", False)
+    assert (visit.pay(cart="2"), visit.is_open) == ("200 elsewhere", False)
+    assert (carts(), keys()) == ([1, 2], 2)
 
 
 def test_edited_cart_takes_a_new_key(site: Site, visit: Visit) -> None:
@@ -148,27 +176,17 @@ def test_press_without_a_network_is_sent_when_there_is_one(visit: Visit) -> None
     assert (carts(), keys()) == ([1], 1)
 
 
-def test_back_button_after_a_lost_answer_sends_the_same_key(
-    site: Site, visit: Visit
-) -> None:
-    visit.open("?tries=1")
-    site.scene.next("lose")
-    visit.pay()
-    visit.browser.get(f"{site.address}/orders/1/")
-
-    visit.browser.back()
-    visit.ready()
-
-    assert visit.pay() == "201 replayed"
-    assert (carts(), keys()) == ([1], 1)
-
-
+@pytest.mark.parametrize(
+    "page",
+    ["?to=/members/", "app/?to=/app/members/", "app/?base=/&to=members/"],
+    ids=["plain", "stripped-prefix", "base"],
+)
 def test_operation_outlives_the_session_that_has_expired(
-    site: Site, visit: Visit
+    site: Site, visit: Visit, page: str
 ) -> None:
     """The answer that leads to the sign-in page says nothing of the lost one."""
     sign_in(visit)
-    visit.open("?to=/members/&tries=1")
+    visit.open(f"{page}&tries=1")
     site.scene.next("lose")
     visit.pay()
     visit.browser.delete_cookie(settings.SESSION_COOKIE_NAME)
@@ -194,6 +212,24 @@ def test_page_that_is_not_secure_makes_unguessable_keys(
 
     versions = [uuid.UUID(each.key).version for each in IdempotencyRecord.objects.all()]
     assert versions == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "is_open"),
+    [("shared", ["201", "201"], False), ("hidden", ["201", "422"], True)],
+)
+def test_other_origin_has_to_expose_what_the_documentation_names(
+    site: Site, visit: Visit, path: str, said: list[str], is_open: bool
+) -> None:
+    """Without that no answer ends the operation, and the console says why."""
+    visit.open(f"?to=http://shop.test:{site.port}/{path}/")
+
+    assert [visit.pay(), visit.pay(cart="2")] == said
+    assert visit.is_open is is_open
+    told = visit.browser.get_log("browser")  # type: ignore[attr-defined]
+    assert any("no header Idempotency-Ended" in each["message"] for each in told) is (
+        is_open
+    )
 
 
 def test_strict_policy_lets_the_library_in(visit: Visit) -> None:

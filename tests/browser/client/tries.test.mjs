@@ -1,10 +1,10 @@
 /** How often, how long, and what stops it. */
 import assert from "node:assert/strict";
 import test from "node:test";
-import { answer, eachTest, inFlight, lose, loseHalf, neverAnswer } from "./support.mjs";
+import { answer, eachTest, inFlight, lose, loseHalf, neverAnswer, ours, problem } from "./support.mjs";
 
 const scene = eachTest();
-const created = answer(201);
+const created = ours(201);
 
 test("pauses grow up to a limit, with full jitter", async () => {
   scene.server.will(answer(500));
@@ -19,12 +19,33 @@ test("Retry-After in seconds is waited for", async () => {
   assert.deepEqual(scene.clock.pauses, [7000]);
 });
 
-test("Retry-After as a date is waited for", async () => {
-  const date = new Date(Date.now() + 9500).toUTCString();
-  scene.server.will(answer(503, { "Retry-After": date }), created);
+const HOUR_MS = 3_600_000;
+for (const [clock, offMs] of [["right", 0], ["an hour slow", HOUR_MS], ["an hour fast", -HOUR_MS]]) {
+  test(`Retry-After as a date is waited for where the customer's clock is ${clock}`, async () => {
+    const at = (ms) => new Date(Date.now() + offMs + ms).toUTCString();
+    scene.server.will(answer(503, { Date: at(0), "Retry-After": at(9000) }), created);
+    await scene.buy();
+    const [pause] = scene.clock.pauses;
+    assert.ok(pause >= 8000 && pause <= 10_000, String(pause));
+  });
+}
+
+test("Retry-After as a date is read by the customer's clock where the server's isn't shown", async () => {
+  const act = (request, response) => {
+    response.sendDate = false;
+    answer(503, { "Retry-After": new Date(Date.now() + 9500).toUTCString() })(request, response);
+  };
+  scene.server.will(act, created);
   await scene.buy();
   const [pause] = scene.clock.pauses;
   assert.ok(pause > 5000 && pause <= 9500, String(pause));
+});
+
+test("long lease is looked at again, not slept through", async () => {
+  const leased = problem(409, "in-flight", { "Retry-After": "600" });
+  scene.server.will(leased, leased, created);
+  assert.equal((await scene.buy()).status, 201);
+  assert.deepEqual(scene.clock.pauses, [8000, 8000]);
 });
 
 test("Retry-After that is none does no harm", async () => {
@@ -91,6 +112,25 @@ test("caller that aborts a try stops all of it, and the key stays", async () => 
   assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
+test("old browser without AbortSignal.any and throwIfAborted does all of that", async () => {
+  const { any } = AbortSignal;
+  const { throwIfAborted } = AbortSignal.prototype;
+  delete AbortSignal.any;
+  delete AbortSignal.prototype.throwIfAborted;
+  try {
+    const stop = new AbortController();
+    scene.server.will(lose, created);
+    assert.equal((await scene.buy("{}", {}, { signal: stop.signal })).status, 201);
+    assert.equal(scene.server.requests.length, 2);
+    scene.server.will(() => stop.abort(new Error("left")));
+    await assert.rejects(scene.buy("{}", {}, { signal: stop.signal }), /left/);
+    assert.equal(scene.server.requests.length, 1);
+  } finally {
+    Object.assign(AbortSignal, { any });
+    Object.assign(AbortSignal.prototype, { throwIfAborted });
+  }
+});
+
 test("caller that aborts a pause stops all of it, and the key stays", async () => {
   const stop = new AbortController();
   const { setTimeout } = globalThis;
@@ -119,6 +159,8 @@ for (const [name, call, message] of [
   ["Request", () => scene.idempotentFetch(new Request(scene.server.url), {}, { operation: "pay" }), /not a Request/],
   ["operation without a name", () => scene.buy("{}", { operation: "" }), /Name the operation/],
   ["body of a GET", () => scene.buy("{}", {}, { method: "GET" }), /GET/],
+  ["redirect that isn't followed", () => scene.buy("{}", {}, { redirect: "manual" }), /redirect: "manual"/],
+  ["mode that drops the key", () => scene.buy("{}", {}, { mode: "no-cors" }), /"no-cors"/],
   ["header with a space", () => scene.buy("{}", {}, { headers: { "a b": "c" } }), /header/i],
   ["URL without a host", () => scene.idempotentFetch("http://", {}, { operation: "pay" }), /URL/i],
 ]) {

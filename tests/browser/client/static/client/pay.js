@@ -15,7 +15,7 @@ async function pay() {
   const options = { operation: "pay", tries: Number(form.dataset.tries) };
   let said;
   try {
-    said = inWords(await idempotentFetch(form.action, { headers, body }, options));
+    said = inWords(await idempotentFetch(form.getAttribute("action"), { headers, body }, options));
   } catch (error) {
     said = error.name;
   }
