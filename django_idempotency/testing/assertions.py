@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,9 @@ from django.test import Client
 
 from django_idempotency.conf import conf
 from django_idempotency.http.requests import header_in_meta
+
+from .effects import difference, is_counted
+from .interruptions import Points, ProcessEnded, watched
 
 __all__ = ["Call", "assert_idempotent"]
 
@@ -63,16 +67,20 @@ def assert_idempotent(
     other_data: Any,
     other_client: Client | None = None,
     copies: int = 8,
+    faults: bool = True,
 ) -> None:
     """Assert that the call does its work once per key and answers each repeat alike.
 
     The call must succeed. It is made under a new key and repeated; sent with
     `other_data` under the same key; sent by `other_client`, signed in as another user,
-    under the same key; and sent `copies` times at once under another new key. Each time
-    the effects and the answers are compared.
+    under the same key; and sent `copies` times at once under another new key. With
+    `faults` it is made once more for each point at which it can fail, under a new key:
+    before each step, where the answer to an outside call is lost, and at the end; and
+    then retried. Each time the effects and the answers are compared.
 
     `effects` returns what the call changes, as a value that can be compared:
-    ``Order.objects.count``, or a function that also asks your fake payment provider.
+    ``Order.objects.count``, or a function that also asks your fake payment provider,
+    which has to treat keys as the real one does.
 
     The copies run in threads and need real commits: ``TransactionTestCase``, or
     ``pytest.mark.django_db(transaction=True)``. Inside a plain ``TestCase`` pass
@@ -87,20 +95,31 @@ def assert_idempotent(
             "TransactionTestCase or django_db(transaction=True), or pass copies=0."
         )
     key = _new_key()
-    change = _assert_done_once(client, call, key, effects)
+    points = Points()
+    change = _assert_done_once(client, call, key, effects, points)
     _assert_mismatch_is_refused(client, replace(call, data=other_data), key, effects)
     if other_client is not None:
         _assert_no_answer_crosses(other_client, call, key)
     if copies:
         _assert_copies_are_one(client, call, effects, change, copies)
+    if faults:
+        _require(
+            is_counted(change),
+            "effects() returns what can't be counted. Return numbers, or what has a "
+            "length, so that a retry can be compared with a call that didn't fail; or "
+            "pass faults=False.",
+        )
+        for number, point in enumerate(points.reached):
+            _assert_retry_completes(client, call, effects, change, number, point)
 
 
 def _assert_done_once(
-    client: Client, call: Call, key: str, effects: Callable[[], object]
+    client: Client, call: Call, key: str, effects: Callable[[], object], points: Points
 ) -> object:
-    """Make the call twice; return by how much the effects grew, if they are numbers."""
+    """Make the call twice; return by how much the effects grew, if that can be counted."""
     before = effects()
-    first = call.send(client, key)
+    with watched(points):
+        first = call.send(client, key)
     after = effects()
     _require(
         first.status_code < 400,
@@ -119,7 +138,7 @@ def _assert_done_once(
         f"first call and to {effects()!r} with its repeat. Is the view protected?",
     )
     _assert_same_answer(first, again)
-    return _difference(before, after)
+    return difference(before, after)
 
 
 def _assert_same_answer(first: HttpResponseBase, again: HttpResponseBase) -> None:
@@ -192,7 +211,7 @@ def _assert_copies_are_one(
         "one must be, and the others must get its answer.",
     )
     _require(
-        _difference(before, after) == change,
+        difference(before, after) == change,
         f"{copies} copies in the same instant moved effects() from {before!r} to "
         f"{after!r}, but one call moves it by {change!r}.",
     )
@@ -221,18 +240,39 @@ def _storm(client: Client, call: Call, key: str, copies: int) -> list[HttpRespon
         return list(pool.map(send, clients, timeout=SECONDS_FOR_COPIES))
 
 
-def _difference(before: Any, after: Any) -> object:
-    """Return by how much numbers, or the numbers in a tuple, have grown.
-
-    ``None`` where effects are anything else: then only the answers can be compared.
-    """
-    match before, after:
-        case int(), int():
-            return after - before
-        case tuple(), tuple() if len(before) == len(after):
-            return tuple(map(_difference, before, after))
-        case _:
-            return None
+def _assert_retry_completes(
+    client: Client,
+    call: Call,
+    effects: Callable[[], object],
+    change: object,
+    number: int,
+    point: str,
+) -> None:
+    """Let a call under a new key fail at this point, and retry it."""
+    key = _new_key()
+    client = copy.copy(client)
+    client.raise_request_exception = False
+    before = effects()
+    with suppress(ProcessEnded), watched(Points(fails_at=number)):
+        call.send(client, key)
+    between = effects()
+    response = call.send(client, key)
+    after = effects()
+    if _code(response) == "outcome-unknown" and after == between:
+        return  # held for a person, who decides
+    if 400 <= response.status_code < 500 and after == before:
+        return  # the customer was told that nothing was done, and nothing was
+    _require(
+        response.status_code < 400,
+        f"When {point}, the retry was answered with {response.status_code}: "
+        f"{_beginning(response)}",
+    )
+    _require(
+        difference(before, after) == change,
+        f"When {point}, attempt and retry together moved effects() from {before!r} to "
+        f"{after!r}, but one call moves it by {change!r}. Call outside by call() or with "
+        "a key from key_for(), and with a lease write in write().",
+    )
 
 
 def _new_key() -> str:
@@ -245,6 +285,14 @@ def _is_replay(response: HttpResponseBase) -> bool:
 
 def _answer(response: HttpResponseBase) -> tuple[int, bytes]:
     return response.status_code, getattr(response, "content", b"")
+
+
+def _code(response: HttpResponseBase) -> str | None:
+    """The code of the problem that was answered, if it is one."""
+    if response.headers.get("Content-Type") != "application/problem+json":
+        return None
+    code: str | None = json.loads(getattr(response, "content", b"")).get("code")
+    return code
 
 
 def _beginning(response: HttpResponseBase) -> str:
