@@ -11,6 +11,7 @@ __all__ = [
     "InvalidKey",
     "KeyReused",
     "LeaseLost",
+    "NoOperation",
     "OperationInFlight",
     "OutcomeUnknown",
     "StepError",
@@ -98,6 +99,14 @@ class LeaseLost(Exception):
     rolled back, and no call begins when the lease is over, even if nobody has taken
     the operation over by then. Don't catch it: the client is answered 409
     ``in-flight``, and its retry gets the answer of the new owner.
+    """
+
+
+class NoOperation(LookupError):
+    """`current_operation()` was called where none is running.
+
+    Usually in a thread that the work has started, or outside of any protected view,
+    webhook handler or task. Nothing was done.
     """
 
 

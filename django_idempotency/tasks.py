@@ -26,7 +26,7 @@ from .core.journal import as_json
 from .core.json_types import JSON, J
 from .core.operations import TASK, Operation, Scope, StoredAnswer
 from .engine import running
-from .engine.idempotency import Idempotency, Shown, current_operation
+from .engine.idempotency import Idempotency, current_operation, set_current
 from .engine.reporting import report
 from .engine.steps import Steps
 from .engine.threads import in_thread
@@ -95,8 +95,8 @@ def run_once(key: str, fn: Callable[[], Any], **options: Unpack[TaskOptions]) ->
 
 def _run(operation: Operation, fn: Callable[[], Any], options: TaskOptions) -> Any:
     def work(steps: Steps) -> Outcome[Any]:
-        with Shown(Idempotency(steps)):
-            return _outcome(fn())
+        set_current(Idempotency(steps))
+        return _outcome(fn())
 
     result = running.run(operation, work, name_of)
     return _returned(result, operation, options)
@@ -136,8 +136,8 @@ async def _arun(
     operation: Operation, fn: Callable[[], Awaitable[Any]], options: TaskOptions
 ) -> Any:
     async def work(steps: Steps) -> Outcome[Any]:
-        with Shown(Idempotency(steps)):
-            return _outcome(await fn())
+        set_current(Idempotency(steps))
+        return _outcome(await fn())
 
     result = await running.arun(operation, work, name_of)
     return await in_thread(_returned, result, operation, options)

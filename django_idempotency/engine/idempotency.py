@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Literal, overload
 
 from django_idempotency.core.json_types import J, N
+from django_idempotency.exceptions import NoOperation
 
 from .steps import IfUnknown, Refused, RunningSteps, Steps
 from .threads import in_thread
@@ -166,27 +167,47 @@ class Idempotency:
         await in_thread(self._steps.extend, lease)
 
 
-_current: ContextVar[Idempotency] = ContextVar("current_operation")
+_current: ContextVar[Idempotency | None] = ContextVar("current_operation", default=None)
 
 
 def current_operation() -> Idempotency:
     """Return the operation that is running here, for its steps and keys.
 
-    Of a view, a webhook handler or a task, whichever is innermost. Outside of any,
-    return one without a key, whose steps simply run. A thread that the work starts is
-    outside of it: hand the operation over.
+    Of a view, a webhook handler or a task, whichever is innermost; also in callbacks of
+    `on_commit` of its transaction.
+
+    Raises:
+        NoOperation: none is running in this context. A key of its own for each try would
+            be as good as none.
     """
-    return _current.get(None) or Idempotency()
+    operation = _current.get()
+    if operation is None:
+        raise NoOperation(
+            "No operation is running here. A thread of a pool, as of run_in_executor(), "
+            "can't see the one that has started it: hand over the key that it needs.\n\n"
+            '    key = current_operation().key_for("charge")\n'
+            "    pool.submit(charge, cart, key)\n\n"
+            "Outside of protected views, webhook handlers and tasks, and in a GET, there "
+            "is none. Begin one:\n\n"
+            '    run_once(f"charge:{order_id}", charge)'
+        )
+    return operation
 
 
-class Shown:
-    """Let the work find its operation, wherever its code stands."""
+def set_current(operation: Idempotency) -> None:
+    """Let the work find its operation from now on, wherever its code stands."""
+    _current.set(operation)
 
-    def __init__(self, operation: Idempotency) -> None:
-        self._operation = operation
+
+class Confined:
+    """Forget at the end which operation was running inside.
+
+    It stands around the commit and not only around the work, since callbacks of
+    `on_commit` are the work's code.
+    """
 
     def __enter__(self) -> None:
-        self._token = _current.set(self._operation)
+        self._token = _current.set(_current.get())
 
     def __exit__(self, *raised: object) -> None:
         _current.reset(self._token)

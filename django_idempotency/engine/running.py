@@ -8,12 +8,14 @@ from typing import TypeVar
 from django_idempotency.core.operations import Operation
 
 from . import atomic, leased
+from .idempotency import Confined
 from .steps import RunningSteps, Steps
 from .work import Outcome, Result, Work
 
 T = TypeVar("T")
 
 
+@Confined()
 def run(
     operation: Operation,
     work: Work[T],
@@ -38,9 +40,11 @@ async def arun(
     failure_of: Callable[[BaseException], str | None],
 ) -> Result[T]:
     """`run` for asynchronous work; only the leased shape can do it."""
-    return await leased.arun(operation, work, failure_of)
+    with Confined():
+        return await leased.arun(operation, work, failure_of)
 
 
+@Confined()
 def run_unkeyed(work: Work[T], *, in_transaction: bool) -> T:
     """Run `work` without a record: no key was sent, and none is required."""
     if in_transaction:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from django.db import connections, transaction
 from django.http import HttpRequest
 
-from django_idempotency.engine.idempotency import Idempotency, Shown
+from django_idempotency.engine.idempotency import Idempotency, set_current
 from django_idempotency.engine.steps import Steps
 from django_idempotency.store.records import record_alias
 
@@ -107,12 +107,10 @@ class Running:
 
     def __init__(self, request: HttpRequest, steps: Steps) -> None:
         self._notes = notes_of(request)
-        self._shown = Shown(show(request, steps))
+        set_current(show(request, steps))
 
     def __enter__(self) -> None:
         self._notes.is_running = True
-        self._shown.__enter__()
 
     def __exit__(self, *raised: object) -> None:
-        self._shown.__exit__(*raised)
         self._notes.is_running = False

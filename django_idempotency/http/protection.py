@@ -28,6 +28,7 @@ from django_idempotency.core.decisions import (
 )
 from django_idempotency.core.operations import Operation, StoredAnswer
 from django_idempotency.engine import running
+from django_idempotency.engine.idempotency import Confined
 from django_idempotency.engine.reporting import report
 from django_idempotency.engine.steps import RunningSteps, Steps
 from django_idempotency.engine.threads import in_thread
@@ -112,7 +113,8 @@ async def aprotect(
 
     try:
         if asked is None:
-            return (await work(RunningSteps.without_key())).value
+            with Confined():
+                return (await work(RunningSteps.without_key())).value
         result = await running.arun(asked, work, failure_of)
     except CallRefused:
         return await in_thread(problem_response, problems.CALL_REFUSED, request)

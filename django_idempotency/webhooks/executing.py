@@ -17,7 +17,7 @@ from django.dispatch import Signal
 
 from django_idempotency import signals
 from django_idempotency.core.events import EventState
-from django_idempotency.engine.idempotency import Idempotency, Shown
+from django_idempotency.engine.idempotency import Idempotency, set_current
 from django_idempotency.engine.steps import EventSteps
 from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.models import ProcessedEvent
@@ -138,8 +138,8 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
         ImproperlyConfigured: it returned an awaitable, which nobody would await.
         BrokenTransaction: what it wrote can't be committed.
     """
-    operation = Idempotency(EventSteps(event.row_id, using))
-    with rows.watched(using), Shown(operation):
+    set_current(Idempotency(EventSteps(event.row_id, using)))
+    with rows.watched(using):
         returned: Any = endpoint.handler(event)
     if inspect.isawaitable(returned):
         if inspect.iscoroutine(returned):

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from django_idempotency.core.events import EventState
+from django_idempotency.engine.idempotency import Confined
 from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut, name_of
 from django_idempotency.store import events as event_store
 from django_idempotency.store.events import StoredEvent
@@ -99,6 +100,7 @@ class _BegunEvent:
         self.is_rerun = is_rerun
         self.execution: Execution | None = None
 
+    @Confined()
     def step(self) -> Step:
         """Lock the row, run the handler and mark the event, in one transaction."""
         try:

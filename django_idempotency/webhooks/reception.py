@@ -9,6 +9,7 @@ from datetime import timedelta
 from django_idempotency.core.decisions import InFlight
 from django_idempotency.core.events import EventState
 from django_idempotency.engine.claiming import Claiming
+from django_idempotency.engine.idempotency import Confined
 from django_idempotency.exceptions import StoreUnavailable, name_of
 from django_idempotency.store import events as event_store
 from django_idempotency.store.events import NewEvent
@@ -74,6 +75,7 @@ class _Handling:
         self.row = InlineRow(new_event, event, event_store.event_alias())
         self.execution: Execution | None = None
 
+    @Confined()
     def reception(self, wait: timedelta) -> Reception:
         try:
             claimed = Claiming(self.row, wait).run(self._execute)

@@ -1,15 +1,22 @@
 """Code finds the operation that it is part of, wherever it stands."""
 
 import asyncio
+import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
-from django.db import connections
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.models import AnonymousUser
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.test import AsyncClient
+from django.test import AsyncClient, RequestFactory
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -18,6 +25,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.exceptions import NoOperation
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.tasks import current_operation, idempotent_task, run_once
 from django_idempotency.webhooks import Event, providers, webhook
@@ -155,4 +163,206 @@ def test_of_a_task_within_a_view_and_then_of_the_view_again() -> None:
     view(request)
 
     assert [each.key for each in seen] == ["1" * 21, "inner", "1" * 21]
-    assert current_operation().key is None
+    with pytest.raises(NoOperation):
+        current_operation()
+
+
+# Where the code may stand
+
+Ask = Callable[[], str]
+
+
+def in_pool(ask: Ask) -> str:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(ask).result()
+
+
+def in_pool_with_context(ask: Ask) -> str:
+    return in_pool(partial(copy_context().run, ask))
+
+
+def in_thread_of_its_own(ask: Ask) -> str:
+    told: list[str] = []
+    thread = threading.Thread(target=lambda: told.append(caught(ask)))
+    thread.start()
+    thread.join()
+    return told[0]
+
+
+def in_executor_of_the_loop(ask: Ask) -> str:
+    async def run() -> str:
+        return await asyncio.get_running_loop().run_in_executor(None, ask)
+
+    return async_to_sync(run)()
+
+
+def in_to_thread(ask: Ask) -> str:
+    async def run() -> str:
+        return await asyncio.to_thread(ask)
+
+    return async_to_sync(run)()
+
+
+def in_sync_to_async(ask: Ask) -> str:
+    return async_to_sync(sync_to_async(ask))()
+
+
+def in_task_of_the_loop(ask: Ask) -> str:
+    async def asked() -> str:
+        return ask()
+
+    async def run() -> str:
+        return await asyncio.create_task(asked())
+
+    return async_to_sync(run)()
+
+
+def on_commit(ask: Ask) -> str:
+    transaction.on_commit(lambda: seen.append(caught(ask)))
+    return seen[-1] if seen else ""
+
+
+def caught(ask: Ask) -> str:
+    try:
+        return ask()
+    except NoOperation:
+        return REFUSED
+
+
+REFUSED = "refused"
+seen: list[str] = []
+PLACES: dict[Callable[[Ask], str], bool] = {
+    in_pool: False,
+    in_thread_of_its_own: False,
+    in_executor_of_the_loop: False,
+    in_pool_with_context: True,
+    in_to_thread: True,
+    in_sync_to_async: True,
+    in_task_of_the_loop: True,
+    on_commit: True,
+}
+"""Where the question is asked, and whether the operation can be found there."""
+
+
+def ask() -> str:
+    return current_operation().key_for("charge")
+
+
+def of_request(request: HttpRequest, place: Callable[[Ask], str]) -> HttpResponse:
+    ours = request.idempotency.key_for("charge")  # type: ignore[attr-defined]
+    seen.append(ours)
+    seen.append(caught(lambda: place(ask)))
+    return HttpResponse()
+
+
+def in_view(place: Callable[[Ask], str], **options: Any) -> None:
+    wrapped: Any = idempotent(**options)
+    request = RequestFactory().post("/", headers={"Idempotency-Key": "1" * 21})
+    request.user = AnonymousUser()
+    wrapped(lambda request: of_request(request, place))(request)
+
+
+def in_leased_view(place: Callable[[Ask], str]) -> None:
+    in_view(place, lease=timedelta(minutes=1))
+
+
+def in_task(place: Callable[[Ask], str]) -> None:
+    def work() -> None:
+        seen.append(ask())
+        seen.append(caught(lambda: place(ask)))
+
+    run_once("1", work)
+
+
+def in_handler(place: Callable[[Ask], str]) -> None:
+    def handle(event: Event) -> None:
+        seen.append(event.key_for("charge"))
+        seen.append(caught(lambda: place(ask)))
+
+    options: Any = {"endpoint": f"tested-place-{place.__name__}"}
+    receive = webhook(providers.STRIPE, secrets=SECRET, **options)(handle)
+    sent = stripe()
+    request = RequestFactory().post(
+        "/", sent.body, "application/json", headers=sent.headers
+    )
+    assert receive(request).status_code == 200
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+@pytest.mark.parametrize("work", [in_view, in_leased_view, in_task, in_handler])
+def test_code_finds_its_operation_or_is_refused(
+    work: Callable[[Callable[[Ask], str]], None], place: Callable[[Ask], str]
+) -> None:
+    """A key of its own for each try would be as good as none."""
+    seen.clear()
+
+    work(place)
+
+    ours, *_, theirs = seen
+    assert theirs == (ours if PLACES[place] else REFUSED)
+    assert caught(ask) == REFUSED  # and nothing stays behind
+
+
+def test_operation_does_not_stay_behind_a_callback_that_raises() -> None:
+    def work() -> None:
+        transaction.on_commit(lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        run_once("1", work)
+
+    assert caught(ask) == REFUSED
+
+
+def test_refusal_says_what_to_write() -> None:
+    with pytest.raises(
+        NoOperation, match=r"pool\.submit\(charge, cart, key\)"
+    ) as error:
+        current_operation()
+
+    assert "run_once(" in str(error.value)
+
+
+def test_thread_beside_an_operation_has_operations_of_its_own() -> None:
+    """It is told the same whether one runs beside it or not."""
+
+    def inner() -> str:
+        try:
+            return run_once("inner", ask)
+        finally:
+            connections.close_all()
+
+    def outer() -> list[str]:
+        return [ask(), in_thread_of_its_own(inner), in_thread_of_its_own(ask)]
+
+    ours, theirs, none = run_once("outer", outer, lease=timedelta(minutes=1))
+
+    assert none == REFUSED
+    assert theirs not in (ours, REFUSED)
+
+
+def test_page_hands_keys_over_to_a_pool() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs/howto/run-a-task-once.md"
+    start = '^```python\n(@idempotent_task\\(key=lambda order_id: f"notify:.*?)^```'
+    flags = re.MULTILINE | re.DOTALL
+    [code] = re.findall(start, page.read_text(encoding="utf-8"), flags)
+    sent: list[tuple[str, str]] = []
+
+    def send(name: str, order_id: int, *, key: str) -> None:
+        sent.append((name, key))
+        if len(sent) == 2:
+            raise ZeroDivisionError
+
+    names: dict[str, Any] = {
+        "__name__": __name__,
+        "idempotent_task": idempotent_task,
+        "current_operation": current_operation,
+        "ThreadPoolExecutor": ThreadPoolExecutor,
+        "send": send,
+    }
+    exec(code, names)  # noqa: S102 - our own page
+    with pytest.raises(ZeroDivisionError):
+        names["notify"](7)
+    assert names["notify"](7) == [None, None]
+
+    assert len(sent) == 4
+    assert len(set(sent)) == 2
