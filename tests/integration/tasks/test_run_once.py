@@ -251,14 +251,6 @@ def test_held_task_waits_for_a_person() -> None:
         run_once("receipt:1", send, lease=MINUTE)
 
 
-def test_outside_of_a_task_steps_simply_run() -> None:
-    operation = current_operation()
-
-    assert operation.key is None
-    assert operation.call("charge", lambda key: len(key)) == 36
-    assert Order.objects.filter(pk=operation.write("order", order)["order"]).exists()
-
-
 @SHAPES
 def test_atomic_task_alone_runs_in_a_transaction(lease: timedelta | None) -> None:
     is_atomic = run_once("receipt:1", lambda: connection.in_atomic_block, lease=lease)
