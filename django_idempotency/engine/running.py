@@ -15,7 +15,6 @@ from .work import Outcome, Result, Work
 T = TypeVar("T")
 
 
-@Confined()
 def run(
     operation: Operation,
     work: Work[T],
@@ -29,9 +28,10 @@ def run(
         StoreUnavailable: the claim could not be attempted; nothing has run.
         BaseException: whatever `work` or the commit raised; nothing was kept.
     """
-    if operation.lease is None:
-        return atomic.run(operation, work, failure_of)
-    return leased.run(operation, work, failure_of)
+    with Confined():
+        if operation.lease is None:
+            return atomic.run(operation, work, failure_of)
+        return leased.run(operation, work, failure_of)
 
 
 async def arun(
@@ -44,9 +44,9 @@ async def arun(
         return await leased.arun(operation, work, failure_of)
 
 
-@Confined()
 def run_unkeyed(work: Work[T], *, in_transaction: bool) -> T:
     """Run `work` without a record: no key was sent, and none is required."""
-    if in_transaction:
-        return atomic.run_unkeyed(work)
-    return work(RunningSteps.without_key()).value
+    with Confined():
+        if in_transaction:
+            return atomic.run_unkeyed(work)
+        return work(RunningSteps.without_key()).value

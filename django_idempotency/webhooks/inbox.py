@@ -100,11 +100,10 @@ class _BegunEvent:
         self.is_rerun = is_rerun
         self.execution: Execution | None = None
 
-    @Confined()
     def step(self) -> Step:
         """Lock the row, run the handler and mark the event, in one transaction."""
         try:
-            with transaction.atomic(using=self.using):
+            with Confined(), transaction.atomic(using=self.using):
                 return self._run()
         except Exception as error:
             if self.execution is not None:

@@ -75,10 +75,10 @@ class _Handling:
         self.row = InlineRow(new_event, event, event_store.event_alias())
         self.execution: Execution | None = None
 
-    @Confined()
     def reception(self, wait: timedelta) -> Reception:
         try:
-            claimed = Claiming(self.row, wait).run(self._execute)
+            with Confined():
+                claimed = Claiming(self.row, wait).run(self._execute)
         except Exception as error:
             if self.execution is None:
                 return _unclaimed(error, self.endpoint, has_started=False)
