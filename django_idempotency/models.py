@@ -14,6 +14,7 @@ from .conf import conf
 from .core.decisions import RecordState
 from .core.events import EventState
 from .core.journal import Journal
+from .core.seen import changed_since, described, seen_as, told
 from .fields import DigestField, JSONText, UtcNow, Verbatim
 
 __all__ = ["IdempotencyRecord", "ProcessedEvent"]
@@ -152,6 +153,16 @@ class IdempotencyRecord(models.Model):
         """What the operation remembers of its steps, in their order."""
         return Journal(self.effects, self.earlier_steps).steps
 
+    @property
+    def seen(self) -> str:
+        """What you see of the record now, to send along with a form and to compare."""
+        return seen_as(self.state, self.attempts, self.created_at)
+
+    @property
+    def last_act(self) -> str:
+        """A sentence about who settled it last, and why; empty if nobody has."""
+        return told(self.effects.get("settlements"), "settled it")
+
     def settle(
         self, *, applied: bool, result: Any = None, reason: str, by: str = ""
     ) -> None:
@@ -162,9 +173,13 @@ class IdempotencyRecord(models.Model):
         it has not happened, and the retry calls again. `by` and `reason` are recorded.
         The retention begins anew, so that the retry still belongs to this operation.
 
+        It settles what this instance shows. If the operation was settled meanwhile, and
+        is held anew because the retry's call has an unknown outcome as well, what you
+        have found out is about the call before.
+
         Raises:
             ValueError: there is no reason, or the record is not held, or its owner still
-                has a live lease.
+                has a live lease, or it has changed since this instance was read.
             TypeError: the result can't be stored as JSON.
         """
         if not reason.strip():
@@ -173,16 +188,17 @@ class IdempotencyRecord(models.Model):
         using = router.db_for_write(type(self), instance=self)
         # Not by a manager: a project's own could join tables in.
         rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=self.pk)
+        held = rows.held().filter(attempts=self.attempts, created_at=self.created_at)
         with transaction.atomic(using=using):
-            held = rows.held().select_for_update()
-            found = held.values_list("effects", "earlier_steps").first()
+            locked = held.select_for_update()
+            found = locked.values_list("effects", "earlier_steps").first()
             if found is None:
-                raise ValueError("The operation is not held, or it is still running.")
+                raise ValueError(_why_not_settled(self, rows.first()))
             note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
             journal = Journal(*found)
             journal.settle(applied=applied, result=result, note=note)
             memory = journal.memory(whole=True)
-            rows.update(
+            held.update(
                 state=RecordState.RELEASED,
                 effects=journal.effects,
                 earlier_steps=memory.earlier_steps or None,
@@ -191,6 +207,19 @@ class IdempotencyRecord(models.Model):
                 expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,
             )
         self.refresh_from_db(using=using)
+
+
+def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> str:
+    if row is None:
+        return "The record is gone."
+    if seen.state != RecordState.HELD or row.seen == seen.seen:
+        return "The operation is not held, or it is still running."
+    return changed_since(
+        "operation",
+        described(seen.state, seen.attempts),
+        described(row.state, row.attempts),
+        row.last_act,
+    )
 
 
 class EventQuerySet(models.QuerySet["ProcessedEvent"]):
@@ -236,6 +265,7 @@ class ProcessedEvent(models.Model):
         FAILED = EventState.FAILED, _("failed")
         IGNORED = EventState.IGNORED, _("ignored")
         DEAD = EventState.DEAD, _("dead")
+        REOPENED = EventState.REOPENED, _("reopened")
 
     id = DigestField(
         primary_key=True,
@@ -275,6 +305,13 @@ class ProcessedEvent(models.Model):
         help_text=_("The headers that the profile reads, without signatures."),
     )
     attempts = models.PositiveIntegerField(default=0)
+    uncounted_attempts = models.PositiveIntegerField(
+        default=0,
+        help_text=_(
+            "Of the attempts, those that don't use up max_attempts: the event was not "
+            "ready, or they were made before it was reopened."
+        ),
+    )
     next_attempt_at = models.DateTimeField(null=True)
     last_error = models.CharField(
         max_length=255,
@@ -295,7 +332,13 @@ class ProcessedEvent(models.Model):
     class Meta:
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
-        permissions = [("rerun_processedevent", "Can run a webhook event again")]
+        permissions = [
+            ("rerun_processedevent", "Can run a webhook event again"),
+            (
+                "reopen_processedevent",
+                "Can let a processed webhook event run once more",
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 name="idempotency_event_state",
@@ -331,3 +374,13 @@ class ProcessedEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.event_type} ({self.state})"
+
+    @property
+    def seen(self) -> str:
+        """What you see of the event now, to send along with a form and to compare."""
+        return seen_as(self.state, self.attempts, self.received_at)
+
+    @property
+    def last_act(self) -> str:
+        """A sentence about who ran or reopened it last, and why; empty if nobody has."""
+        return told(self.reruns, "ran it again, or reopened it")

@@ -4,40 +4,53 @@ from __future__ import annotations
 
 import json
 import uuid
-from functools import partial
 from typing import Any
 
-from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.helpers import ActionForm
-from django.db import transaction
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.core.events import EventIdentity
+from django_idempotency.core.events import EventIdentity, EventState
 from django_idempotency.models import ProcessedEvent
-from django_idempotency.webhooks.inbox import rerun
+from django_idempotency.webhooks.inbox import reopen, rerun
 
+from .acts import Act, ActingAdmin
 from .read_only import (
     LONGEST_IN_LIST,
-    ReadOnlyAdmin,
     masked_headers,
     preformatted,
     pretty,
 )
 
-
-class ReasonForm(ActionForm):
-    reason = forms.CharField(
-        required=False, label=_("reason"), help_text=_("Recorded on each event.")
-    )
+RERUN = Act(
+    title=_("Run the selected events again"),
+    explanation=_(
+        "These events were given up or ignored: nothing of them was done. The handler of "
+        "each runs now, once. If it fails, the event is dead again."
+    ),
+    states=frozenset({EventState.DEAD, EventState.IGNORED}),
+    reason_help=_("Recorded on each event."),
+    after_commit=True,
+)
+REOPEN = Act(
+    title=_("Let the selected processed events run once more"),
+    explanation=_(
+        "These events are processed: what their handlers did is done, and stays. With the "
+        "provider's next delivery of each the handler runs once more, with all that it "
+        "does: write, charge, send. Nothing runs before that; ask the provider to send "
+        "the events again."
+    ),
+    states=frozenset({EventState.PROCESSED}),
+    reason_help=_("Recorded on each event."),
+    after_commit=True,
+)
 
 
 @admin.register(ProcessedEvent)
-class ProcessedEventAdmin(ReadOnlyAdmin):
+class ProcessedEventAdmin(ActingAdmin):
     list_display = (
         "received_at",
         "endpoint",
@@ -55,8 +68,8 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
         "can be found."
     )
     search_refusal = _("Search for an id, or for endpoint|source|account|event id.")
-    actions = ("run_again",)
-    action_form = ReasonForm
+    actions = ("run_again", "reopen")
+    deferred = ("payload", "headers")
     fieldsets = (
         (
             None,
@@ -83,6 +96,7 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
                     "processed_at",
                     "expires_at",
                     "attempts",
+                    "uncounted_attempts",
                     "next_attempt_at",
                     "last_error",
                     "shown_reruns",
@@ -112,20 +126,23 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
     def has_rerun_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.rerun_processedevent")
 
-    @admin.action(permissions=["rerun"], description=_("Run the selected events again"))
-    def run_again(self, request: HttpRequest, events: QuerySet[ProcessedEvent]) -> None:
-        """Run them after the request's commit, each in a transaction of its own."""
-        for row_id in list(events.values_list("pk", flat=True)):
-            transaction.on_commit(partial(self._run_again, request, row_id))
+    def has_reopen_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.reopen_processedevent")
 
-    def _run_again(self, request: HttpRequest, row_id: uuid.UUID) -> None:
-        reason = request.POST.get("reason", "")
-        try:
-            step = rerun(row_id, reason=reason, by=request.user.get_username())
-        except (ProcessedEvent.DoesNotExist, ValueError) as error:
-            self.message_user(request, f"{row_id}: {error}", messages.ERROR)
-        else:
-            self.message_user(request, f"{row_id}: {step.name.lower()}")
+    @admin.action(permissions=["rerun"], description=RERUN.title)
+    def run_again(self, request: HttpRequest, events: QuerySet[ProcessedEvent]) -> Any:
+        def perform(event: ProcessedEvent) -> str:
+            return rerun(event, **_who_and_why(request)).name.lower()
+
+        return self.confirmed_or_asked(request, events, RERUN, perform)
+
+    @admin.action(permissions=["reopen"], description=REOPEN.title)
+    def reopen(self, request: HttpRequest, events: QuerySet[ProcessedEvent]) -> Any:
+        def perform(event: ProcessedEvent) -> str:
+            reopen(event, **_who_and_why(request))
+            return gettext("reopened")
+
+        return self.confirmed_or_asked(request, events, REOPEN, perform)
 
     @admin.display(description=_("type"))
     def shown_type(self, event: ProcessedEvent) -> str:
@@ -144,3 +161,8 @@ class ProcessedEventAdmin(ReadOnlyAdmin):
     @admin.display(description=_("reruns"))
     def shown_reruns(self, event: ProcessedEvent) -> Any:
         return preformatted(json.dumps(event.reruns, indent=2, ensure_ascii=False))
+
+
+def _who_and_why(request: HttpRequest) -> dict[str, str]:
+    reason = request.POST.get("reason", "")
+    return {"reason": reason, "by": request.user.get_username()}

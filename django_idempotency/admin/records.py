@@ -11,25 +11,23 @@ import re
 import uuid
 from typing import Any
 
-from django import forms
 from django.contrib import admin
-from django.contrib.admin.helpers import ActionForm
-from django.contrib.messages import ERROR
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.operations import TASK, Scope, record_id_of
 from django_idempotency.http.boundary import METHODS_WITH_KEYS
 from django_idempotency.http.requests import ANONYMOUS
 from django_idempotency.models import IdempotencyRecord
 
+from .acts import Act, ActingAdmin
 from .read_only import (
     LONGEST_IN_LIST,
     MASK,
-    ReadOnlyAdmin,
     masked_headers,
     preformatted,
     pretty,
@@ -54,19 +52,30 @@ class MethodFilter(admin.SimpleListFilter):
         return queryset.filter(method=self.value()) if self.value() else queryset
 
 
-class SettlementForm(ActionForm):
-    reason = forms.CharField(
-        required=False, label=_("reason"), help_text=_("How you found out.")
-    )
-    result = forms.CharField(
-        required=False,
-        label=_("result"),
-        help_text=_("If it was applied: what the call would have returned, as JSON."),
-    )
+HELD = frozenset({RecordState.HELD})
+APPLIED = Act(
+    title=_("Settle the selected held records: it was applied"),
+    explanation=_(
+        "The call whose outcome is unknown has happened. The client's retry goes on with "
+        "the result that you give, the same one for each of these records."
+    ),
+    states=HELD,
+    reason_help=_("How you found out."),
+    result_help=_("What the call would have returned, as JSON."),
+)
+NOT_APPLIED = Act(
+    title=_("Settle the selected held records: it was not applied"),
+    explanation=_(
+        "The call whose outcome is unknown has not happened. The client's retry makes it, "
+        "with the same key."
+    ),
+    states=HELD,
+    reason_help=_("How you found out."),
+)
 
 
 @admin.register(IdempotencyRecord)
-class IdempotencyRecordAdmin(ReadOnlyAdmin):
+class IdempotencyRecordAdmin(ActingAdmin):
     list_display = (
         "created_at",
         "shown_request",
@@ -84,7 +93,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     )
     search_refusal = _("Search for an id, or for a whole scope and key.")
     actions = ("settle_as_applied", "settle_as_not_applied")
-    action_form = SettlementForm
+    deferred = ("response_body", "response_headers")
     fieldsets = (
         (
             None,
@@ -133,43 +142,31 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     def has_settle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.settle_idempotencyrecord")
 
-    @admin.action(
-        permissions=["settle"],
-        description=_("Settle the selected held records: it was applied"),
-    )
+    @admin.action(permissions=["settle"], description=APPLIED.title)
     def settle_as_applied(
         self, request: HttpRequest, records: QuerySet[IdempotencyRecord]
-    ) -> None:
-        try:
-            result = json.loads(request.POST.get("result") or "null")
-        except ValueError as error:
-            self.message_user(request, f"The result isn't valid JSON: {error}", ERROR)
-            return
-        self._settle(request, records, applied=True, result=result)
+    ) -> Any:
+        return self._settle(request, records, APPLIED)
 
-    @admin.action(
-        permissions=["settle"],
-        description=_("Settle the selected held records: it was not applied"),
-    )
+    @admin.action(permissions=["settle"], description=NOT_APPLIED.title)
     def settle_as_not_applied(
         self, request: HttpRequest, records: QuerySet[IdempotencyRecord]
-    ) -> None:
-        self._settle(request, records, applied=False)
+    ) -> Any:
+        return self._settle(request, records, NOT_APPLIED)
 
     def _settle(
-        self,
-        request: HttpRequest,
-        records: QuerySet[IdempotencyRecord],
-        **outcome: Any,
-    ) -> None:
-        reason, by = request.POST.get("reason", ""), request.user.get_username()
-        for record in records:
-            try:
-                record.settle(reason=reason, by=by, **outcome)
-            except (TypeError, ValueError) as error:
-                self.message_user(request, f"{record.pk}: {error}", ERROR)
-            else:
-                self.message_user(request, f"{record.pk}: {_('settled')}")
+        self, request: HttpRequest, records: QuerySet[IdempotencyRecord], act: Act
+    ) -> Any:
+        def perform(record: IdempotencyRecord) -> str:
+            record.settle(
+                applied=act is APPLIED,
+                result=_result_in(request) if act is APPLIED else None,
+                reason=request.POST.get("reason", ""),
+                by=request.user.get_username(),
+            )
+            return gettext("settled")
+
+        return self.confirmed_or_asked(request, records, act, perform)
 
     @admin.display(description=_("request"))
     def shown_request(self, record: IdempotencyRecord) -> str:
@@ -211,6 +208,13 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         if record.response_body is None:
             return gettext("Not kept.")
         return preformatted(pretty(bytes(record.response_body)))
+
+
+def _result_in(request: HttpRequest) -> Any:
+    try:
+        return json.loads(request.POST.get("result") or "null")
+    except ValueError as error:
+        raise ValueError(f"The result isn't valid JSON: {error}") from None
 
 
 def _record_id_in(term: str) -> uuid.UUID | None:

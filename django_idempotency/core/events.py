@@ -25,6 +25,8 @@ class EventState(StrEnum):
     """There was no handler; the payload is kept until there is one."""
     DEAD = "dead"
     """Given up; a person decides. The payload is kept."""
+    REOPENED = "reopened"
+    """Processed, and a person lets the provider's next delivery run it once more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,7 @@ class Migration(migrations.Migration):
                             ("failed", "failed"),
                             ("ignored", "ignored"),
                             ("dead", "dead"),
+                            ("reopened", "reopened"),
                         ],
                         max_length=16,
                     ),
@@ -97,6 +98,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("attempts", models.PositiveIntegerField(default=0)),
+                (
+                    "uncounted_attempts",
+                    models.PositiveIntegerField(
+                        default=0,
+                        help_text="Of the attempts, those that don't use up max_attempts: the event was not ready, or they were made before it was reopened.",
+                    ),
+                ),
                 ("next_attempt_at", models.DateTimeField(null=True)),
                 (
                     "last_error",
@@ -122,7 +130,11 @@ class Migration(migrations.Migration):
                 "verbose_name": "webhook event",
                 "verbose_name_plural": "webhook events",
                 "permissions": [
-                    ("rerun_processedevent", "Can run a webhook event again")
+                    ("rerun_processedevent", "Can run a webhook event again"),
+                    (
+                        "reopen_processedevent",
+                        "Can let a processed webhook event run once more",
+                    ),
                 ],
                 "indexes": [
                     models.Index(
@@ -144,7 +156,14 @@ class Migration(migrations.Migration):
                         condition=models.Q(
                             (
                                 "state__in",
-                                ["received", "processed", "failed", "ignored", "dead"],
+                                [
+                                    "received",
+                                    "processed",
+                                    "failed",
+                                    "ignored",
+                                    "dead",
+                                    "reopened",
+                                ],
                             )
                         ),
                         name="idempotency_event_state",

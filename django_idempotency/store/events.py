@@ -13,11 +13,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connections, router
-from django.utils import timezone
 
 from django_idempotency.conf import conf
 from django_idempotency.core.events import EventFacts, EventState
-from django_idempotency.fields import UtcNow
 from django_idempotency.models import ProcessedEvent
 
 from .dialects import dialect_of
@@ -59,6 +57,8 @@ class EventView:
 
     state: str
     attempts: int
+    uncounted_attempts: int
+    """Those that don't use up `max_attempts`."""
     expired: bool
     """Never true of an event that was given up: that waits for a person."""
     is_due: bool
@@ -75,6 +75,12 @@ class StoredEvent:
     """Without the time, which is in the payload."""
     payload: bytes
     attempts: int
+    uncounted_attempts: int
+    """Those that don't use up `max_attempts`."""
+
+    @property
+    def counted_attempts(self) -> int:
+        return self.attempts - self.uncounted_attempts
 
 
 def event_alias() -> str:
@@ -104,6 +110,17 @@ def put_into_inbox(
     return insert_first(_statements(using).store, parameters, event.row_id, using, wait)
 
 
+def put_back_into_inbox(event: NewEvent, payload: bytes, *, using: str) -> Claim:
+    """Store the payload in the locked row of an event whose last attempt failed, or
+    that a person has reopened. Who did that, and why, stays.
+
+    Raises:
+        ClaimConflict: the event waits in the inbox, or is done.
+    """
+    parameters = _fresh(event, using, attempts=0, payload=payload)
+    return claimed_by(_statements(using).store_again, parameters, event.row_id, using)
+
+
 def take_over(row_id: uuid.UUID, *, using: str) -> Claim:
     """Claim the locked row of an event whose last attempt failed.
 
@@ -124,10 +141,11 @@ def read(row_id: uuid.UUID, *, using: str) -> EventView | None:
     row = read_row(_statements(using), row_id, using=using)
     if row is None:
         return None
-    state, attempts, expired, is_due = row
+    state, attempts, uncounted, expired, is_due = row
     return EventView(
         state=state,
         attempts=attempts,
+        uncounted_attempts=uncounted,
         expired=bool(expired),
         is_due=bool(is_due),
     )
@@ -204,13 +222,17 @@ def take(row_id: uuid.UUID, *, using: str) -> StoredEvent | None:
     return None if row is None else _stored_event(row_id, row)
 
 
-def take_finished(row_id: uuid.UUID, *, using: str) -> StoredEvent | None:
+def take_finished(
+    row_id: uuid.UUID, attempts: int, *, using: str
+) -> StoredEvent | None:
     """Lock and return an event that is given up or ignored and still has its payload.
+
+    Only if the attempt with this number is still its latest.
 
     Raises:
         ClaimTimedOut: another session is running it.
     """
-    parameters = {"id": db_id(row_id, using)}
+    parameters = {"id": db_id(row_id, using), "attempts": attempts}
     row = _waited_for(_statements(using).take_finished, parameters, using)
     return None if row is None else _stored_event(row_id, row)
 
@@ -228,7 +250,7 @@ def _waited_for(statement: str, parameters: Parameters, using: str) -> Any:
 
 def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
     endpoint, source, account, event_id, event_type, object_key, *rest = row
-    headers, payload, attempts = rest
+    headers, payload, attempts, uncounted = rest
     return StoredEvent(
         row_id=row_id,
         endpoint=endpoint,
@@ -243,34 +265,8 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
         ),
         payload=bytes(payload),
         attempts=attempts,
+        uncounted_attempts=uncounted,
     )
-
-
-def reopen(row_id: uuid.UUID, *, reason: str, by: str, using: str) -> bool:
-    """Record why a finished event is to run again; say whether its payload is there.
-
-    With a payload, this is the beginning of an attempt. Without one, the event becomes
-    failed, so that the next delivery takes it over.
-
-    Raises:
-        ProcessedEvent.DoesNotExist: there is no such event.
-        ValueError: the event waits in the inbox and will be tried anyway.
-    """
-    rows = ProcessedEvent._base_manager.using(using)
-    row = rows.select_for_update().defer("occurred_at").get(pk=row_id)
-    if row.next_attempt_at is not None:
-        raise ValueError("The event waits in the inbox and will be tried anyway.")
-    has_payload = row.payload is not None
-    row.attempts = row.attempts + 1 if has_payload else 0
-    row.state = row.state if has_payload else EventState.FAILED
-    row.reruns = [
-        *row.reruns,
-        {"at": timezone.now().isoformat(), "by": by, "reason": reason},
-    ]
-    # Its retention begins anew, so afterwards it is a duplicate again for that long.
-    row.expires_at = UtcNow() + conf.IDEMPOTENCY_EVENT_RETENTION
-    row.save(using=using, update_fields=["attempts", "state", "reruns", "expires_at"])
-    return has_payload
 
 
 def finish(

@@ -180,9 +180,14 @@ class EventStatements:
     def __init__(self, dialect: Dialect) -> None:
         table = ProcessedEvent._meta.db_table
         now, retained = dialect.now, dialect.later("retention")
-        received, failed, dead = (
+        received, failed, dead, reopened = (
             f"'{state.value}'"
-            for state in (EventState.RECEIVED, EventState.FAILED, EventState.DEAD)
+            for state in (
+                EventState.RECEIVED,
+                EventState.FAILED,
+                EventState.DEAD,
+                EventState.REOPENED,
+            )
         )
         fresh = {
             "id": "%(id)s",
@@ -197,6 +202,7 @@ class EventStatements:
             "occurred_at": "%(occurred_at)s",
             "payload": "%(payload)s",
             "attempts": "%(attempts)s",
+            "uncounted_attempts": "0",
             "last_error": "%(last_error)s",
             "reruns": "'[]'",
             "received_at": now,
@@ -207,7 +213,8 @@ class EventStatements:
             table, {**fresh, "next_attempt_at": now}, EventState.RECEIVED
         )
         self.read = (
-            f"SELECT state, attempts, state <> {dead} AND expires_at <= {now},"
+            "SELECT state, attempts, uncounted_attempts,"
+            f" state <> {dead} AND expires_at <= {now},"
             f" next_attempt_at IS NOT NULL FROM {table} WHERE id = %(id)s"
         )
         self.read_newest = f"{self.read}{dialect.newest}"
@@ -229,7 +236,17 @@ class EventStatements:
         self.note_failure = (
             f"UPDATE {table} SET state = %(state)s, payload = %(payload)s,"
             " last_error = %(last_error)s, attempts = attempts + 1"
-            f" WHERE id = %(id)s AND state = {failed}"
+            f" WHERE id = %(id)s AND state IN ({failed}, {reopened})"
+        )
+        again = (
+            *("event_type", "object_key", "body_digest", "headers", "occurred_at"),
+            *("payload", "last_error", "received_at", "expires_at"),
+        )
+        self.store_again = (
+            f"UPDATE {table} SET {', '.join(f'{name} = {fresh[name]}' for name in again)},"
+            f" state = {received}, uncounted_attempts = attempts,"
+            f" next_attempt_at = {now} WHERE id = %(id)s AND next_attempt_at IS NULL"
+            f" AND state IN ({failed}, {reopened}){dialect.renew_returns}"
         )
         self._write_inbox(dialect, table, done)
         expired = (
@@ -262,11 +279,15 @@ class EventStatements:
         )
         stored = (
             "SELECT endpoint, source, account, event_id, event_type, object_key,"
-            f" headers, payload, attempts FROM {table} WHERE id = %(id)s AND"
+            " headers, payload, attempts, uncounted_attempts"
+            f" FROM {table} WHERE id = %(id)s AND"
         )
         waiting, finished = (
             f"{stored} {condition} AND payload IS NOT NULL"
-            for condition in ("next_attempt_at IS NOT NULL", "next_attempt_at IS NULL")
+            for condition in (
+                "next_attempt_at IS NOT NULL",
+                "attempts = %(attempts)s AND next_attempt_at IS NULL",
+            )
         )
         lock = dialect.skip_locked.replace(" SKIP LOCKED", "")
         self.take_at_once = f"{waiting}{dialect.skip_locked}"

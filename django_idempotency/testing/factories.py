@@ -237,7 +237,8 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
     stored, and can be run by the worker or again; `headers` are those that its profile
     reads. Without, it is a row to look at.
 
-    Traits: `due` (in the inbox), `dead`, `failed` (inline), `ignored`, and `expired`.
+    Traits: `due` (in the inbox), `dead`, `failed` (inline), `ignored`, `reopened`, and
+    `expired`.
 
     Raises:
         LookupError: there is `data`, and no such receiver.
@@ -274,6 +275,7 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
             processed_at=None,
         )
         ignored = Trait(not_done=True, state=EventState.IGNORED)
+        reopened = Trait(state=EventState.REOPENED, uncounted_attempts=1)
         expired = Trait(
             received_at=LazyFunction(
                 lambda: UtcNow() - conf.IDEMPOTENCY_EVENT_RETENTION - A_MINUTE

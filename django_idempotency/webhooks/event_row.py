@@ -49,7 +49,13 @@ class InboxRow(Row[Duplicate]):
         return Duplicate() if is_done or self.seen.is_due else Renew()
 
     def take_over(self) -> Claim:
-        """Claim the event anew if its retention is over."""
+        if self.seen is None or self.seen.expired:
+            return self._begin_new_life()
+        return events.put_back_into_inbox(
+            self.new_event, self.event.raw, using=self.using
+        )
+
+    def _begin_new_life(self) -> Claim:
         events.forget(self.event.row_id, using=self.using)
         return self.insert(timedelta(0))
 
@@ -57,11 +63,19 @@ class InboxRow(Row[Duplicate]):
 class InlineRow(InboxRow):
     """An event that is handled in the transaction of its claim."""
 
+    uncounted_attempts = 0
+
+    @property
+    def counted_attempts(self) -> int:
+        """With this one, those that use up `max_attempts`."""
+        return self.event.attempt - self.uncounted_attempts
+
     def insert(self, wait: timedelta) -> Claim:
         return events.claim(self.new_event, using=self.using, wait=wait)
 
     def take_over(self) -> Claim:
         if self.seen is None or self.seen.expired:
-            return super().take_over()
+            return self._begin_new_life()
         self.event = replace(self.event, attempt=self.seen.attempts + 1)
+        self.uncounted_attempts = self.seen.uncounted_attempts
         return events.take_over(self.event.row_id, using=self.using)

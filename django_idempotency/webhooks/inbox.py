@@ -14,7 +14,9 @@ from django.utils.datastructures import CaseInsensitiveMapping
 from django_idempotency.core.events import EventState
 from django_idempotency.engine.idempotency import Confined
 from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut, name_of
+from django_idempotency.models import ProcessedEvent
 from django_idempotency.store import events as event_store
+from django_idempotency.store import reruns
 from django_idempotency.store.events import StoredEvent
 
 from .deliveries import Delivery
@@ -23,7 +25,7 @@ from .events import Event, NotReady, PermanentError
 from .executing import Ending, Execution
 from .profiles import UnusableDelivery
 
-__all__ = ["Step", "process_next", "rerun"]
+__all__ = ["Step", "process_next", "reopen", "rerun"]
 
 FIRST_RETRY = timedelta(seconds=5)
 """Also how long an event is left alone after it has killed its worker."""
@@ -41,8 +43,6 @@ class Step(Enum):
     FAILED = auto()
     """It will be tried again."""
     DEAD = auto()
-    REOPENED = auto()
-    """It will run with the provider's next delivery, since its payload is gone."""
 
 
 def process_next() -> Step:
@@ -65,39 +65,66 @@ def process_next() -> Step:
     return _BegunEvent(row_id, using).step()
 
 
-def rerun(row_id: uuid.UUID, *, reason: str, by: str = "") -> Step:
-    """Run an event again that was ignored, given up or processed.
+def rerun(event: ProcessedEvent, *, reason: str, by: str = "") -> Step:
+    """Run an event again that was given up or ignored.
 
-    `by` and `reason` are recorded on the event. If the handler fails, the event is dead
-    again; it doesn't wait for a worker, since an inline receiver may have none. If the
-    payload is gone, as after an event was processed, the provider's next delivery runs
-    it. Afterwards it is a duplicate again.
+    `event` is what the person saw who decided it, and the event runs only if it still
+    is so: a second click does nothing. `by` and `reason` are recorded on it. If the
+    handler fails, the event is dead again; it doesn't wait for a worker, since an inline
+    receiver may have none.
 
     Raises:
         ProcessedEvent.DoesNotExist: there is no such event.
-        ValueError: there is no reason, or the event waits in the inbox and will be tried
-            anyway.
+        ValueError: there is no reason, or the event is in another state, or has changed
+            since it was read; the message says what has happened.
         RuntimeError: if it is called inside a transaction.
     """
-    if not reason.strip():
-        raise ValueError("Say why the event is run again.")
+    _require(event, reason)
     using = event_store.event_alias()
     with transaction.atomic(using=using, durable=True):
-        has_payload = event_store.reopen(row_id, reason=reason, by=by, using=using)
-    if not has_payload:
-        return Step.REOPENED
-    return _BegunEvent(row_id, using, is_rerun=True).step()
+        attempts = reruns.begin(event, reason=reason, by=by, using=using)
+    return _BegunEvent(event.pk, using, rerun=attempts).step()
+
+
+def reopen(event: ProcessedEvent, *, reason: str, by: str = "") -> None:
+    """Let the provider's next delivery of a processed event run its handler once more.
+
+    What the handler did before stays done. Nothing runs until that delivery comes: the
+    payload is gone. `event`, `by` and `reason` are as in `rerun`. After it has run, the
+    event is a duplicate again.
+
+    Raises:
+        ProcessedEvent.DoesNotExist: there is no such event.
+        ValueError: there is no reason, or the event isn't processed, or has changed
+            since it was read; the message says what has happened.
+        RuntimeError: if it is called inside a transaction.
+    """
+    _require(event, reason)
+    using = event_store.event_alias()
+    with transaction.atomic(using=using, durable=True):
+        reruns.reopen(event, reason=reason, by=by, using=using)
+
+
+def _require(event: object, reason: str) -> None:
+    if not isinstance(event, ProcessedEvent):
+        raise TypeError(
+            "Give the event that was looked at, not only its id: what has happened to it "
+            "since is then noticed. Write rerun(ProcessedEvent.objects.get(pk=…), …)."
+        )
+    if not reason.strip():
+        raise ValueError("Say why the event is run again.")
 
 
 class _BegunEvent:
     """A stored event whose attempt has begun."""
 
     def __init__(
-        self, row_id: uuid.UUID, using: str, *, is_rerun: bool = False
+        self, row_id: uuid.UUID, using: str, *, rerun: int | None = None
     ) -> None:
         self.row_id = row_id
         self.using = using
-        self.is_rerun = is_rerun
+        self.rerun = rerun
+        """The number of the attempt, if a person has asked for it."""
         self.execution: Execution | None = None
 
     def step(self) -> Step:
@@ -113,20 +140,25 @@ class _BegunEvent:
             raise
 
     def _run(self) -> Step:
-        take = event_store.take_finished if self.is_rerun else event_store.take
-        stored = take(self.row_id, using=self.using)
+        stored = self._take()
         if stored is None:
             return Step.TAKEN
         endpoint = endpoint_named(stored.endpoint)
         limit = (endpoint and endpoint.max_attempts) or DEFAULT_MAX_ATTEMPTS
-        row = _TakenRow(stored, limit, self.is_rerun, self.using)
+        is_rerun = self.rerun is not None
+        row = _TakenRow(stored, limit, is_rerun, self.using)
         self.execution = Execution(_without_data(stored), row, using=self.using)
         if endpoint is None:
             raise LookupError(f"no webhook endpoint is named {stored.endpoint!r}")
-        if stored.attempts > limit and not self.is_rerun:
+        if stored.counted_attempts > limit and not is_rerun:
             raise PermanentError("each attempt killed its worker")
         self.execution.event = event_of(stored, endpoint)
         return _step(self.execution.run(endpoint))
+
+    def _take(self) -> StoredEvent | None:
+        if self.rerun is None:
+            return event_store.take(self.row_id, using=self.using)
+        return event_store.take_finished(self.row_id, self.rerun, using=self.using)
 
 
 def _step(ending: Ending) -> Step:
@@ -160,7 +192,7 @@ class _TakenRow:
         event_store.finish(self.stored.row_id, state, payload=payload, using=self.using)
 
     def is_last_attempt(self, error: Exception) -> bool:
-        return self.is_rerun or self.stored.attempts >= self.limit
+        return self.is_rerun or self.stored.counted_attempts >= self.limit
 
     def fail(self, error: Exception) -> None:
         after = _backoff(self.stored.attempts)

@@ -135,7 +135,7 @@ class _ClaimedRow:
         """An event that isn't ready is left to the provider, however often it comes."""
         if self.max_attempts is None or isinstance(error, NotReady):
             return False
-        return self.row.event.attempt >= self.max_attempts
+        return self.row.counted_attempts >= self.max_attempts
 
     def fail(self, error: Exception) -> None:
         self._note(EventState.FAILED, error, payload=None)

@@ -114,9 +114,10 @@ def _make_expired() -> None:
         cursor.execute(
             "INSERT INTO django_idempotency_processedevent (id, endpoint, source,"
             " account, event_id, event_type, object_key, body_digest, headers, state,"
-            " attempts, last_error, reruns, received_at, expires_at)"
+            " attempts, uncounted_attempts, last_error, reruns, received_at,"
+            " expires_at)"
             " SELECT gen_random_uuid(), %s, '', '', n::text, '', '', '', '{}',"
-            " 'processed', 1, '', '[]', now(), now() - n * interval '1 second'"
+            " 'processed', 1, 0, '', '[]', now(), now() - n * interval '1 second'"
             " FROM generate_series(1, %s) AS n",
             [OLD, EXPIRED],
         )

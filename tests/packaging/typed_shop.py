@@ -226,7 +226,7 @@ def due() -> int:
 
 def work() -> Step:
     dead = ProcessedEvent.objects.dead().first()
-    return process_next() if dead is None else rerun(dead.pk, reason="mended")
+    return process_next() if dead is None else rerun(dead, reason="mended")
 
 
 # Tests

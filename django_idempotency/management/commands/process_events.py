@@ -6,6 +6,7 @@ import time
 import uuid
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -14,10 +15,13 @@ from django.urls import get_resolver
 
 from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.management.interruption import Interruption
+from django_idempotency.management.seeing import require_seen
 from django_idempotency.models import ProcessedEvent
-from django_idempotency.webhooks.inbox import Step, process_next, rerun
+from django_idempotency.store.events import event_alias
+from django_idempotency.webhooks.inbox import Step, process_next, reopen, rerun
 
 SECONDS_BETWEEN_REPORTS = 10
+BY = "process_events"
 
 
 class Command(BaseCommand):
@@ -46,34 +50,57 @@ class Command(BaseCommand):
             action="store_true",
             help="Report what was done every few seconds (default: %(default)s).",
         )
-        parser.add_argument(
+        act = parser.add_mutually_exclusive_group()
+        act.add_argument(
             "--rerun",
             type=uuid.UUID,
             metavar="ID",
-            help="Run this one event again, by the id of its row, and stop; needs "
-            "--reason (default: %(default)s).",
+            help="Run this one event again, which was given up or ignored, by the id of "
+            "its row, and stop; needs --reason and --seen (default: %(default)s).",
+        )
+        act.add_argument(
+            "--reopen",
+            type=uuid.UUID,
+            metavar="ID",
+            help="Let the provider's next delivery run this one event once more, though "
+            "it is processed; needs --reason and --seen (default: %(default)s).",
         )
         parser.add_argument(
             "--reason",
             default="",
             help="Why it is run again; recorded on the event (default: none).",
         )
+        parser.add_argument(
+            "--seen",
+            default="",
+            metavar="WHAT",
+            help="What you have seen of the event; without it the command shows that, "
+            "and does nothing (default: none).",
+        )
 
     def handle(self, **options: Any) -> None:
         # Importing the views registers their handlers.
         _ = get_resolver().url_patterns
-        if options["rerun"]:
-            self._rerun(options["rerun"], options["reason"])
-            return
+        for name, act in (("rerun", _rerun), ("reopen", _reopen)):
+            if options[name]:
+                self._act(name, act, options)
+                return
         counts = self._work(options)
         self.stdout.write(f"Handled {_listed(counts)}.")
 
-    def _rerun(self, row_id: uuid.UUID, reason: str) -> None:
+    def _act(
+        self,
+        name: str,
+        act: Callable[[ProcessedEvent, str], str],
+        options: dict[str, Any],
+    ) -> None:
         try:
-            step = rerun(row_id, reason=reason, by="process_events")
+            event = _found(options[name])
+            require_seen(event, options["seen"])
+            told = act(event, options["reason"])
         except (ValueError, ProcessedEvent.DoesNotExist) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(f"{row_id}: {step.name.lower()}")
+        self.stdout.write(f"{event.pk}: {told}")
 
     def _work(self, options: dict[str, Any]) -> Counter[str]:
         counts: Counter[str] = Counter()
@@ -108,6 +135,20 @@ class Command(BaseCommand):
                 raise
             self.stderr.write(f"The database can't be reached: {error!r}")
             return None
+
+
+def _found(row_id: uuid.UUID) -> ProcessedEvent:
+    rows = ProcessedEvent._base_manager.using(event_alias())
+    return rows.defer("occurred_at", "payload", "headers").get(pk=row_id)
+
+
+def _rerun(event: ProcessedEvent, reason: str) -> str:
+    return rerun(event, reason=reason, by=BY).name.lower()
+
+
+def _reopen(event: ProcessedEvent, reason: str) -> str:
+    reopen(event, reason=reason, by=BY)
+    return "reopened"
 
 
 def _seconds(text: str) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from django_idempotency.management.seeing import require_seen
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.store.records import record_alias
 
@@ -39,11 +40,19 @@ class Command(BaseCommand):
             required=True,
             help="How you found out; recorded with the operation.",
         )
+        parser.add_argument(
+            "--seen",
+            default="",
+            metavar="WHAT",
+            help="What you have seen of the record; without it the command shows that, "
+            "and settles nothing (default: none).",
+        )
 
     def handle(self, **options: Any) -> None:
         records = IdempotencyRecord._base_manager.using(record_alias())
         try:
             record = records.get(pk=options["record"])
+            require_seen(record, options["seen"])
             record.settle(
                 applied=not options["not_applied"],
                 result=options["applied"],

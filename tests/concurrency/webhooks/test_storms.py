@@ -276,6 +276,30 @@ def test_many_workers_share_the_work() -> None:
     assert len(scene.calls) == 40
 
 
+@pytest.mark.parametrize("act", [inbox.rerun, inbox.reopen])
+def test_of_many_people_at_once_one_acts(act: Any) -> None:
+    """And the handler runs once for all of them."""
+    if act is inbox.rerun:
+        scene.failures.append(PermanentError())
+    status("/inline/", stripe())
+    scene.calls.clear()
+    seen = ProcessedEvent.objects.get()
+
+    def decide(person: int) -> str:
+        try:
+            act(seen, reason="mended", by=str(person))
+        except ValueError as error:
+            return str(error)
+        return "done"
+
+    told = all_at_once(8, decide)
+    answers = all_at_once(2, lambda number: status("/inline/", stripe()))
+    event = ProcessedEvent.objects.get()
+    assert told.count("done") == len(event.reruns) == len(scene.calls) == 1
+    assert all("Nothing was done" in each for each in told if each != "done")
+    assert (event.state, answers) == ("processed", [200, 200])
+
+
 @contextmanager
 def begun_and_locked() -> Iterator[tuple[Any, uuid.UUID]]:
     """An event whose attempt has begun, and whose row another session has locked."""

@@ -263,7 +263,7 @@ def test_dead_event_can_be_run_again() -> None:
     event = ProcessedEventFactory.create(dead=True, endpoint="tested-inbox", data=PAID)
 
     assert list(ProcessedEvent.objects.dead()) == [event]
-    assert rerun(event.pk, reason="mended") is Step.PROCESSED
+    assert rerun(event, reason="mended") is Step.PROCESSED
     assert scene.handled == ["evt_1"]
 
 

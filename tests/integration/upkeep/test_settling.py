@@ -1,6 +1,8 @@
 """A person settles what nobody else can know: by the method, the command, the admin."""
 
 import json
+import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +18,7 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
 from tests.support.cases import cases
-from tests.support.staff import colleague
+from tests.support.staff import Form, colleague
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
@@ -73,14 +75,15 @@ def by_method(held: IdempotencyRecord, *, applied: bool) -> str:
 
 def by_command(held: IdempotencyRecord, *, applied: bool) -> str:
     how = ["--applied", json.dumps(RESULT)] if applied else ["--not-applied"]
-    settle(str(held.pk), *how, "--reason", REASON)
+    settle(str(held.pk), *how, "--reason", REASON, "--seen", held.seen)
     return "settle_idempotency_key"
 
 
 def by_admin(held: IdempotencyRecord, *, applied: bool) -> str:
     action = "settle_as_applied" if applied else "settle_as_not_applied"
     result = json.dumps(RESULT) if applied else ""
-    act(colleague("view", "settle"), held, action, reason=REASON, result=result)
+    form = Form.shown(colleague("view", "settle"), LIST, action, held)
+    form.send(reason=REASON, result=result)
     return "colleague"
 
 
@@ -92,7 +95,7 @@ def test_only_a_call_that_was_not_applied_is_made_again(
     """With the same key, and though the retention is over."""
     IdempotencyRecord.objects.update(expires_at=Now() - timedelta(days=1))
     by = settled(held, applied=applied)
-    (settlement,) = IdempotencyRecord.objects.get().effects["settlements"]
+    (settlement,) = IdempotencyRecord.objects.get(path="/pay/").effects["settlements"]
     del settlement["at"]
 
     assert settlement == {"by": by, "reason": REASON, "applied": applied}
@@ -122,6 +125,7 @@ def test_only_what_is_held_is_settled(held: IdempotencyRecord, state: str) -> No
     IdempotencyRecord.objects.update(
         state=state, response_status=201, response_headers=[]
     )
+    held.refresh_from_db()
     with pytest.raises(ValueError, match="not held"):
         held.settle(applied=True, reason=REASON)
 
@@ -130,6 +134,52 @@ def test_live_owner_is_left_alone(held: IdempotencyRecord) -> None:
     IdempotencyRecord.objects.update(lease_expires_at=Now() + timedelta(minutes=1))
     with pytest.raises(ValueError, match="still running"):
         held.settle(applied=True, reason=REASON)
+
+
+def deciding(way: Any, held: IdempotencyRecord) -> Callable[[], str]:
+    """What a person decides who sees the record now: that the call was not applied."""
+    seen = IdempotencyRecord.objects.get(pk=held.pk)
+    form = None
+    if way is by_admin:
+        client = colleague("view", "settle")
+        form = Form.shown(client, LIST, "settle_as_not_applied", held)
+
+    def decided() -> str:
+        try:
+            return form.send(reason=REASON) if form else str(way(seen, applied=False))
+        except (CommandError, ValueError) as error:
+            return str(error)
+
+    return decided
+
+
+@pytest.mark.parametrize("way", [by_method, by_command, by_admin])
+@pytest.mark.parametrize("second", ["another", "the same"])
+@pytest.mark.parametrize("between", ["nothing", "a retry that is held as well"])
+def test_what_was_found_out_settles_one_call(
+    held: IdempotencyRecord, way: Any, second: str, between: str
+) -> None:
+    """Whoever comes second has found out about a call that is settled."""
+    first = deciding(way, held)
+    again = deciding(way, held) if second == "another" else first
+    first()
+    if between != "nothing":
+        calls.clear()  # so the provider is slow again
+        assert post().status_code == 500
+    told = again()
+    record = IdempotencyRecord.objects.get(path="/pay/")
+
+    assert re.search("changed since you looked|sent more than once|not held", told)
+    assert record.state == ("released" if between == "nothing" else "held")
+    assert len(record.effects["settlements"]) == 1
+
+
+def test_command_shows_what_there_is_and_settles_nothing_unseen(
+    held: IdempotencyRecord,
+) -> None:
+    with pytest.raises(CommandError, match=r"held after 1 attempt.*--seen held:1:"):
+        settle(str(held.pk), "--not-applied", "--reason", REASON)
+    assert IdempotencyRecord.objects.get().state == "held"
 
 
 def settle(*arguments: str) -> None:
@@ -151,17 +201,11 @@ def test_command_refuses_what_cannot_be_meant(
     held: IdempotencyRecord, arguments: list[str]
 ) -> None:
     with pytest.raises(CommandError):
-        settle(str(held.pk), *arguments)
+        settle(str(held.pk), "--seen", held.seen, *arguments)
     with pytest.raises(CommandError):
         settle(KEY, "--not-applied", "--reason", "there is no such record")
 
     assert IdempotencyRecord.objects.get().state == "held"
-
-
-def act(client: Client, record: IdempotencyRecord, action: str, **data: str) -> str:
-    data = {"action": action, "_selected_action": str(record.pk), **data}
-    answer = client.post(LIST, data, follow=True)
-    return answer.content.decode()
 
 
 @cases(
@@ -175,7 +219,10 @@ def act(client: Client, record: IdempotencyRecord, action: str, **data: str) -> 
 def test_admin_needs_sense_and_a_permission_of_its_own(
     held: IdempotencyRecord, permission: str, action: str, data: dict[str, str]
 ) -> None:
-    page = act(colleague("view", permission), held, action, **data)
+    client = colleague("view", permission)
+    sent = {"action": action, "_selected_action": str(held.pk), **data}
+    sent |= {"confirmed": "yes", f"seen-{held.pk}": held.seen}
+    page = client.post(LIST, sent, follow=True).content.decode()
 
     assert ('class="error"' in page) is (permission == "settle")
     assert IdempotencyRecord.objects.get().state == "held"

@@ -10,11 +10,11 @@ from django.urls import path
 
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import PermanentError
+from django_idempotency.webhooks.inbox import rerun
 from tests.integration.webhooks import receivers
 from tests.integration.webhooks.receivers import only, scene
-from tests.support.cases import cases
 from tests.support.deliveries import deliver, stripe
-from tests.support.staff import colleague
+from tests.support.staff import Form, colleague
 from tests.testapp.models import Order
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__)]
@@ -41,8 +41,7 @@ def bury() -> ProcessedEvent:
 
 
 def run_again(client: Client, event: ProcessedEvent, reason: str) -> str:
-    data = {"action": "run_again", "_selected_action": str(event.pk), "reason": reason}
-    return client.post(LIST, data, follow=True).content.decode()
+    return Form.shown(client, LIST, "run_again", event).send(reason=reason)
 
 
 def found(client: Client, term: str) -> int:
@@ -99,17 +98,40 @@ def test_dead_event_runs_again_with_a_reason(operator: Client) -> None:
     assert Order.objects.count() == 1
 
 
-@cases(
-    "permission, reason, sentence",
-    {
-        "no reason": ("rerun", " ", "Say why"),
-        "no permission of its own": ("delete", "the handler is mended", ""),
-    },
-)
-def test_running_again_takes_a_reason_and_a_permission(
-    permission: str, reason: str, sentence: str
-) -> None:
-    client = colleague("view", permission, of="processedevent")
-
-    assert sentence in run_again(client, bury(), reason)
+def test_running_again_takes_a_reason(operator: Client) -> None:
+    assert "Say why" in run_again(operator, bury(), " ")
     assert (only().state, Order.objects.count()) == ("dead", 0)
+
+
+@pytest.mark.parametrize(
+    ("action", "permission"), [("run_again", "reopen"), ("reopen", "rerun")]
+)
+def test_each_act_takes_a_permission_of_its_own(action: str, permission: str) -> None:
+    client = colleague("view", "delete", permission, of="processedevent")
+    event = bury()
+    if action == "reopen":
+        rerun(event, reason="mended")
+    before = only().seen
+    data = {"action": action, "_selected_action": str(event.pk), "reason": "r"}
+    sent = {**data, "confirmed": "yes", f"seen-{event.pk}": before}
+    client.post(LIST, sent, follow=True)
+
+    assert only().seen == before
+
+
+def test_page_asks_about_what_can_be_done_and_names_the_rest(operator: Client) -> None:
+    dead = bury()
+    deliver("/inline/", stripe("evt_done"))
+    done = ProcessedEvent.objects.get(event_id="evt_done")
+    data = {"action": "run_again", "_selected_action": [str(dead.pk), str(done.pk)]}
+    page = operator.post(LIST, data).content.decode()
+
+    assert f'name="seen-{dead.pk}" value="{dead.seen}"' in page
+    assert f'name="seen-{done.pk}"' not in page
+    assert f"{done.pk}: not possible, processed after 1 attempt" in page
+    assert 'name="idempotency_key"' in page
+    assert (only_dead().state, scene.handled) == ("dead", ["evt_dead", "evt_done"])
+
+
+def only_dead() -> ProcessedEvent:
+    return ProcessedEvent.objects.get(event_id="evt_dead")

@@ -43,7 +43,7 @@ def test_inline_event_is_told_after_its_commit(told: list[Any]) -> None:
     scene.failures.extend([ValueError(), NotReady(), PermanentError()])
     for event_id in ("evt_1", "evt_2", "evt_3", "evt_1", "evt_1"):
         deliver("/inline/", stripe(event_id))
-    rerun(ProcessedEvent.objects.get(event_id="evt_3").pk, reason="r")
+    rerun(ProcessedEvent.objects.get(event_id="evt_3"), reason="r")
 
     assert told == [
         ("event_failed", "evt_1", False),

@@ -1,0 +1,168 @@
+"""What people do to rows from the admin's lists: asked first, done once, and only to a
+row that still is as they have seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from django_idempotency.conf import conf
+from django_idempotency.core.operations import StoredAnswer
+from django_idempotency.core.seen import changed_since, described
+from django_idempotency.http.answers import replay_of
+from django_idempotency.http.boundary import NonAtomicRequests, enter
+from django_idempotency.http.outcomes import Answer
+from django_idempotency.http.protection import protect, rendered
+from django_idempotency.policies import IdempotencyPolicy
+
+from .read_only import ReadOnlyAdmin
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise as StrPromise
+
+TEMPLATE = "django_idempotency/act.html"
+CONFIRMED = "confirmed"
+MOST_AT_ONCE = 100
+"""Each row is two fields of the form, and Django takes a thousand."""
+
+POLICY = IdempotencyPolicy(required=False)
+
+non_atomic = NonAtomicRequests(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """One thing that people may do to rows."""
+
+    title: StrPromise
+    explanation: StrPromise
+    """What it will do."""
+    states: frozenset[str]
+    """In which it can be done to a row."""
+    reason_help: StrPromise
+    result_help: StrPromise | None = None
+    """``None``: there is no result to give."""
+    after_commit: bool = False
+    """Whether it makes transactions of its own."""
+
+
+class ActingAdmin(ReadOnlyAdmin):
+    """Asks before an act, on a page that shows each row and carries a key."""
+
+    deferred: tuple[str, ...] = ()
+    """What an act doesn't need of a row: each can have megabytes."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        call = partial(super().changelist_view, request, extra_context)
+        return enter(request, call, partial(self._act_once, request, call), non_atomic)
+
+    # The admin copies the attribute to the function in the URLconf, where Django looks.
+    changelist_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
+
+    def confirmed_or_asked(
+        self,
+        request: HttpRequest,
+        rows: QuerySet[Any],
+        act: Act,
+        perform: Callable[[Any], str],
+    ) -> TemplateResponse | None:
+        """Show the page that asks, or do what was confirmed there.
+
+        `perform` does it to a row, and says what came of it or, by a ValueError, why
+        nothing was done.
+        """
+        chosen = list(rows.defer(None).defer(*self.deferred)[:MOST_AT_ONCE])
+        if CONFIRMED not in request.POST:
+            return self._page(request, chosen, act)
+        for row in chosen:
+            do = partial(self._act, request, row, perform)
+            if act.after_commit:
+                transaction.on_commit(do)
+            else:
+                do()
+        return None
+
+    def _page(
+        self, request: HttpRequest, chosen: list[Any], act: Act
+    ) -> TemplateResponse | None:
+        able = [row for row in chosen if row.state in act.states]
+        for row in chosen:
+            if row not in able:
+                told = f"{row.pk}: {gettext('not possible')}, {described(row.state, row.attempts)}"
+                self.message_user(request, told, messages.WARNING)
+        if not able:
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "request": request,
+            "opts": self.model._meta,
+            "act": act,
+            "action": request.POST["action"],
+            "confirmed": CONFIRMED,
+            "rows": [(row, described(row.state, row.attempts)) for row in able],
+            "title": act.title,
+        }
+        return TemplateResponse(request, TEMPLATE, context)
+
+    def _act(
+        self, request: HttpRequest, row: Any, perform: Callable[[Any], str]
+    ) -> None:
+        try:
+            told = self._performed(row, request.POST.get(f"seen-{row.pk}", ""), perform)
+        except (TypeError, ValueError, self.model.DoesNotExist) as error:
+            self.message_user(request, f"{row.pk}: {error}", messages.ERROR)
+        else:
+            self.message_user(request, f"{row.pk}: {told}")
+
+    def _performed(self, row: Any, seen: str, perform: Callable[[Any], str]) -> str:
+        if seen == row.seen:
+            return perform(row)
+        state, _colon, rest = seen.partition(":")
+        then = described(state, int(rest.partition(":")[0] or 0))
+        what = str(self.model._meta.verbose_name)
+        now = described(row.state, row.attempts)
+        raise ValueError(changed_since(what, then, now, row.last_act))
+
+    def _act_once(
+        self, request: HttpRequest, call: Callable[[], Any]
+    ) -> HttpResponse | Any:
+        view = _Acting(self, request, call)
+        response = protect(request, POLICY, view)
+        if not view.has_run and conf.IDEMPOTENCY_REPLAYED_HEADER in response.headers:
+            text = _("The form was sent more than once, and acted on once.")
+            self.message_user(request, text, messages.WARNING)
+        return response
+
+
+@dataclass(slots=True)
+class _Acting:
+    """One post to a list, as a `ProtectedView`."""
+
+    admin: ActingAdmin
+    request: HttpRequest
+    call: Callable[[], Any]
+    has_run: bool = field(default=False, init=False)
+    has_object = False
+    checks_at_end = False
+
+    def run(self) -> Answer:
+        self.has_run = True
+        return Answer(rendered(self.call(), self.call))
+
+    def replay_of(self, answer: StoredAnswer) -> HttpResponse:
+        return replay_of(answer, self.request)
+
+    def check_replay(self, has_object: bool) -> None:
+        if not self.admin.has_view_permission(self.request):
+            raise PermissionDenied

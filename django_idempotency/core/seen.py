@@ -1,0 +1,37 @@
+"""What a person has seen of a row before deciding, as it travels in forms and commands."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+def seen_as(state: str, attempts: int, since: datetime) -> str:
+    """Return what tells this moment of a row from every later one.
+
+    In one life of a row attempts only grow; `since` is when this life began.
+    """
+    return f"{state}:{attempts}:{int(since.timestamp()):x}"
+
+
+def described(state: str, attempts: int) -> str:
+    """Return the same for people."""
+    return f"{state} after {attempts} attempt{'' if attempts == 1 else 's'}"
+
+
+def told(notes: Any, did: str) -> str:
+    """Return a sentence about the last of the notes on what people did; or nothing."""
+    if not notes:
+        return ""
+    by, reason = (notes[-1].get(name, "") for name in ("by", "reason"))
+    return f"{by or 'Somebody'} {did}: {reason}."
+
+
+def changed_since(what: str, then: str, now: str, last_act: str) -> str:
+    """Tell the second of two people, or the second click of one, what has happened."""
+    parts = (
+        f"The {what} has changed since you looked: it was {then} and is {now}.",
+        last_act,
+        "Nothing was done; look again and decide anew.",
+    )
+    return " ".join(part for part in parts if part)

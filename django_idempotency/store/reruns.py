@@ -1,0 +1,119 @@
+"""What people do to events that are done: run one again, or reopen one.
+
+Both change the row only as the person has seen it, so that the second click, of the same
+person or of another one, does nothing and is told what has happened since.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.db import connections
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from django_idempotency.conf import conf
+from django_idempotency.core.events import EventState
+from django_idempotency.core.seen import changed_since, described
+from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut
+from django_idempotency.fields import UtcNow
+from django_idempotency.models import ProcessedEvent
+
+from .dialects import dialect_of
+from .events import A_MOMENT
+from .rows import claim_errors
+
+RUN_ANYWAY = "The provider's next delivery runs it anyway."
+
+
+def begin(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> int:
+    """Count an attempt at an event that was given up or ignored; return its number.
+
+    Raises:
+        ProcessedEvent.DoesNotExist: there is no such event.
+        ValueError: it is in another state, or has changed since it was seen.
+    """
+    if seen.state not in (EventState.DEAD, EventState.IGNORED):
+        raise ValueError(
+            "The event is processed: its handler has run. To let the provider's next "
+            "delivery run it once more, reopen it."
+            if seen.state == EventState.PROCESSED
+            else _is_tried_anyway(seen)
+        )
+    attempts = seen.attempts + 1
+    _change(seen, reason=reason, by=by, using=using, attempts=attempts)
+    return attempts
+
+
+def reopen(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> None:
+    """Let the next delivery of a processed event take it over.
+
+    Raises:
+        ProcessedEvent.DoesNotExist: there is no such event.
+        ValueError: it is in another state, or has changed since it was seen.
+    """
+    if seen.state != EventState.PROCESSED:
+        raise ValueError(
+            f"The event is {seen.state} and still has its payload: run it again instead."
+            if seen.state in (EventState.DEAD, EventState.IGNORED)
+            else _is_tried_anyway(seen)
+        )
+    _change(
+        seen,
+        reason=reason,
+        by=by,
+        using=using,
+        state=EventState.REOPENED,
+        uncounted_attempts=F("attempts"),
+    )
+
+
+def _is_tried_anyway(seen: ProcessedEvent) -> str:
+    if seen.next_attempt_at is not None:
+        return "The event waits in the inbox and will be tried anyway."
+    return f"The event is {seen.state}. {RUN_ANYWAY}"
+
+
+def _change(
+    seen: ProcessedEvent, *, reason: str, by: str, using: str, **columns: Any
+) -> None:
+    """Write to the row if it still is as it was seen, and record who did it and why."""
+    rows: QuerySet[ProcessedEvent] = ProcessedEvent._base_manager.using(using)
+    note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
+    as_seen = rows.filter(
+        pk=seen.pk,
+        state=seen.state,
+        attempts=seen.attempts,
+        received_at=seen.received_at,
+        next_attempt_at=None,
+    )
+    connection = connections[using]
+    try:
+        with claim_errors(using), dialect_of(connection).locking(connection, A_MOMENT):
+            is_written = as_seen.update(
+                reruns=[*seen.reruns, note],
+                # Afterwards it is a duplicate again for that long.
+                expires_at=UtcNow() + conf.IDEMPOTENCY_EVENT_RETENTION,
+                **columns,
+            )
+    except (ClaimOutrun, ClaimTimedOut):
+        raise ValueError(
+            "Somebody is running the event at this moment. Nothing was done."
+        ) from None
+    if not is_written:
+        raise ValueError(_what_happened(seen, _row(seen.pk, rows)))
+
+
+def _row(row_id: uuid.UUID, rows: QuerySet[ProcessedEvent]) -> ProcessedEvent:
+    # Not the time at which the provider says that it happened: Python may have no such.
+    return rows.defer("occurred_at", "payload", "headers").get(pk=row_id)
+
+
+def _what_happened(seen: ProcessedEvent, row: ProcessedEvent) -> str:
+    return changed_since(
+        "event",
+        described(seen.state, seen.attempts),
+        described(row.state, row.attempts),
+        row.last_act,
+    )
