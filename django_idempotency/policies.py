@@ -82,6 +82,8 @@ class IdempotencyPolicy:
         _require_duration("wait", self.wait, zero_allowed=True, longest=LONGEST_WAIT)
         _require_duration("retention", self.retention)
         _require_duration("lease", self.lease)
+        if self.retention is not None:
+            self._require_lease_shorter_than(self.retention, "retention")
         if isinstance(self.exclude, str):
             raise ImproperlyConfigured(
                 f"exclude={self.exclude!r} must be a collection of field names, not one "
@@ -108,7 +110,20 @@ class IdempotencyPolicy:
 
     @property
     def effective_retention(self) -> timedelta:
-        return conf.IDEMPOTENCY_RETENTION if self.retention is None else self.retention
+        if self.retention is not None:
+            return self.retention
+        retention = conf.IDEMPOTENCY_RETENTION
+        self._require_lease_shorter_than(retention, "IDEMPOTENCY_RETENTION")
+        return retention
+
+    def _require_lease_shorter_than(self, retention: timedelta, name: str) -> None:
+        """When the lease ends, the record has to be there still, with its steps."""
+        if self.lease is not None and self.lease >= retention:
+            raise ImproperlyConfigured(
+                f"lease={self.lease!r} must be shorter than {name} ({retention!r}): the "
+                "operation would be forgotten before it can be resumed, and its finished "
+                "steps be made again. Write a longer retention=timedelta(…)."
+            )
 
     @property
     def effective_max_body(self) -> int:

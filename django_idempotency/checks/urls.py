@@ -30,7 +30,7 @@ from django_idempotency.http.placements import (
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store.records import record_alias
 
-from .settings import SHORTEST_SAFE_RETENTION
+from .durations import check_durations
 from .webhooks import check_endpoint
 
 CONDITION = "django.views.decorators.http.condition"
@@ -62,7 +62,7 @@ def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
         yield from _working_dispatch(view, function, name)
         yield from _condition_above(view, function, name)
         yield from _keep_errors(view, policy, name)
-        yield from _short_retention(policy, name)
+        yield from check_durations(policy, name)
         if policy.lease is None:
             yield from _async_handler(function, name)
             yield from _durable_transaction(function, name)
@@ -76,7 +76,7 @@ def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
     policy_of_class = getattr(view_class, "idempotency_policy", None)
     if isinstance(policy_of_class, IdempotencyPolicy):
         name = f"{view_class.__module__}.{view_class.__qualname__}"
-        yield from _short_retention(policy_of_class, name)
+        yield from check_durations(policy_of_class, name)
 
 
 def _name_of(view: Callable[..., Any], function: FunctionType) -> str:
@@ -202,17 +202,6 @@ def _keep_errors(
             hint="Return the answer instead of raising:\n\n"
             "    return HttpResponse(status=404)",
             id="django_idempotency.E023",
-        )
-
-
-def _short_retention(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMessage]:
-    if policy.retention is not None and policy.retention < SHORTEST_SAFE_RETENTION:
-        yield Warning(
-            f"The answers of {name} should be kept for at least a day, not for "
-            f"{policy.retention}: a retry that comes after it runs again, although the "
-            "payment provider may still know the key.",
-            hint="    retention=timedelta(hours=48)",
-            id="django_idempotency.W024",
         )
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal, overload
 
+from django_idempotency.conf import conf, fault_of_duration
 from django_idempotency.core.json_types import J, N
 from django_idempotency.exceptions import NoOperation
 
@@ -120,8 +121,21 @@ class Idempotency:
         Raises:
             LeaseLost: another request has taken the operation over. Don't catch it.
             RuntimeError: in the leased shape, inside a transaction of the view's own.
+            ValueError: `lease` isn't a positive timedelta, or is as long as the retention.
         """
+        self._require_possible(lease)
         self._steps.extend(lease)
+
+    def _require_possible(self, lease: timedelta | None) -> None:
+        if lease is None:
+            return
+        operation = self._steps.operation
+        retention = operation.retention if operation else conf.IDEMPOTENCY_RETENTION
+        fault = fault_of_duration(lease)
+        if not fault and lease >= retention:
+            fault = f"must be shorter than the retention ({retention!r})"
+        if fault:
+            raise ValueError(f"extend(lease={lease!r}): the lease {fault}.")
 
     @overload
     async def acall(
@@ -164,7 +178,7 @@ class Idempotency:
 
     async def aextend(self, lease: timedelta | None = None) -> None:
         """`extend` in an async view."""
-        await in_thread(self._steps.extend, lease)
+        await in_thread(self.extend, lease)
 
 
 _current: ContextVar[Idempotency | None] = ContextVar("current_operation", default=None)

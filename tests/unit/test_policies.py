@@ -12,6 +12,8 @@ from django_idempotency.policies import IdempotencyPolicy, PolicyOptions, keep_o
 
 RELEASED = {405, 406, 408, 413, 415, 421, 423, 424, 425, 429}
 
+HOUR = timedelta(hours=1)
+
 
 def test_default_keeps_what_is_an_outcome() -> None:
     kept = {
@@ -31,6 +33,9 @@ def test_default_keeps_what_is_an_outcome() -> None:
         ({"retention": 0}, "must be a timedelta"),
         ({"retention": timedelta(0)}, "must be positive"),
         ({"retention": timedelta(hours=-1)}, "must be positive"),
+        ({"lease": timedelta(0)}, "must be positive"),
+        ({"lease": HOUR, "retention": HOUR}, "lease=.* must be shorter than retention"),
+        ({"lease": HOUR, "retention": HOUR / 2}, "must be shorter than retention"),
         ({"exclude": "nonce"}, r"exclude=\('nonce',\)"),
         ({"max_body": -1}, "number of bytes"),
         ({"max_body": "1 MiB"}, "number of bytes"),
@@ -91,6 +96,17 @@ def test_value_of_the_policy_beats_the_setting_that_holds_at_use(name: str) -> N
         assert getattr(silent, name) == value
     with override_settings(**{setting: default}):
         assert getattr(IdempotencyPolicy(**options), name) == value
+
+
+def test_lease_is_shorter_than_the_setting_too() -> None:
+    """Which is read at use; a check says it before."""
+    policy = IdempotencyPolicy(lease=2 * HOUR)
+
+    refused = pytest.raises(ImproperlyConfigured, match="must be shorter than IDEMPOT")
+    with override_settings(IDEMPOTENCY_RETENTION=2 * HOUR), refused:
+        _ = policy.effective_retention
+    with override_settings(IDEMPOTENCY_RETENTION=3 * HOUR):
+        assert policy.effective_retention == 3 * HOUR
 
 
 def test_policy_is_frozen_and_takes_keywords_only() -> None:

@@ -247,6 +247,7 @@ WRONG = {
     "access-check-below": idempotent(without_wraps(login_required(pay))),
     "durable": idempotent(durable),
     "keep-errors": idempotent(keep_errors=True)(pay),
+    "long-lease": idempotent(lease=timedelta(days=2))(pay),
     "short-retention": idempotent(retention=timedelta(hours=1))(pay),
     "atomic-above": transaction.atomic(function),
     "atomic-dispatch": AtomicDispatch.as_view(),

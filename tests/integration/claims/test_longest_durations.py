@@ -28,7 +28,7 @@ def atomic(request: HttpRequest) -> HttpResponse:
     return place_order(request)
 
 
-@idempotent(wait=DAY, retention=CENTURY, lease=CENTURY)
+@idempotent(wait=DAY, retention=CENTURY, lease=CENTURY - DAY)
 def leased(request: HttpRequest) -> HttpResponse:
     return place_order(request)
 

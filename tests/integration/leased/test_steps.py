@@ -3,6 +3,7 @@
 import inspect
 import logging
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,8 @@ from django.utils import timezone
 
 from django_idempotency.core.journal import LARGEST_RESULT
 from django_idempotency.decorators import idempotent
-from django_idempotency.engine.steps import LeasedSteps
+from django_idempotency.engine.idempotency import Idempotency
+from django_idempotency.engine.steps import EventSteps, LeasedSteps
 from django_idempotency.exceptions import LeaseLost, OutcomeUnknown, StepError
 from django_idempotency.models import IdempotencyRecord
 from tests.integration.leased.scene import (
@@ -942,6 +944,29 @@ def test_extended_lease_ends_so_long_from_now(
     run(deed)
 
     assert seconds - 5 <= int(copies[0].headers["Retry-After"]) <= seconds
+
+
+@pytest.mark.parametrize(
+    "length", [60, timedelta(0), timedelta(seconds=-1), timedelta(hours=48)], ids=str
+)
+@pytest.mark.parametrize("shape", ["leased", "atomic, of an event", "without a key"])
+def test_extension_that_cannot_be_meant_is_refused(length: Any, shape: str) -> None:
+    """In each shape: the view may get a lease tomorrow."""
+    refusals = []
+
+    def extend(operation: Idempotency) -> None:
+        with pytest.raises(ValueError, match="lease=") as refused:
+            operation.extend(length)
+        refusals.append(refused)
+
+    match shape:
+        case "leased":
+            run(lambda request: extend(request.idempotency))
+        case "without a key":
+            extend(Idempotency())
+        case _:
+            extend(Idempotency(EventSteps(uuid.uuid4(), "default")))
+    assert len(refusals) == 1
 
 
 def test_extension_leaves_the_memory(bank: Bank) -> None:
