@@ -72,7 +72,9 @@ class StoredEvent:
     row_id: uuid.UUID
     endpoint: str
     facts: EventFacts
-    """Without the time, which is in the payload."""
+    """Without the time, which is in the payload, and without the headers."""
+    headers: str
+    """As JSON; whether it can be read is for whoever runs the event."""
     payload: bytes
     attempts: int
     uncounted_attempts: int
@@ -164,15 +166,19 @@ def note_failure(
     error_name: str,
     *,
     payload: bytes | None,
+    uses_up: bool,
     using: str,
 ) -> bool:
-    """Write a failed or dead row if the row is absent or has failed before.
+    """Write a failed or dead row if the row is absent, has failed before or is reopened.
+
+    `uses_up` says whether this attempt is one of the event's `max_attempts`.
 
     In a small transaction of its own that doesn't wait. Returns whether it was written:
     if not, another delivery has done the event meanwhile.
     """
     statements = _statements(using)
     fresh = _fresh(event, using, attempts=1, payload=payload, last_error=error_name)
+    fresh["uncounted"] = int(not uses_up)
     return insert_or_update(
         statements.insert_dead
         if state == EventState.DEAD
@@ -261,8 +267,9 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
             account=account,
             object_key=object_key,
             occurred_at=None,
-            headers=json.loads(headers),
+            headers={},
         ),
+        headers=headers,
         payload=bytes(payload),
         attempts=attempts,
         uncounted_attempts=uncounted,
@@ -287,6 +294,7 @@ def retry_later(
     error_name: str,
     *,
     after: timedelta,
+    uses_up: bool,
     using: str,
 ) -> None:
     """Note a failed attempt, unless another one has begun meanwhile.
@@ -295,7 +303,8 @@ def retry_later(
     """
     parameters = {
         "state": EventState.FAILED.value,
-        "last_error": error_name[:255],
+        "last_error": storable(error_name)[:255],
+        "uncounted": int(not uses_up),
         "after": after.total_seconds(),
         "id": db_id(row_id, using),
         "attempts": attempts,
@@ -308,7 +317,7 @@ def bury(row_id: uuid.UUID, attempts: int, error_name: str, *, using: str) -> bo
     """Give the event up; its payload stays. Returns whether this call did it."""
     parameters = {
         "state": EventState.DEAD.value,
-        "last_error": error_name[:255],
+        "last_error": storable(error_name)[:255],
         "id": db_id(row_id, using),
         "attempts": attempts,
     }
@@ -350,7 +359,8 @@ def _fresh(
         "occurred_at": connection.ops.adapt_datetimefield_value(facts.occurred_at),
         "payload": binary(payload, connection),
         "attempts": attempts,
-        "last_error": last_error[:255],
+        "uncounted": 0,
+        "last_error": storable(last_error)[:255],
         "retention": _retention(),
     }
 

@@ -202,7 +202,7 @@ class EventStatements:
             "occurred_at": "%(occurred_at)s",
             "payload": "%(payload)s",
             "attempts": "%(attempts)s",
-            "uncounted_attempts": "0",
+            "uncounted_attempts": "%(uncounted)s",
             "last_error": "%(last_error)s",
             "reruns": "'[]'",
             "received_at": now,
@@ -235,7 +235,8 @@ class EventStatements:
         self.insert_dead = dialect.insert_first(table, fresh, EventState.DEAD)
         self.note_failure = (
             f"UPDATE {table} SET state = %(state)s, payload = %(payload)s,"
-            " last_error = %(last_error)s, attempts = attempts + 1"
+            " last_error = %(last_error)s, attempts = attempts + 1,"
+            " uncounted_attempts = uncounted_attempts + %(uncounted)s"
             f" WHERE id = %(id)s AND state IN ({failed}, {reopened})"
         )
         again = (
@@ -273,8 +274,10 @@ class EventStatements:
         self.due = (
             f"{due}{in_order} ORDER BY next_attempt_at LIMIT 1{dialect.skip_locked}"
         )
+        # A number that can't grow must not end each worker that looks for work.
+        one_more = "CASE WHEN attempts < 2147483647 THEN attempts + 1 ELSE attempts END"
         self.begin = (
-            f"UPDATE {table} SET attempts = attempts + 1, next_attempt_at = {after}"
+            f"UPDATE {table} SET attempts = {one_more}, next_attempt_at = {after}"
             " WHERE id = %(id)s"
         )
         stored = (
@@ -300,7 +303,10 @@ class EventStatements:
             " next_attempt_at ="
         )
         mine = "WHERE id = %(id)s AND attempts = %(attempts)s AND payload IS NOT NULL"
-        self.retry = f"{failed} {after} {mine} AND next_attempt_at IS NOT NULL"
+        self.retry = (
+            f"{failed} {after}, uncounted_attempts = uncounted_attempts + %(uncounted)s"
+            f" {mine} AND next_attempt_at IS NOT NULL"
+        )
         self.bury = f"{failed} NULL {mine}"
         self.finish = f"UPDATE {table} SET {done} WHERE id = %(id)s"
 

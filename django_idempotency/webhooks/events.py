@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django_idempotency.conf import conf, fault_of_duration
 from django_idempotency.core.events import EventFacts
 from django_idempotency.core.keys import derive_key
 
@@ -40,13 +41,27 @@ class NotReady(Exception):
     """Raised by a handler that can't handle the event yet, as without its order.
 
     What it wrote is rolled back. Inline the provider is answered 503 with
-    ``Retry-After``; in the inbox the event is tried again after `after`.
+    ``Retry-After``; in the inbox the event is tried again after `after`, and no attempt
+    of `max_attempts` is used up.
+
+    Raises:
+        ValueError: `after` isn't a positive timedelta, or is longer than events are
+            recognised.
     """
 
-    def __init__(
-        self, reason: str = "", *, after: timedelta = timedelta(seconds=30)
-    ) -> None:
+    after = timedelta(seconds=30)
+
+    def __init__(self, reason: str = "", *, after: timedelta = after) -> None:
         super().__init__(reason)
+        retention = conf.IDEMPOTENCY_EVENT_RETENTION
+        fault = fault_of_duration(after)
+        if not fault and after >= retention:
+            fault = f"must be shorter than IDEMPOTENCY_EVENT_RETENTION ({retention!r})"
+        if fault:
+            raise ValueError(
+                f"NotReady(after={after!r}) {fault}. Write "
+                "NotReady(after=timedelta(seconds=60))."
+            )
         self.after = after
 
 
@@ -56,3 +71,10 @@ class PermanentError(Exception):
     What it wrote is rolled back, the event is kept as dead with its payload, and the
     provider gets 2xx, since sending it again would not help.
     """
+
+
+def pause_after(error: BaseException) -> timedelta:
+    """How long the handler wants to be left alone; zero if it doesn't say."""
+    after: object = error.after if isinstance(error, NotReady) else None
+    # A subclass can say anything.
+    return after if isinstance(after, timedelta) else timedelta(0)

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error, transaction
+from django.db import transaction
 from django.dispatch import Signal
 
 from django_idempotency import signals
@@ -48,17 +48,17 @@ class AttemptedRow(Protocol):
     def settle(self, state: EventState, *, payload: bytes | None) -> None:
         """Mark it as done, in the transaction of the handler."""
 
-    def is_last_attempt(self, error: Exception) -> bool:
+    def is_last_attempt(self, error: BaseException) -> bool:
         """Say whether the event is given up after this error."""
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Note the error after the rollback, so that another attempt follows.
 
         Raises:
             Error: it could not be written.
         """
 
-    def bury(self, error: Exception) -> bool:
+    def bury(self, error: BaseException) -> bool:
         """Give the event up after the rollback, with its payload.
 
         Returns whether it was written: if not, another attempt has finished the event.
@@ -93,8 +93,11 @@ class Execution:
         self._row.settle(EventState.PROCESSED, payload=None)
         return Ending.PROCESSED
 
-    def after(self, error: Exception) -> Ending:
-        """Return what follows from an error of `run` or of the commit after it."""
+    def after(self, error: BaseException) -> Ending:
+        """Return what follows from an error of `run` or of the commit after it.
+
+        It doesn't raise: no event may end the worker of the others.
+        """
         if self._is_committed:
             logger.error("A callback after a webhook event failed.", exc_info=error)
             return Ending.PROCESSED
@@ -108,19 +111,19 @@ class Execution:
             if self._is_final(error):
                 return self._buried(error)
             self._row.fail(error)
-        except Error as trouble:
+        except Exception as trouble:
             logger.warning(
                 "A failed webhook event could not be noted: %s", type(trouble).__name__
             )
         report_event("event_failed", self.event)
         return Ending.FAILED
 
-    def _is_final(self, error: Exception) -> bool:
+    def _is_final(self, error: BaseException) -> bool:
         if isinstance(error, PermanentError | UnusableDelivery):
             return True
         return self._row.is_last_attempt(error)
 
-    def _buried(self, error: Exception) -> Ending:
+    def _buried(self, error: BaseException) -> Ending:
         if not self._row.bury(error):
             return Ending.OVERTAKEN
         report_event("event_dead", self.event)

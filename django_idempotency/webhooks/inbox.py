@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import random
 import uuid
 from dataclasses import dataclass
@@ -21,9 +23,11 @@ from django_idempotency.store.events import StoredEvent
 
 from .deliveries import Delivery
 from .endpoints import DEFAULT_MAX_ATTEMPTS, Endpoint, endpoint_named, make_event
-from .events import Event, NotReady, PermanentError
+from .events import Event, NotReady, PermanentError, pause_after
 from .executing import Ending, Execution
 from .profiles import UnusableDelivery
+
+logger = logging.getLogger("django_idempotency")
 
 __all__ = ["Step", "process_next", "reopen", "rerun"]
 
@@ -132,7 +136,10 @@ class _BegunEvent:
         try:
             with Confined(), transaction.atomic(using=self.using):
                 return self._run()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        # Also a SystemExit: it would end the worker, and each one that is started anew.
+        except BaseException as error:
             if self.execution is not None:
                 return _step(self.execution.after(error))
             if isinstance(error, ClaimTimedOut | ClaimOutrun):
@@ -191,25 +198,36 @@ class _TakenRow:
     def settle(self, state: EventState, *, payload: bytes | None) -> None:
         event_store.finish(self.stored.row_id, state, payload=payload, using=self.using)
 
-    def is_last_attempt(self, error: Exception) -> bool:
-        return self.is_rerun or self.stored.counted_attempts >= self.limit
+    def is_last_attempt(self, error: BaseException) -> bool:
+        if self.is_rerun or isinstance(error, NotReady):
+            return self.is_rerun
+        return self.stored.counted_attempts >= self.limit
 
-    def fail(self, error: Exception) -> None:
-        after = _backoff(self.stored.attempts)
-        if isinstance(error, NotReady):
-            after = max(after, error.after)
+    def fail(self, error: BaseException) -> None:
         event_store.retry_later(
             self.stored.row_id,
             self.stored.attempts,
             name_of(error),
-            after=after,
+            after=max(_backoff(self.stored.attempts), pause_after(error)),
+            uses_up=not isinstance(error, NotReady),
             using=self.using,
         )
 
-    def bury(self, error: Exception) -> bool:
-        return event_store.bury(
+    def bury(self, error: BaseException) -> bool:
+        is_buried = event_store.bury(
             self.stored.row_id, self.stored.attempts, name_of(error), using=self.using
         )
+        if is_buried and self.stored.facts.object_key:
+            logger.error(
+                "webhook event_passed_over: an event of an ordered receiver is dead, and "
+                "later ones of its object run without it",
+                extra={
+                    "action": "event_passed_over",
+                    "endpoint": self.stored.endpoint,
+                    "row_id": self.stored.row_id,
+                },
+            )
+        return is_buried
 
 
 def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
@@ -221,7 +239,7 @@ def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
     """
     delivery = Delivery(
         body=stored.payload,
-        headers=CaseInsensitiveMapping(stored.facts.headers),
+        headers=CaseInsensitiveMapping(json.loads(stored.headers)),
         url="",
         received_at=0,
     )

@@ -17,7 +17,7 @@ from django_idempotency.store.rows import Claim
 
 from .endpoints import Endpoint
 from .event_row import Duplicate, InboxRow, InlineRow
-from .events import Event, NotReady
+from .events import Event, NotReady, pause_after
 from .executing import Ending, Execution, report_event
 from .profiles import body_digest
 
@@ -84,7 +84,8 @@ class _Handling:
                 return _unclaimed(error, self.endpoint, has_started=False)
             if self.execution.after(error) is not Ending.FAILED:
                 return Acknowledged()
-            return Later(error.after) if isinstance(error, NotReady) else Failed()
+            is_early = isinstance(error, NotReady)
+            return Later(pause_after(error)) if is_early else Failed()
         return _reception_of(claimed, self.event)
 
     def _execute(self, claim: Claim) -> Ending:
@@ -131,27 +132,28 @@ class _ClaimedRow:
     def settle(self, state: EventState, *, payload: bytes | None) -> None:
         event_store.settle(self.claim, state, payload=payload)
 
-    def is_last_attempt(self, error: Exception) -> bool:
+    def is_last_attempt(self, error: BaseException) -> bool:
         """An event that isn't ready is left to the provider, however often it comes."""
         if self.max_attempts is None or isinstance(error, NotReady):
             return False
         return self.row.counted_attempts >= self.max_attempts
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         self._note(EventState.FAILED, error, payload=None)
 
-    def bury(self, error: Exception) -> bool:
+    def bury(self, error: BaseException) -> bool:
         # The event may be acknowledged because that commit stores its payload.
         return self._note(EventState.DEAD, error, payload=self.row.event.raw)
 
     def _note(
-        self, state: EventState, error: Exception, *, payload: bytes | None
+        self, state: EventState, error: BaseException, *, payload: bytes | None
     ) -> bool:
         return event_store.note_failure(
             self.row.new_event,
             state,
             name_of(error),
             payload=payload,
+            uses_up=not isinstance(error, NotReady),
             using=self.row.using,
         )
 

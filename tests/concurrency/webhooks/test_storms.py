@@ -209,7 +209,7 @@ def test_failure_that_is_noted_late_overwrites_nothing() -> None:
     )
     for state, payload in ((EventState.FAILED, None), (EventState.DEAD, b"{}")):
         assert not event_store.note_failure(
-            event, state, "Late", payload=payload, using="default"
+            event, state, "Late", payload=payload, uses_up=True, using="default"
         )
     after = ProcessedEvent.objects.get()
     assert (after.state, after.attempts, after.last_error) == ("processed", 1, "")

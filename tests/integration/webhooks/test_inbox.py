@@ -1,11 +1,23 @@
 """Stored deliveries and the step that handles one."""
 
 import logging
+import sys
+from asyncio import CancelledError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.core.management import call_command
+from django.db import (
+    DatabaseError,
+    Error,
+    InterfaceError,
+    OperationalError,
+    transaction,
+)
+from django.db.models import JSONField, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -28,6 +40,14 @@ from tests.support.threads import second_connection
 from tests.testapp.models import Order
 
 pytestmark = marks
+
+
+@contextmanager
+def sys_int_limit_lifted() -> Iterator[None]:
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    yield
+    sys.set_int_max_str_digits(limit)
 
 
 def until_next_attempt() -> timedelta:
@@ -131,8 +151,130 @@ def test_event_that_is_not_ready_waits_as_long_as_it_asks() -> None:  # F14
 
 
 @pytest.mark.parametrize(
-    ("error", "attempts"), [(ValueError, 2), (NotReady, 2), (PermanentError, 1)]
+    "after",
+    [60, 0.5, None, timedelta(0), timedelta(seconds=-1), timedelta(days=35)],
+    ids=str,
 )
+@pytest.mark.parametrize("path", ["/inline/", "/inbox/"])
+def test_pause_that_cannot_be_meant_is_refused_where_it_is_written(
+    after: Any, path: str
+) -> None:
+    """In the handler, as an error of its own, and not in the worker."""
+
+    def ask(event: Event) -> None:
+        with pytest.raises(ValueError, match=r"NotReady\(after="):
+            raise NotReady(after=after)
+        scene.act = lambda event: None
+
+    scene.act = ask
+    deliver(path, stripe())
+    steps()
+    assert only().state == "processed"
+
+
+class Unready(NotReady):
+    """Says nothing about when."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class UnreadyForLong(NotReady):
+    after: Any = 60
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+class Crash(BaseException):
+    pass
+
+
+RAISED = [
+    *(ValueError, Unready, UnreadyForLong, Unprintable, RecursionError, MemoryError),
+    *(SystemExit, GeneratorExit, CancelledError, Crash, DatabaseError, Error),
+    *(OperationalError, InterfaceError, StopIteration, AssertionError),
+    type("Unstorable", (Exception,), {"__qualname__": "\0\ud800"}),
+    type("Nameless", (Exception,), {"__module__": None}),
+    type("E" * 300, (Exception,), {}),
+]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: ascii(error.__name__)[:20])
+@pytest.mark.parametrize("moment", ["in the handler", "after the commit"])
+def test_worker_survives_whatever_an_event_raises(
+    error: type[BaseException], moment: str
+) -> None:
+    """And goes on with the others."""
+
+    def fail(*args: Any, **kwargs: Any) -> bool:
+        raise error()
+
+    def act(event: Event) -> None:
+        if event.id != "evt_1":
+            return
+        if moment == "after the commit":
+            transaction.on_commit(fail)
+        else:
+            fail()
+
+    scene.act = act
+    for event_id in ("evt_1", "evt_2"):
+        deliver("/inbox/", stripe(event_id))
+    call_command("process_events", until_empty=True)
+    done = "processed" if moment == "after the commit" else "failed"
+    assert states() == {"evt_1": done, "evt_2": "processed"}
+
+
+def test_person_can_still_interrupt() -> None:
+    def interrupt(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    scene.act = interrupt
+    deliver("/inbox/", stripe())
+    with pytest.raises(KeyboardInterrupt):
+        step()
+
+
+DEEP = "[" * 5_000 + "]" * 5_000
+
+POISON: dict[str, Any] = {
+    "payload not JSON": {"payload": b"\xff"},
+    "payload empty": {"payload": b""},
+    "payload deep": {"payload": DEEP.encode() * 20},
+    "payload a long number": {"payload": b'{"id": ' + b"1" * 5000 + b"}"},
+    "payload a list": {"payload": b"[1]"},
+    "headers a list": {"headers": [1]},
+    "headers null": {"headers": Value(None, JSONField())},
+    "headers numbers": {"headers": {"Stripe-Signature": 1}},
+    "headers a long number": {"headers": {"a": 10**5000}},
+    "attempts at their end": {"attempts": 2**31 - 1},
+    "no endpoint": {"endpoint": ""},
+    "another profile": {"endpoint": "tested-gocardless"},
+    "another account": {"account": "other"},
+    "ordered": {"object_key": "x", "event_type": "y"},
+    "negative": {"uncounted_attempts": 99},
+    "happened never": {"occurred_at": "0001-01-01T00:00:00Z"},
+    "identity raises": {"endpoint": "tested-by-nothing"},
+}
+
+
+@cases("columns", POISON)
+def test_worker_survives_whatever_a_row_holds(columns: dict[str, Any]) -> None:
+    """And whoever looks after it is told."""
+    deliver("/inbox/", stripe("evt_1"))
+    with sys_int_limit_lifted():
+        ProcessedEvent.objects.update(**columns)
+    deliver("/inbox/", stripe("evt_2"))
+    call_command("process_events", until_empty=True)
+
+    assert states()["evt_2"] == "processed"
+    assert states()["evt_1"] in {"dead", "failed", "processed"}
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(ValueError, 2), (PermanentError, 1)])
 def test_event_is_given_up_after_its_attempts(error: Any, attempts: int) -> None:
     """F9, and F10: at once if nothing else will help."""
     scene.failures.extend(error() for _ in range(3))
@@ -149,6 +291,26 @@ def test_event_is_given_up_after_its_attempts(error: Any, attempts: int) -> None
     assert deliver("/limited-inbox/", stripe()).status_code == 200
     assert steps() == []
     assert len(scene.events) == attempts
+
+
+@pytest.mark.parametrize("path", ["/limited-inbox/", "/limited/"])
+def test_event_that_is_not_ready_uses_up_no_attempt(path: str) -> None:
+    """Of two in the inbox, of five inline."""
+    limit = 2 if "inbox" in path else 5
+    scene.failures.extend(NotReady() for _ in range(7))
+    scene.failures.extend(ValueError() for _ in range(limit))
+    for _ in range(7 + limit - 1):
+        deliver(path, stripe())
+        make_due()
+        steps()
+        assert only().state == "failed"
+    deliver(path, stripe())
+    make_due()
+    steps()
+
+    event = only()
+    assert (event.state, event.attempts) == ("dead", 7 + limit)
+    assert [each.attempt for each in scene.events] == list(range(1, 8 + limit))
 
 
 @cases(
@@ -261,6 +423,20 @@ def test_event_holds_up_no_other(path: str, error: Exception, taken: Any) -> Non
     scene.failures.append(error)
 
     assert steps() == taken
+
+
+@cases("path, told", {"ordered": ("/ordered/", True), "not": ("/inbox/", False)})
+def test_object_whose_events_go_on_without_a_dead_one_is_told_of(
+    path: str, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Out of order from here on, so somebody has to look."""
+    scene.failures.append(PermanentError())
+    deliver(path, stripe())
+    steps()
+    said = [each for each in caplog.records if "of its object" in each.getMessage()]
+
+    assert [each.levelname for each in said] == ["ERROR"] * told
+    assert all(vars(each)["row_id"] == only().pk for each in said)
 
 
 def test_what_has_waited_longest_comes_first() -> None:
