@@ -255,7 +255,7 @@ class ProcessedEvent(models.Model):
     """One webhook event: who sent it and where to, and what became of it.
 
     The row and the writes of its handler commit together. `next_attempt_at` is set only
-    for events that wait in the inbox, so its partial index is small; it is the only
+    for events that wait in the inbox, so its partial indexes are small; it is the only
     indexed column here that a later update changes.
     """
 
@@ -366,8 +366,14 @@ class ProcessedEvent(models.Model):
                 name="idempotency_event_due",
             ),
             models.Index(
-                fields=["endpoint", "object_key"],
+                fields=["endpoint", "next_attempt_at"],
                 condition=models.Q(next_attempt_at__isnull=False),
+                name="idempotency_event_due_endpoint",
+            ),
+            models.Index(
+                fields=["endpoint", "object_key", "received_at", "id"],
+                condition=models.Q(next_attempt_at__isnull=False)
+                & ~models.Q(object_key=""),
                 name="idempotency_event_order",
             ),
         ]

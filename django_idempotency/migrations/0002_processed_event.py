@@ -147,7 +147,15 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("next_attempt_at__isnull", False)),
-                        fields=["endpoint", "object_key"],
+                        fields=["endpoint", "next_attempt_at"],
+                        name="idempotency_event_due_endpoint",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("next_attempt_at__isnull", False),
+                            models.Q(("object_key", ""), _negated=True),
+                        ),
+                        fields=["endpoint", "object_key", "received_at", "id"],
                         name="idempotency_event_order",
                     ),
                 ],

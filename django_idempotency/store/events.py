@@ -190,24 +190,6 @@ def note_failure(
     )
 
 
-def begin_next(*, using: str, free_after: timedelta) -> uuid.UUID | None:
-    """Count an attempt at the next due event and return its id; ``None``: none is due.
-
-    To be committed before the handler runs: an event that kills its worker must not
-    start from zero each time. Until `free_after` no other worker takes it.
-    """
-    statements = _statements(using)
-    with connections[using].cursor() as cursor:
-        cursor.execute(statements.due, [])
-        row = cursor.fetchone()
-        if row is None:
-            return None
-        cursor.execute(
-            statements.begin, {"after": free_after.total_seconds(), "id": row[0]}
-        )
-        return row[0] if isinstance(row[0], uuid.UUID) else uuid.UUID(row[0])
-
-
 def take(row_id: uuid.UUID, *, using: str) -> StoredEvent | None:
     """Lock and return an event whose attempt has begun; ``None``: it is done by now.
 

@@ -241,7 +241,7 @@ class EventStatements:
         )
         again = (
             *("event_type", "object_key", "body_digest", "headers", "occurred_at"),
-            *("payload", "last_error", "received_at", "expires_at"),
+            *("payload", "last_error", "expires_at"),
         )
         self.store_again = (
             f"UPDATE {table} SET {', '.join(f'{name} = {fresh[name]}' for name in again)},"
@@ -259,27 +259,6 @@ class EventStatements:
 
     def _write_inbox(self, dialect: Dialect, table: str, done: str) -> None:
         after = dialect.later("after")
-        due = (
-            f"SELECT id FROM {table} AS due"
-            f" WHERE next_attempt_at <= {dialect.statement_began}"
-        )
-        # No event is due while an earlier one of the same object is not done.
-        in_order = (
-            " AND (object_key = '' OR NOT EXISTS (SELECT 1"
-            f" FROM {table} AS earlier WHERE earlier.endpoint = due.endpoint"
-            f" AND {dialect.equal('earlier.object_key', 'due.object_key')}"
-            " AND earlier.next_attempt_at IS NOT NULL"
-            " AND (earlier.received_at, earlier.id) < (due.received_at, due.id)))"
-        )
-        self.due = (
-            f"{due}{in_order} ORDER BY next_attempt_at LIMIT 1{dialect.skip_locked}"
-        )
-        # A number that can't grow must not end each worker that looks for work.
-        one_more = "CASE WHEN attempts < 2147483647 THEN attempts + 1 ELSE attempts END"
-        self.begin = (
-            f"UPDATE {table} SET attempts = {one_more}, next_attempt_at = {after}"
-            " WHERE id = %(id)s"
-        )
         stored = (
             "SELECT endpoint, source, account, event_id, event_type, object_key,"
             " headers, payload, attempts, uncounted_attempts"
@@ -311,6 +290,46 @@ class EventStatements:
         self.finish = f"UPDATE {table} SET {done} WHERE id = %(id)s"
 
 
+class SearchStatements:
+    """The search for the next due event, and what it writes."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        table = ProcessedEvent._meta.db_table
+        after = dialect.later("after")
+        due = f"FROM {table} WHERE next_attempt_at <= {dialect.statement_began}"
+        of_endpoint = dialect.equal("endpoint", "%(endpoint)s")
+        of_object = (
+            f"{of_endpoint} AND {dialect.equal('object_key', '%(object_key)s')}"
+            " AND object_key <> ''"  # for the index
+        )
+        first = f"ORDER BY next_attempt_at LIMIT 1{dialect.skip_locked}"
+        self.due = f"SELECT id, endpoint, object_key {due} {first}"
+        self.due_at = f"SELECT id, endpoint, object_key {due} AND {of_endpoint} {first}"
+        self.due_of_object = (
+            f"SELECT id {due} AND {of_object} LIMIT %(size)s{dialect.skip_locked}"
+        )
+        self.first_of_object = (
+            f"SELECT id, {dialect.seconds_until('next_attempt_at')} FROM {table}"
+            f" WHERE next_attempt_at IS NOT NULL AND {of_object}"
+            " ORDER BY received_at, id LIMIT 1"
+        )
+        # A number that can't grow must not end each worker that looks for work.
+        one_more = "CASE WHEN attempts < 2147483647 THEN attempts + 1 ELSE attempts END"
+        self.begin = (
+            f"UPDATE {table} SET attempts = {one_more}, next_attempt_at = {after}"
+            " WHERE id = %(id)s"
+        )
+        self.postpone = f"UPDATE {table} SET next_attempt_at = {after} WHERE id IN"
+        # Only one that was never begun: the row of another may be locked for as long as
+        # its handler runs.
+        self.wake = (
+            f"UPDATE {table} SET next_attempt_at = CASE"
+            f" WHEN next_attempt_at > {dialect.now} THEN {dialect.now}"
+            " ELSE next_attempt_at END"
+            " WHERE id = %(id)s AND attempts = 0 AND next_attempt_at IS NOT NULL"
+        )
+
+
 @cache
 def record_statements(dialect: Dialect) -> RecordStatements:
     return RecordStatements(dialect)
@@ -319,3 +338,8 @@ def record_statements(dialect: Dialect) -> RecordStatements:
 @cache
 def event_statements(dialect: Dialect) -> EventStatements:
     return EventStatements(dialect)
+
+
+@cache
+def search_statements(dialect: Dialect) -> SearchStatements:
+    return SearchStatements(dialect)

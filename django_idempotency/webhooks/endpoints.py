@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -82,6 +82,23 @@ def register(endpoint: Endpoint) -> None:
 
 def endpoint_named(name: str) -> Endpoint | None:
     return _endpoints.get(name)
+
+
+def require_endpoints(names: Collection[str]) -> None:
+    """Refuse names that nobody has, for which a worker would wait for ever.
+
+    Raises:
+        ValueError: the message lists those that there are.
+    """
+    if isinstance(names, str):
+        raise ValueError(
+            f"endpoints={names!r} must be a collection of names: [{names!r}]."
+        )
+    if unknown := sorted(set(names) - set(_endpoints)):
+        raise ValueError(
+            f"There is no webhook endpoint {', '.join(map(repr, unknown))}. There are: "
+            f"{', '.join(map(repr, sorted(_endpoints))) or 'none'}."
+        )
 
 
 def _same(one: Endpoint, other: Endpoint) -> bool:

@@ -6,23 +6,31 @@ import json
 import logging
 import random
 import uuid
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from django_idempotency.core.events import EventState
 from django_idempotency.engine.idempotency import Confined
 from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut, name_of
 from django_idempotency.models import ProcessedEvent
+from django_idempotency.store import due, reruns
 from django_idempotency.store import events as event_store
-from django_idempotency.store import reruns
 from django_idempotency.store.events import StoredEvent
 
 from .deliveries import Delivery
-from .endpoints import DEFAULT_MAX_ATTEMPTS, Endpoint, endpoint_named, make_event
+from .endpoints import (
+    DEFAULT_MAX_ATTEMPTS,
+    Endpoint,
+    endpoint_named,
+    make_event,
+    require_endpoints,
+)
 from .events import Event, NotReady, PermanentError, pause_after
 from .executing import Ending, Execution
 from .profiles import UnusableDelivery
@@ -49,8 +57,8 @@ class Step(Enum):
     DEAD = auto()
 
 
-def process_next() -> Step:
-    """Handle the next due event of any inbox.
+def process_next(*, endpoints: Collection[str] = ()) -> Step:
+    """Handle the next due event of these endpoints' inboxes, or of any.
 
     First the attempt is counted, in a commit of its own, so that an event can't kill
     its workers for ever. Then the handler runs and the event is marked in one
@@ -58,15 +66,20 @@ def process_next() -> Step:
 
     Raises:
         RuntimeError: if it is called inside a transaction.
+        ValueError: there is no endpoint of that name; its module may not be imported.
         django.db.Error, StoreUnavailable: if the database can't be reached. The event
             is due again later.
     """
+    require_endpoints(endpoints)
     using = event_store.event_alias()
-    with transaction.atomic(using=using, durable=True):
-        row_id = event_store.begin_next(using=using, free_after=FIRST_RETRY)
-    if row_id is None:
+    has_postponed = True
+    while has_postponed:
+        with transaction.atomic(using=using, durable=True):
+            found = due.look(using=using, free_after=FIRST_RETRY, endpoints=endpoints)
+        has_postponed = found.has_postponed
+    if found.begun is None:
         return Step.NOTHING_DUE
-    return _BegunEvent(row_id, using).step()
+    return _BegunEvent(found.begun, using).step()
 
 
 def rerun(event: ProcessedEvent, *, reason: str, by: str = "") -> Step:
@@ -197,6 +210,11 @@ class _TakenRow:
 
     def settle(self, state: EventState, *, payload: bytes | None) -> None:
         event_store.finish(self.stored.row_id, state, payload=payload, using=self.using)
+        self._wake_next()
+
+    def _wake_next(self) -> None:
+        if object_key := self.stored.facts.object_key:
+            due.wake_next(self.stored.endpoint, object_key, using=self.using)
 
     def is_last_attempt(self, error: BaseException) -> bool:
         if self.is_rerun or isinstance(error, NotReady):
@@ -218,6 +236,9 @@ class _TakenRow:
             self.stored.row_id, self.stored.attempts, name_of(error), using=self.using
         )
         if is_buried and self.stored.facts.object_key:
+            # Otherwise it is looked at a while later.
+            with suppress(Error), transaction.atomic(using=self.using):
+                self._wake_next()
             logger.error(
                 "webhook event_passed_over: an event of an ordered receiver is dead, and "
                 "later ones of its object run without it",

@@ -21,16 +21,20 @@ from tests.benchmarks.harness import microseconds_each, post, run
 from tests.support.deliveries import deliver, stripe
 
 GOALS = {"ingestion": 0.6, "step": 0.7, "two_workers": 1.5}
+"""At least."""
+
+SLOWER = 1.3
+"""At most, for one stuck object of an ordered receiver: with its followers ÷ without."""
 
 TABLE = "django_idempotency_processedevent"
 
 
 def main() -> int:
-    options = {"count": 200, "rounds": 15}
+    options = {"count": 200, "rounds": 15, "followers": 20_000}
     return run(__doc__, options, measured, server_settings={})
 
 
-def measured(*, count: int, rounds: int) -> dict[str, dict[str, Any]]:
+def measured(*, count: int, rounds: int, followers: int) -> dict[str, dict[str, Any]]:
     from django.test import override_settings
 
     urls = "tests.benchmarks.receivers"
@@ -40,9 +44,10 @@ def measured(*, count: int, rounds: int) -> dict[str, dict[str, Any]]:
             "step": _steps(count=count, rounds=rounds),
             "two_workers": _two_workers(count=10 * count, rounds=max(1, rounds // 3)),
         }
+        stuck = _stuck(count=count // 4, rounds=rounds, followers=followers)
     for name, goal in GOALS.items():
         figures[name]["goal"] = goal
-    return figures
+    return figures | {"stuck_object": stuck | {"goal": SLOWER}}
 
 
 def _compared(times: dict[str, float]) -> dict[str, float]:
@@ -100,6 +105,48 @@ def _two_workers(*, count: int, rounds: int) -> dict[str, float]:
     }
 
 
+def _stuck(*, count: int, rounds: int, followers: int) -> dict[str, float]:
+    """Steps and idle polls beside an object whose first event fails and fails."""
+    from tests.benchmarks.receivers import step
+
+    _fill(count)
+    times: dict[str, list[float]] = {}
+
+    def clock(name: str, act: Callable[[], object]) -> None:
+        started = time.perf_counter()
+        act()
+        times.setdefault(name, []).append((time.perf_counter() - started) * 1e6)
+
+    def steps() -> None:
+        for _ in range(count):
+            _succeeding(step)()
+
+    def polls() -> None:
+        for _ in range(count):
+            if step():
+                raise RuntimeError("There was something to do.")
+
+    for number in range(rounds + 1):
+        for crowd in (0, followers) if number % 2 else (followers, 0):
+            _empty()
+            _add_stuck_object(crowd)
+            clock(f"first_look_{crowd}", step)
+            _add_filled()
+            clock(f"step_{crowd}", steps)
+            clock(f"idle_{crowd}", polls)
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    return {
+        "followers": followers,
+        "first_look_ms": round(medians[f"first_look_{followers}"] / 1000),
+        "step_us": round(medians[f"step_{followers}"] / count),
+        "step_without_us": round(medians["step_0"] / count),
+        "step": round(medians[f"step_{followers}"] / medians["step_0"], 2),
+        "idle_us": round(medians[f"idle_{followers}"] / count),
+        "idle_without_us": round(medians["idle_0"] / count),
+        "idle": round(medians[f"idle_{followers}"] / medians["idle_0"], 2),
+    }
+
+
 def _succeeding(step: Callable[[], bool]) -> Callable[[], None]:
     def take() -> None:
         if not step():
@@ -121,10 +168,43 @@ def _fill(count: int) -> None:
 
 
 def _refill() -> None:
+    _empty()
+    _add_filled()
+
+
+def _empty() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {TABLE}, testapp_order")
+
+
+def _add_filled() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            f"TRUNCATE {TABLE}, testapp_order;"  # noqa: S608
-            f" INSERT INTO {TABLE} SELECT * FROM filled; ANALYZE {TABLE}"
+            f"INSERT INTO {TABLE} SELECT * FROM filled; ANALYZE {TABLE}"  # noqa: S608
+        )
+
+
+def _add_stuck_object(followers: int) -> None:
+    """Its first event is tried again tomorrow; the others have been due for an hour."""
+    if not followers:
+        return
+    from django_idempotency.models import ProcessedEvent
+
+    names = [str(field.column) for field in ProcessedEvent._meta.concrete_fields]
+    values = {
+        "id": "gen_random_uuid()",
+        "object_key": "'stuck'",
+        "received_at": "now() - interval '1 hour' + n * interval '1 millisecond'",
+        "next_attempt_at": "CASE n WHEN 0 THEN now() + interval '1 day'"
+        " ELSE now() - interval '1 hour' + n * interval '1 millisecond' END",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {TABLE} ({', '.join(names)})"  # noqa: S608
+            f" SELECT {', '.join(values.get(name, name) for name in names)}"
+            f" FROM (SELECT * FROM filled LIMIT 1) AS one, generate_series(0, %s) AS n;"
+            f" ANALYZE {TABLE}",
+            [followers],
         )
 
 

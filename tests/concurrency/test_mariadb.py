@@ -25,7 +25,7 @@ from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.fields import UtcNow
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store import events as event_store
+from django_idempotency.store import due
 from django_idempotency.store.dialects import dialect_of
 from tests.concurrency.conftest import Connect
 from tests.concurrency.test_purge_under_traffic import (
@@ -507,8 +507,8 @@ def test_objects_of_events_that_differ_in_case_alone_do_not_wait_for_each_other(
 ):
     """Nor such as differ in trailing spaces, which MariaDB ignores, too."""
     now = timezone.now()
-    due = {"a": 3, "A": 2, "a ": 1}
-    for object_key, seconds in due.items():
+    waiting = {"a": 3, "A": 2, "a ": 1}
+    for object_key, seconds in waiting.items():
         ProcessedEvent.objects.create(
             id=uuid.uuid4(),
             state="received",
@@ -519,8 +519,8 @@ def test_objects_of_events_that_differ_in_case_alone_do_not_wait_for_each_other(
             expires_at=now + timedelta(hours=1),
         )
     begun = [
-        event_store.begin_next(using="default", free_after=timedelta(minutes=1))
-        for _ in due
+        due.look(using="default", free_after=timedelta(minutes=1)).begun
+        for _ in waiting
     ]
 
     assert None not in begun

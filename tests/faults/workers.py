@@ -52,7 +52,7 @@ def _handle(nowhere: IO[str]) -> None:
 
     waiting: Armed | None = None
 
-    def process_next_with_fault() -> Step:
+    def process_next_with_fault(**options: object) -> Step:
         """Let a fault wait until something is due; then it may strike."""
         nonlocal waiting
         if waiting is None:

@@ -18,6 +18,7 @@ from django_idempotency.management.interruption import Interruption
 from django_idempotency.management.seeing import require_seen
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.store.events import event_alias
+from django_idempotency.webhooks.endpoints import require_endpoints
 from django_idempotency.webhooks.inbox import Step, process_next, reopen, rerun
 
 SECONDS_BETWEEN_REPORTS = 10
@@ -31,6 +32,14 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--endpoint",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="Handle only the events of this receiver; may be given several times "
+            "(default: those of all).",
+        )
         parser.add_argument(
             "--until-empty",
             action="store_true",
@@ -85,6 +94,10 @@ class Command(BaseCommand):
             if options[name]:
                 self._act(name, act, options)
                 return
+        try:
+            require_endpoints(options["endpoint"])
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         counts = self._work(options)
         self.stdout.write(f"Handled {_listed(counts)}.")
 
@@ -107,7 +120,7 @@ class Command(BaseCommand):
         reported = time.monotonic()
         with Interruption(signal.SIGTERM, signal.SIGINT) as interruption:
             while not interruption.is_wanted:
-                step = self._step(retry=not options["until_empty"])
+                step = self._step(options["endpoint"], retry=not options["until_empty"])
                 if step is not None and step is not Step.NOTHING_DUE:
                     counts[step.name.lower()] += 1
                 elif options["until_empty"]:
@@ -122,14 +135,14 @@ class Command(BaseCommand):
                     self.stdout.write(f"Handled {_listed(counts)} so far.")
         return counts
 
-    def _step(self, *, retry: bool) -> Step | None:
+    def _step(self, endpoints: list[str], *, retry: bool) -> Step | None:
         """Take one step; ``None``: the database can't be reached for the moment.
 
         The worker survives a restart of the database and tries again, so that nobody
         has to start it again.
         """
         try:
-            return process_next()
+            return process_next(endpoints=endpoints)
         except (OperationalError, InterfaceError, StoreUnavailable) as error:
             if not retry:
                 raise

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 
 from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
+from django_idempotency.store import due
 from django_idempotency.store import events as event_store
 from django_idempotency.webhooks import PermanentError, inbox
 from django_idempotency.webhooks.inbox import FIRST_RETRY, Step, process_next
@@ -306,7 +307,7 @@ def begun_and_locked() -> Iterator[tuple[Any, uuid.UUID]]:
     status("/inbox/", stripe())
     with second_connection() as other, other.cursor() as cursor:
         other.set_autocommit(False)
-        row_id = event_store.begin_next(using="default", free_after=FIRST_RETRY)
+        row_id = due.look(using="default", free_after=FIRST_RETRY).begun
         assert row_id is not None
         cursor.execute(
             "SELECT 1 FROM django_idempotency_processedevent FOR UPDATE SKIP LOCKED"
@@ -369,3 +370,35 @@ def test_ordered_events_of_an_object_never_run_at_once() -> None:  # F42
         numbers = [int(each[4:]) for each in handled if int(each[4:]) % 2 == parity]
         assert numbers == sorted(numbers)
     assert len(handled) == 12
+
+
+def test_event_is_not_left_behind_by_whoever_postpones_it_at_that_moment() -> None:
+    """The first one of its object ends between the look and the commit."""
+    for event_id in ("evt_1", "evt_2"):
+        status("/ordered/", stripe(event_id))
+    with gate_closed() as gate, crew() as threads:
+        first = start(threads, process_next)
+        until_waiting(1, AT_THE_GATE)
+        with transaction.atomic():
+            assert due.look(using="default", free_after=FIRST_RETRY).has_postponed
+            gate.open()
+            until_waiting(1, AT_A_CLAIM)
+        assert first.result(TIMEOUT) is Step.PROCESSED
+    assert process_next() is Step.PROCESSED
+    assert list(scene.calls) == ["evt_1", "evt_2"]
+
+
+def test_worker_that_begins_an_event_at_that_moment_is_not_waited_for() -> None:
+    """Both began before either could see the other, and end in the order of chance."""
+    for event_id in ("evt_1", "evt_2"):
+        status("/ordered/", stripe(event_id))
+    ProcessedEvent.objects.update(attempts=1)
+    with gate_closed() as gate, crew() as threads:
+        one, other = (
+            start(threads, inbox._BegunEvent(row_id, "default").step)
+            for row_id in ProcessedEvent.objects.values_list("pk", flat=True)
+        )
+        until_waiting(2, AT_THE_GATE)
+        gate.open()
+        ends = {one.result(TIMEOUT), other.result(TIMEOUT)}
+    assert ends == {Step.PROCESSED}

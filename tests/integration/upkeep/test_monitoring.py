@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store import events as event_store
+from django_idempotency.store import due
 from tests.factories import IdempotencyRecordFactory, ProcessedEventFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -107,12 +107,12 @@ def _events() -> None:
 @pytest.mark.usefixtures("_events")
 def test_due_events_are_those_that_a_worker_would_take() -> None:
     found = set(ProcessedEvent.objects.due())
-    taken = set()
+    taken: set[uuid.UUID | None] = set()
     with transaction.atomic():
-        while row_id := event_store.begin_next(using="default", free_after=HOUR):
-            taken.add(row_id)
+        while (found_now := due.look(using="default", free_after=HOUR)) != due.Look():
+            taken.add(found_now.begun)
 
-    assert {each.pk for each in found} == taken
+    assert {each.pk for each in found} == taken - {None}
     assert {each.event_id for each in found} == {
         "due",
         "again",

@@ -1,6 +1,7 @@
 """Stored deliveries and the step that handles one."""
 
 import logging
+import random
 import sys
 from asyncio import CancelledError
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from django.db import (
     Error,
     InterfaceError,
     OperationalError,
+    connection,
     transaction,
 )
 from django.db.models import JSONField, Value
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_idempotency.models import ProcessedEvent
@@ -408,6 +411,67 @@ def test_events_of_an_object_keep_their_order() -> None:  # F42
     make_due()
     assert steps() == [Step.PROCESSED, Step.PROCESSED]
     assert scene.handled == ["evt_1", "evt_3", "evt_1", "evt_2"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ordered_objects_lose_neither_order_nor_time(seed: int) -> None:
+    """Nothing but its own failure makes an event wait, whatever happens before it."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+
+    def act(event: Event) -> None:
+        if chance.random() < 0.4:
+            raise chance.choice([ValueError, NotReady, PermanentError])
+
+    scene.act = act
+    for number in range(24):
+        object_of = {"object": {"id": f"in_{number % 3}"}}
+        deliver("/ordered/", stripe(f"evt_{number:02}", data=object_of))
+        for _ in range(chance.randrange(3)):
+            step()
+    for _ in range(200):
+        steps()
+        # Only what has failed: the others must be due as soon as they may run.
+        waiting = ProcessedEvent.objects.exclude(next_attempt_at=None)
+        if not waiting.filter(attempts__gt=0).update(next_attempt_at=Now()):
+            break
+
+    assert set(states().values()) <= {"processed", "dead"}
+    for object_key in ("in_0", "in_1", "in_2"):
+        ran = [each.id for each in scene.events if each.object_key == object_key]
+        assert ran == sorted(ran)
+
+
+def test_what_waits_behind_an_earlier_event_is_met_once() -> None:
+    """So a worker's look takes as long as without it."""
+    scene.failures.append(ValueError())
+    for number in range(6):
+        deliver("/ordered/", stripe(f"evt_{number}"))
+    assert steps() == [Step.FAILED]
+    with CaptureQueriesContext(connection) as looked:
+        assert step() is Step.NOTHING_DUE
+
+    assert len([each for each in looked if "SELECT id" in each["sql"]]) == 1
+    waiting = ProcessedEvent.objects.filter(attempts=0)
+    assert waiting.filter(next_attempt_at__gt=Now()).count() == 5
+
+
+@pytest.mark.parametrize("act", ["delete", "a lost race"])
+def test_event_behind_one_that_is_gone_is_looked_at_again(act: str) -> None:
+    """A while later, if nobody has made it due."""
+    scene.failures.append(NotReady(after=timedelta(hours=1)))
+    for event_id in ("evt_1", "evt_2"):
+        deliver("/ordered/", stripe(event_id))
+    steps()
+    first = ProcessedEvent.objects.filter(event_id="evt_1")
+    if act == "delete":
+        first.delete()
+    else:
+        first.update(state="processed", payload=None, next_attempt_at=None)
+    next_attempt_at = ProcessedEvent.objects.get(event_id="evt_2").next_attempt_at
+    assert next_attempt_at is not None
+    assert next_attempt_at - timezone.now() < timedelta(minutes=62)
+    make_due()
+    assert steps() == [Step.PROCESSED]
 
 
 @cases(

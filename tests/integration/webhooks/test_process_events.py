@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -10,6 +11,7 @@ from django.db import OperationalError, connection
 from django_idempotency.management.commands import process_events
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.webhooks import Event
+from django_idempotency.webhooks.inbox import process_next
 from tests.integration.webhooks.receivers import marks, only, scene, states
 from tests.support.deliveries import deliver, stripe
 from tests.support.threads import second_connection
@@ -146,3 +148,31 @@ def test_connection_lost_in_the_handler_costs_one_attempt(capsys: Output) -> Non
     assert capsys.readouterr().out == "Handled 1 failed.\n"
     assert event.state in {"failed", "received"}
     assert event.next_attempt_at is not None
+
+
+def test_worker_of_one_endpoint_leaves_the_others_alone(capsys: Output) -> None:
+    """So slow failures of one delay no other."""
+    for event_id in ("evt_1", "evt_2"):
+        deliver("/inbox/", stripe(event_id))
+        deliver("/limited-inbox/", stripe(event_id))
+        deliver("/ordered/", stripe(event_id))
+
+    def run(*names: str) -> str:
+        options = [f"--endpoint=tested-{name}" for name in names]
+        call_command("process_events", "--until-empty", *options)
+        return capsys.readouterr().out
+
+    assert run("limited-inbox") == "Handled 2 processed.\n"
+    assert {event.endpoint for event in scene.events} == {"tested-limited-inbox"}
+    assert run("limited-inbox", "ordered") == "Handled 2 processed.\n"
+    assert run() == "Handled 2 processed.\n"
+
+
+@pytest.mark.parametrize("names", [["nobody"], ["tested-inbox", "nobody"], ""])
+def test_endpoint_that_is_not_there_is_refused(names: Any) -> None:
+    """A worker would wait for its events for ever."""
+    names = names or "tested-inbox"
+    with pytest.raises(ValueError, match=r"nobody|must be a collection"):
+        process_next(endpoints=names)
+    with pytest.raises(CommandError, match=r"There are: .*'tested-inbox'"):
+        call_command("process_events", "--until-empty", "--endpoint=nobody")

@@ -1,0 +1,118 @@
+"""The search for the next due event of the inbox.
+
+Note [What waits behind an earlier event]
+In an ordered inbox only the first unfinished event of an object may run. The others are
+stored as due, like any event, since the one that stores them can't know whether the
+earlier one is being finished at this moment. A worker that meets one of them postpones
+all that are due of that object, until the first one will have been tried again; from then
+on no search meets them. Whoever finishes the first one makes the next one due, in the
+same transaction. Between the two a row's lock decides: the postponing worker locks the
+rows, and only then asks which is the first.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from random import sample
+from typing import Any
+
+from django.db import connections
+
+from .dialects import dialect_of
+from .rows import Parameters, fetched
+from .statements import SearchStatements, search_statements
+
+BATCH = 500
+"""How many events one transaction postpones; SQLite takes a thousand parameters."""
+LONGER = timedelta(minutes=1)
+"""How long after the first one's next attempt those behind it are looked at again."""
+LONGEST = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look for work has come to."""
+
+    begun: uuid.UUID | None = None
+    """The event whose attempt has begun."""
+    has_postponed: bool = False
+    """Whether there was only something to postpone: look again."""
+
+
+def look(*, using: str, free_after: timedelta, endpoints: Collection[str] = ()) -> Look:
+    """Count an attempt at the next due event, of these endpoints or of any.
+
+    To be committed before the handler runs: an event that kills its worker must not
+    start from zero each time. Until `free_after` no other worker takes it.
+    """
+    statements = _statements(using)
+    row = _next_due(statements, endpoints, using)
+    if row is None:
+        return Look()
+    row_id, endpoint, object_key = row
+    if object_key and _postponed_behind_first(row_id, endpoint, object_key, using):
+        return Look(has_postponed=True)
+    after = free_after.total_seconds()
+    _execute(statements.begin, {"after": after, "id": row_id}, using)
+    return Look(begun=row_id if isinstance(row_id, uuid.UUID) else uuid.UUID(row_id))
+
+
+def wake_next(endpoint: str, object_key: str, *, using: str) -> None:
+    """Make the first unfinished event of an object due, now that one before it is done.
+
+    Nothing is done if it was begun before: then it has a time of its own.
+    """
+    of_object = {"endpoint": endpoint, "object_key": object_key}
+    statements = _statements(using)
+    if first := fetched(statements.first_of_object, of_object, using):
+        _execute(statements.wake, {"id": first[0]}, using)
+
+
+def _next_due(
+    statements: SearchStatements, endpoints: Collection[str], using: str
+) -> tuple[Any, ...] | None:
+    if not endpoints:
+        return fetched(statements.due, {}, using)
+    # In random order, so that none of them has to wait for all the work of another.
+    for endpoint in sample(list(endpoints), len(endpoints)):
+        if row := fetched(statements.due_at, {"endpoint": endpoint}, using):
+            return row
+    return None
+
+
+def _postponed_behind_first(
+    row_id: object, endpoint: str, object_key: str, using: str
+) -> bool:
+    """Postpone what is due behind the first one: see the Note above.
+
+    Returns whether the row is behind it.
+    """
+    statements = _statements(using)
+    of_object: Parameters = {"endpoint": endpoint, "object_key": object_key}
+    first = fetched(statements.first_of_object, of_object, using)
+    if first is None or first[0] == row_id:
+        return False
+    with connections[using].cursor() as cursor:
+        cursor.execute(statements.due_of_object, {**of_object, "size": BATCH})
+        locked = {row_id, *(each for (each,) in cursor.fetchall())}
+        cursor.execute(statements.first_of_object, of_object)
+        first_id, seconds_left = cursor.fetchone() or (row_id, 0)
+        wait = min(max(0.0, float(seconds_left)), LONGEST.total_seconds())
+        behind = {f"id_{n}": each for n, each in enumerate(locked - {first_id})}
+        if behind:
+            ids = ", ".join(f"%({name})s" for name in behind)
+            after = {"after": wait + LONGER.total_seconds()}
+            cursor.execute(f"{statements.postpone} ({ids})", {**after, **behind})
+    return True
+
+
+def _statements(using: str) -> SearchStatements:
+    return search_statements(dialect_of(connections[using]))
+
+
+def _execute(statement: str, parameters: Parameters, using: str) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, parameters)
