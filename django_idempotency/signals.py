@@ -19,6 +19,7 @@ __all__ = [
     "event_dead",
     "event_duplicate",
     "event_failed",
+    "event_ignored",
     "event_processed",
     "in_flight",
     "kept",
@@ -53,7 +54,7 @@ mismatched = Signal()
 """The key came back with another payload and was refused (422)."""
 
 event_processed = Signal()
-"""A webhook event was handled and committed. Like the other three signals of events, it
+"""A webhook event was handled and committed. Like the other signals of events, it
 has the argument `event` and the sender `ProcessedEvent`."""
 
 event_duplicate = Signal()
@@ -64,3 +65,7 @@ event_failed = Signal()
 
 event_dead = Signal()
 """The event was given up, and its payload kept for a person."""
+
+event_ignored = Signal()
+"""An event was stored that nobody handles: there is no handler for its type, or the
+receiver is for the other mode."""

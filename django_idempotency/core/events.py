@@ -67,9 +67,11 @@ class EventFacts:
     """When it happened, as the provider says; ``None`` if it doesn't."""
     headers: Mapping[str, str]
     """The headers that the profile reads, without signatures."""
+    livemode: bool | None = None
+    """Whether it is about real money and not a test; ``None`` if that isn't known."""
 
     def by_name(self) -> dict[str, Any]:
-        """Return these seven fields alone, also from a subclass that has more."""
+        """Return these fields alone, also from a subclass that has more."""
         return {field.name: getattr(self, field.name) for field in fields(EventFacts)}
 
     def identity_at(self, endpoint: str) -> EventIdentity:

@@ -22,6 +22,11 @@ class Delivery:
     """Seconds since the epoch."""
 
 
+def is_in_body(place: str) -> bool:
+    """Whether it names a part of the body, which every scheme signs, or a header."""
+    return not place.startswith("header:")
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """The signature is right."""
@@ -38,7 +43,12 @@ class Rejected:
 
 
 class Verifier(Protocol):
-    """A signature scheme. Whatever goes wrong inside means "not verified"."""
+    """A signature scheme. Whatever goes wrong inside means "not verified".
+
+    It may have another method, ``signs(place: str) -> bool``: whether the signature
+    covers what is at this place, ``data.id`` or ``header:Name``. Without it, that is the
+    body and no header.
+    """
 
     def verify(
         self, delivery: Delivery, secrets: tuple[str, ...]

@@ -28,6 +28,8 @@ class Endpoint:
     inbox: bool = False
     url: str | None = None
     """The public URL; needed if it is signed and a proxy changes it."""
+    livemode: bool | None = None
+    """The mode whose events are handled; ``None``: both."""
     max_attempts: int | None = None
     """``None`` inline: the provider decides how often it sends."""
     identity: Callable[[Event], str] | None = None
@@ -36,6 +38,13 @@ class Endpoint:
     """In the inbox, no event runs before an unfinished earlier one of its object."""
 
     def __post_init__(self) -> None:
+        if self.livemode is not None and not self.profile.livemode:
+            raise ImproperlyConfigured(
+                f"The webhook {self.name!r} has livemode={self.livemode}, but the profile "
+                f"{self.profile.name!r} doesn't say where an event's mode is: each would "
+                "be ignored. Leave livemode out, or name the place: "
+                'dataclasses.replace(profile, livemode="livemode").'
+            )
         if self.inbox and self.max_attempts is None:
             object.__setattr__(self, "max_attempts", DEFAULT_MAX_ATTEMPTS)
         if self.max_attempts is not None and self.max_attempts < 1:
@@ -50,6 +59,13 @@ class Endpoint:
         secrets = self.secrets() if callable(self.secrets) else self.secrets
         many = (secrets,) if isinstance(secrets, str) else tuple(secrets or ())
         return tuple(secret for secret in many if secret and secret.strip())
+
+    def reason_to_ignore(self, event: Event) -> str:
+        """Say why the event is not handled here; empty: it is."""
+        # An event without a mode may be of either, so it isn't of the wanted one.
+        if self.livemode is not None and event.livemode is not self.livemode:
+            return f"livemode is {event.livemode}, the receiver's {self.livemode}"
+        return "" if self.handles(event) else f"no handler for type {event.type!r}"
 
     @property
     def wait(self) -> timedelta:
@@ -136,6 +152,7 @@ def make_event(endpoint: Endpoint, found: Found, *, raw: bytes, attempt: int) ->
         raw=raw,
         attempt=attempt,
         row_id=identity.row_id,
+        unsigned=endpoint.profile.unsigned,
     )
     if endpoint.identity is None:
         return event

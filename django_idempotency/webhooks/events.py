@@ -27,6 +27,9 @@ class Event(EventFacts):
     attempt: int
     """The number of this attempt; 1 for the first."""
     row_id: uuid.UUID
+    unsigned: frozenset[str] = frozenset()
+    """The names of those fields that the signature doesn't cover, such as ``type``:
+    whoever has seen one delivery can send it again with another value."""
 
     def key_for(self, label: str) -> str:
         """Return the key for an outgoing call in the step `label`, 36 characters.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
@@ -83,12 +84,15 @@ class Execution:
         Raises:
             Exception: whatever the handler raised. Roll back, and ask `after`.
         """
-        if not endpoint.handles(self.event):
-            self._row.settle(EventState.IGNORED, payload=self.event.raw)
-            return Ending.IGNORED
+        reason = endpoint.reason_to_ignore(self.event)
         # Registered before the handler's own callbacks: if one of those raises, the
         # event is done all the same.
-        transaction.on_commit(self._committed, using=self._using, robust=True)
+        transaction.on_commit(
+            partial(self._committed, reason), using=self._using, robust=True
+        )
+        if reason:
+            self._row.settle(EventState.IGNORED, payload=self.event.raw)
+            return Ending.IGNORED
         run_handler(endpoint, self.event, using=self._using)
         self._row.settle(EventState.PROCESSED, payload=None)
         return Ending.PROCESSED
@@ -129,9 +133,12 @@ class Execution:
         report_event("event_dead", self.event)
         return Ending.DEAD
 
-    def _committed(self) -> None:
+    def _committed(self, reason_to_ignore: str) -> None:
         self._is_committed = True
-        report_event("event_processed", self.event)
+        if reason_to_ignore:
+            report_event("event_ignored", self.event, reason_to_ignore)
+        else:
+            report_event("event_processed", self.event)
 
 
 def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
@@ -159,13 +166,15 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
         )
 
 
-def report_event(action: str, event: Event) -> None:
+LEVELS = {"event_dead": logging.ERROR, "event_ignored": logging.WARNING}
+
+
+def report_event(action: str, event: Event, reason: str = "") -> None:
     """Write one log line and send the signal of that name."""
-    level = logging.ERROR if action == "event_dead" else logging.INFO
     logger.log(
-        level,
+        LEVELS.get(action, logging.INFO),
         "webhook %s",
-        action,
+        f"{action}: {reason}" if reason else action,
         extra={"action": action, "endpoint": event.endpoint, "row_id": event.row_id},
     )
     signal: Signal = getattr(signals, action)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,12 +16,16 @@ from django.utils.dateparse import parse_datetime
 
 from django_idempotency.core.events import EventFacts
 
-from .deliveries import Delivery, Verifier
+from .deliveries import Delivery, Verifier, is_in_body
 
 LONGEST = 255
 """A longer id is replaced by its digest; cut off, two could become the same."""
 LONGEST_NAME = 64
 YEARS = range(1970, 9999)
+
+
+FACTS = ("id", "type", "account", "object_key", "occurred_at", "livemode")
+"""The fields of an event that a profile says the place of."""
 
 
 class UnusableDelivery(Exception):
@@ -70,13 +75,14 @@ class Profile:
     """What the event is about: events of one object can be kept in order."""
     occurred_at: Place = ()
     """Seconds since the epoch, or a date and time of ISO 8601."""
+    livemode: Place = ()
+    """Whether the event is live: true or false, in the item or else in the body."""
     items: str = ""
     """If the body is a batch, the path of its list."""
     item: str = ""
     """If each element of the list wraps the item, the path within the element."""
     is_form: bool = False
     """Whether the body is a form instead of JSON."""
-    id_is_signed: bool = True
     retries: bool = True
     """``False``: a delivery that fails is lost, unless it is stored in the inbox."""
     acknowledge_within: timedelta = timedelta(seconds=10)
@@ -116,6 +122,16 @@ class Profile:
                 f"{self.success.status}: no event would be acknowledged."
             )
 
+    @cached_property
+    def unsigned(self) -> frozenset[str]:
+        """The names of those fields of an event that the signature doesn't cover."""
+        signs = getattr(self.verifier, "signs", is_in_body)
+        return frozenset(
+            fact
+            for fact in FACTS
+            if not all(signs(part) for part in _parts(getattr(self, fact)))
+        )
+
     def parse(self, delivery: Delivery) -> Any:
         """Return the body's content, for the id and the handler alike.
 
@@ -140,14 +156,14 @@ class Profile:
             UnusableDelivery: an event has no usable id.
         """
         if not self.items:
-            return [self._found(delivery, content)]
+            return [self._found(delivery, content, content)]
         items = _at(content, self.items)
         if not isinstance(items, list) or not items:
             raise UnusableDelivery("the batch is empty")
         unwrapped = [_at(item, self.item) if self.item else item for item in items]
-        return [self._found(delivery, item) for item in unwrapped]
+        return [self._found(delivery, content, item) for item in unwrapped]
 
-    def _found(self, delivery: Delivery, item: Any) -> Found:
+    def _found(self, delivery: Delivery, content: Any, item: Any) -> Found:
         def label(place: Place) -> str:
             return _label(_values(delivery, item, place))
 
@@ -160,16 +176,21 @@ class Profile:
             occurred_at=_instant(_first(_values(delivery, item, self.occurred_at))),
             data=item,
             headers=self._headers(delivery),
+            livemode=_mode(
+                [
+                    *_values(delivery, item, self.livemode),
+                    *_values(delivery, content, self.livemode),
+                ]
+            ),
         )
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         """Keep what the profile reads, without signatures and credentials."""
-        places = (self.id, self.type, self.account, self.object_key, self.occurred_at)
         names = {
             part.removeprefix("header:")
-            for place in places
-            for part in ((place,) if isinstance(place, str) else place)
-            if part.startswith("header:")
+            for fact in FACTS
+            for part in _parts(getattr(self, fact))
+            if not is_in_body(part)
         }
         values = {name: delivery.headers.get(name) for name in sorted(names)}
         return {
@@ -183,6 +204,10 @@ def body_digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
+def _parts(place: Place) -> tuple[str, ...]:
+    return (place,) if isinstance(place, str) else place
+
+
 def _at(item: Any, path: str) -> Any:
     for name in path.split("."):
         item = item.get(name) if isinstance(item, dict) else None
@@ -191,17 +216,21 @@ def _at(item: Any, path: str) -> Any:
 
 def _values(delivery: Delivery, item: Any, place: Place) -> list[Any]:
     """Return what is at each part of a place; ``None`` for a missing part."""
-    parts = (place,) if isinstance(place, str) else place
     return [
-        delivery.headers.get(part.removeprefix("header:"))
-        if part.startswith("header:")
-        else _at(item, part)
-        for part in parts
+        _at(item, part)
+        if is_in_body(part)
+        else delivery.headers.get(part.removeprefix("header:"))
+        for part in _parts(place)
     ]
 
 
 def _first(values: list[Any]) -> Any:
     return next((value for value in values if value is not None), None)
+
+
+def _mode(values: list[Any]) -> bool | None:
+    """Read true or false, as JSON or as text; ``None`` if it is neither."""
+    return {"true": True, "false": False}.get(str(_first(values)).lower())
 
 
 def _id_parts(delivery: Delivery, item: Any, place: Place) -> list[str]:

@@ -58,6 +58,7 @@ STRIPE = Profile(
     # A thin event has the second.
     object_key=("data.object.id", "related_object.id"),
     occurred_at="created",
+    livemode="livemode",
     acknowledge_within=timedelta(seconds=20),
     retry_horizon=timedelta(days=3),
 )
@@ -88,7 +89,6 @@ GITHUB = Profile(
     id="header:X-GitHub-Delivery",
     type="header:X-GitHub-Event",
     account="header:X-GitHub-Hook-ID",
-    id_is_signed=False,
     retries=False,
     acknowledge_within=timedelta(seconds=10),
     retry_horizon=timedelta(days=3),
@@ -103,7 +103,6 @@ SHOPIFY = Profile(
     type="header:X-Shopify-Topic",
     account="header:X-Shopify-Shop-Domain",
     occurred_at="header:X-Shopify-Triggered-At",
-    id_is_signed=False,
     acknowledge_within=timedelta(seconds=5),
     retry_horizon=timedelta(hours=4),
     max_body=10 * MEBIBYTE,  # a product with all of its variants
@@ -135,6 +134,7 @@ ADYEN = Profile(
     account="merchantAccountCode",
     object_key="pspReference",
     occurred_at="eventDate",
+    livemode="live",
     acknowledge_within=timedelta(seconds=10),
     retry_horizon=timedelta(days=30),
     success=Reply(body="[accepted]"),
@@ -179,7 +179,6 @@ RAZORPAY = Profile(
     type="event",
     account="account_id",
     occurred_at="created_at",
-    id_is_signed=False,
     acknowledge_within=timedelta(seconds=5),
     retry_horizon=timedelta(hours=24),
 )

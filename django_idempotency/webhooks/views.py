@@ -43,6 +43,7 @@ def webhook(
     endpoint: str | None = None,
     inbox: bool = False,
     url: str | None = None,
+    livemode: bool | None = None,
     max_attempts: int | None = None,
     identity: Callable[[Event], str] | None = None,
     ordered: bool = False,
@@ -57,7 +58,7 @@ def webhook(
     at each delivery. `endpoint` names the receiver, by default like the profile. With
     ``inbox=True`` deliveries are stored and answered at once, and ``manage.py
     process_events`` runs the handler. `url` is the public address, where it is signed;
-    after `max_attempts` an event is given up; `identity` is a function of the event to
+    with `livemode`, events of the other mode are stored and not handled; after `max_attempts` an event is given up; `identity` is a function of the event to
     identify it by; and ``ordered=True`` keeps the inbox's events of one object in order.
 
     Raises:
@@ -74,6 +75,7 @@ def webhook(
             handles=lambda event: True,
             inbox=inbox,
             url=url,
+            livemode=livemode,
             max_attempts=max_attempts,
             identity=identity,
             ordered=ordered,
@@ -122,6 +124,7 @@ class WebhookView:
     endpoint: ClassVar[str | None] = None
     inbox: ClassVar[bool] = False
     url: ClassVar[str | None] = None
+    livemode: ClassVar[bool | None] = None
     max_attempts: ClassVar[int | None] = None
     ordered: ClassVar[bool] = False
 
@@ -156,6 +159,7 @@ class WebhookView:
             handles=lambda event: event.type in methods,
             inbox=cls.inbox,
             url=cls.url,
+            livemode=cls.livemode,
             max_attempts=cls.max_attempts,
             identity=identity if own_identity else None,
             ordered=cls.ordered,

@@ -74,13 +74,13 @@ def gocardless_signed(body: bytes, *, secret: str = SECRET) -> Sent:
     return Sent(body, {"Webhook-Signature": _hex(secret, body)})
 
 
-def adyen(*references: str, forged: str = "") -> Sent:
+def adyen(*references: str, forged: str = "", live: str = "true") -> Sent:
     """A batch whose items are signed one by one; `forged` is one that isn't."""
     items = [
         {"NotificationRequestItem": _adyen_item(each, is_forged=each == forged)}
         for each in references
     ]
-    return Sent(json.dumps({"live": "true", "notificationItems": items}).encode())
+    return Sent(json.dumps({"live": live, "notificationItems": items}).encode())
 
 
 def _adyen_item(reference: str, *, is_forged: bool) -> dict[str, Any]:

@@ -14,6 +14,20 @@ from .matching import encoded, hex_key, is_among, match, total
 __all__ = ["AdyenVerifier"]
 
 
+SIGNED = frozenset(
+    {
+        "pspReference",
+        "originalReference",
+        "merchantAccountCode",
+        "merchantReference",
+        "amount.value",
+        "amount.currency",
+        "eventCode",
+        "success",
+    }
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdyenVerifier:
     """Adyen's standard notifications: a signature in each item of the batch.
@@ -21,6 +35,10 @@ class AdyenVerifier:
     Every item must be signed; the official library checks only the first one. The
     signature covers eight fields, not the rest of the item.
     """
+
+    def signs(self, place: str) -> bool:
+        """Whether it is one of the eight fields of an item."""
+        return place in SIGNED
 
     @total
     def verify(

@@ -10,7 +10,12 @@ from typing import Literal
 
 from django.core.exceptions import ImproperlyConfigured
 
-from django_idempotency.webhooks.deliveries import Delivery, Rejected, Verified
+from django_idempotency.webhooks.deliveries import (
+    Delivery,
+    Rejected,
+    Verified,
+    is_in_body,
+)
 
 from .matching import (
     encoded,
@@ -87,6 +92,11 @@ class HMACVerifier:
     @property
     def signs_url(self) -> bool:
         return "{url}" in self.signed
+
+    def signs(self, place: str) -> bool:
+        """Whether it is in the body, or in the header with the timestamp."""
+        own = f"header:{self.timestamp_header}".lower()
+        return is_in_body(place) or place.lower() == own
 
     @total
     def verify(

@@ -24,7 +24,7 @@ from .matching import (
     text_key,
     total,
 )
-from .standard import PUBLIC_KEY, SECRET
+from .standard import PUBLIC_KEY, SECRET, StandardWebhooksVerifier
 
 __all__ = ["StandardWebhooksLibraryVerifier", "StripeLibraryVerifier"]
 
@@ -86,6 +86,10 @@ class StandardWebhooksLibraryVerifier:
 
     def __post_init__(self) -> None:
         _library("standardwebhooks")
+
+    def signs(self, place: str) -> bool:
+        """Whether it is in the body, or in the header with the id or the timestamp."""
+        return StandardWebhooksVerifier().signs(place)
 
     @total
     def verify(

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from django_idempotency.webhooks.deliveries import Delivery, Rejected, Verified
+from django_idempotency.webhooks.deliveries import (
+    Delivery,
+    Rejected,
+    Verified,
+    is_in_body,
+)
 
 from .matching import (
     UnusableSecret,
@@ -48,6 +53,13 @@ class StandardWebhooksVerifier:
 
     def __post_init__(self) -> None:
         require_positive(self.tolerance)
+
+    def signs(self, place: str) -> bool:
+        """Whether it is in the body, or in the header with the id or the timestamp."""
+        return is_in_body(place) or place.lower() in (
+            f"header:{self.family}-id",
+            f"header:{self.family}-timestamp",
+        )
 
     @total
     def verify(

@@ -1,17 +1,24 @@
 """The profiles, field by field, with a delivery of each provider's shape."""
 
+import hmac
+import json
 import re
+from base64 import b64encode
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
 from django_idempotency.webhooks import providers, verifiers
-from django_idempotency.webhooks.profiles import Found, Profile, Reply
+from django_idempotency.webhooks.deliveries import Verified
+from django_idempotency.webhooks.profiles import FACTS, Found, Profile, Reply
+from django_idempotency.webhooks.verifiers import HMACVerifier, StandardWebhooksVerifier
+from tests.support.cases import cases
 
-from .deliveries import delivery
+from .deliveries import NOW, WHSEC, delivery
 
 PROFILES = {
     name: profile
@@ -85,6 +92,7 @@ CASES: dict[str, tuple[str, dict[str, str], tuple[str, str, str, str]]] = {
         """{"live": "false", "notificationItems": [{"NotificationRequestItem": {
         "pspReference": "psp_1", "merchantAccountCode": "Shop",
         "eventCode": "AUTHORISATION", "success": "true",
+        "amount": {"value": 5, "currency": "EUR"}, "additionalData": {},
         "eventDate": "2026-11-02T10:00:00+01:00"}}]}""",
         {},
         ("AUTHORISATION:psp_1:true", "AUTHORISATION", "Shop", "psp_1"),
@@ -134,6 +142,120 @@ def test_event_is_found_where_the_provider_puts_it(name: str) -> None:
     assert (found.occurred_at is None) == (name in WITHOUT_TIME)
 
 
+MODES = {"STRIPE": False, "STRIPE thin": True, "ADYEN": False}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_mode_of_an_event_is_known_where_the_provider_tells_it(name: str) -> None:
+    body, headers, _ = CASES[name]
+
+    assert _found(PROFILES[name.split()[0]], body, headers).livemode is MODES.get(name)
+
+
+SECRET = {"ADYEN": "AB12", "STANDARD_WEBHOOKS": WHSEC, "SVIX": WHSEC}
+URL = "https://shop.example/hook/"
+
+
+def _signed(name: str, body: str, headers: dict[str, str]) -> tuple[str, Any]:
+    """The body and the headers of a case, with the provider's signature."""
+    verifier: Any = PROFILES[name].verifier
+    secret, now = SECRET.get(name, "secret"), str(NOW)
+    if name == "ADYEN":
+        signed = "psp_1::Shop::5:EUR:AUTHORISATION:true"
+        digest = hmac.digest(bytes.fromhex(secret), signed.encode(), "sha256")
+        given = f'"additionalData": {{"hmacSignature": "{b64encode(digest).decode()}"}}'
+        return body.replace('"additionalData": {}', given), headers
+    if name == "TWILIO":
+        pairs = "".join(key + value for key, value in sorted(parse_qsl(body)))
+        digest = hmac.digest(secret.encode(), (URL + pairs).encode(), "sha1")
+        return body, headers | {verifier.header: b64encode(digest).decode()}
+    if isinstance(verifier, StandardWebhooksVerifier):
+        family, raw = verifier.family, body.encode()
+        message_id = headers[f"{family}-id"]
+        entry = verifier.sign(secret, raw, message_id=message_id, timestamp=now)
+        return body, headers | {
+            f"{family}-timestamp": now,
+            f"{family}-signature": entry,
+        }
+    assert isinstance(verifier, HMACVerifier)
+    value = verifier.prefix + verifier.sign(
+        secret, body.encode(), timestamp=now, url=URL
+    )
+    if verifier.signature_field:
+        stamp = f"{verifier.timestamp_field}={now}{verifier.separator}"
+        value = f"{stamp}{verifier.signature_field}={value}"
+    times = {verifier.timestamp_header: now} if verifier.timestamp_header else {}
+    return body, headers | times | {verifier.header: value}
+
+
+def _with_another(
+    part: str, profile: Profile, body: str, headers: dict[str, str]
+) -> tuple[str, dict[str, str]]:
+    """The delivery as somebody has changed it who doesn't know the secret."""
+    if part.startswith("header:"):
+        name = part.removeprefix("header:")
+        return body, headers | {name: headers.get(name, "") + "0"}
+    if profile.is_form:
+        return urlencode(dict(parse_qsl(body)) | {part: "another"}), headers
+    content = json.loads(body)
+    at = content
+    if profile.items and part not in content:
+        at = content[profile.items][0]
+        at = at[profile.item] if profile.item else at
+    *path, last = part.split(".")
+    for each in path:
+        at = at.setdefault(each, {})
+    at[last] = "another"
+    return json.dumps(content), headers
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_what_is_called_unsigned_is_what_others_can_change(name: str) -> None:
+    """Also the other way round: of the rest nothing can be changed by anybody."""
+    name, _, kind = name.partition(" ")
+    profile = PROFILES[name]
+    body, headers = _signed(name, *CASES[f"{name} {kind}".strip()][:2])
+
+    def is_verified(body: str, headers: dict[str, str]) -> bool:
+        sent = delivery(body.encode(), headers, url=URL)
+        secrets = (SECRET.get(name, "secret"),)
+        return isinstance(profile.verifier.verify(sent, secrets), Verified)
+
+    def can_be_changed(fact: str) -> bool:
+        place = getattr(profile, fact)
+        return any(
+            is_verified(*_with_another(part, profile, body, headers))
+            for part in ((place,) if isinstance(place, str) else place)
+        )
+
+    assert is_verified(body, headers)
+    assert profile.unsigned == {fact for fact in FACTS if can_be_changed(fact)}
+
+
+class SignsNothing:
+    def verify(self, delivery: Any, secrets: Any) -> Verified:
+        return Verified(0)
+
+    def signs(self, place: str) -> bool:
+        return False
+
+
+class SaysNothing:
+    def verify(self, delivery: Any, secrets: Any) -> Verified:
+        return Verified(0)
+
+
+@cases(
+    "verifier, unsigned",
+    {"asked": (SignsNothing(), {"id", "type"}), "not asked": (SaysNothing(), {"type"})},
+)
+def test_own_verifier_says_what_it_signs(verifier: Any, unsigned: set[str]) -> None:
+    """One that doesn't say is taken to sign the body and no header."""
+    profile = Profile(name="acme", verifier=verifier, id="id", type="header:X-Type")
+
+    assert profile.unsigned == unsigned
+
+
 def test_every_profile_has_a_case() -> None:
     assert {name.split()[0] for name in CASES} == set(PROFILES)
 
@@ -179,7 +301,7 @@ def _row(name: str) -> str:
     cells = [
         f"`{name}`",
         " + ".join(f"`{part}`" for part in parts),
-        "yes" if profile.id_is_signed else "**no**",
+        ", ".join(f"`{each}`" for each in FACTS if each in profile.unsigned),
         "yes" if profile.items else "no",
         _duration(profile.acknowledge_within),
         _duration(profile.retry_horizon) if profile.retries else "**never**",
@@ -187,7 +309,7 @@ def _row(name: str) -> str:
         str(profile.rejected_status),
         f"{profile.max_body // MEBIBYTE} MiB",
     ]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
 
 @pytest.mark.parametrize("name", list(PROFILES))
