@@ -298,7 +298,11 @@ class ProcessedEvent(models.Model):
     body_digest = models.CharField(max_length=64, blank=True, default="")
     state = models.CharField(max_length=16, choices=State.choices)
     payload = models.BinaryField(
-        null=True, help_text=_("The raw body; cleared when the event is processed.")
+        null=True,
+        help_text=_(
+            "The raw body, of a batch without the other items; cleared when the event "
+            "is processed."
+        ),
     )
     headers = models.JSONField(
         default=dict,

@@ -197,7 +197,7 @@ def _event(made: Any) -> Event | None:
     )
     content = endpoint.profile.parse(delivery)
     found = next(iter(endpoint.profile.events(delivery, content)))
-    return make_event(endpoint, found, raw=made.body, attempt=1)
+    return make_event(endpoint, found, attempt=1)
 
 
 def _told(name: str, otherwise: Any) -> Any:

@@ -137,7 +137,7 @@ def _origin(handler: Callable[..., Any]) -> object:
     return getattr(handler, "webhook_class", handler)
 
 
-def make_event(endpoint: Endpoint, found: Found, *, raw: bytes, attempt: int) -> Event:
+def make_event(endpoint: Endpoint, found: Found, *, attempt: int) -> Event:
     """Return the event of one item.
 
     Raises:
@@ -149,7 +149,7 @@ def make_event(endpoint: Endpoint, found: Found, *, raw: bytes, attempt: int) ->
         **found.by_name(),
         endpoint=endpoint.name,
         data=found.data,
-        raw=raw,
+        raw=found.raw,
         attempt=attempt,
         row_id=identity.row_id,
         unsigned=endpoint.profile.unsigned,

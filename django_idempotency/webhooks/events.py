@@ -23,7 +23,7 @@ class Event(EventFacts):
     data: Any
     """The parsed body, or the batch's item: what `id` and `type` were read from."""
     raw: bytes
-    """The body of the delivery, byte for byte."""
+    """The body of the delivery, byte for byte; of a batch, without the other items."""
     attempt: int
     """The number of this attempt; 1 for the first."""
     row_id: uuid.UUID

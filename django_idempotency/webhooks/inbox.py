@@ -266,9 +266,7 @@ def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
     )
     content = endpoint.profile.parse(delivery)
     for found in endpoint.profile.events(delivery, content):
-        event = make_event(
-            endpoint, found, raw=delivery.body, attempt=max(1, stored.attempts)
-        )
+        event = make_event(endpoint, found, attempt=max(1, stored.attempts))
         if event.row_id == stored.row_id:
             return event
     raise UnusableDelivery("the payload doesn't contain the event")

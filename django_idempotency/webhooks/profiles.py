@@ -16,6 +16,7 @@ from django.utils.dateparse import parse_datetime
 
 from django_idempotency.core.events import EventFacts
 
+from .batches import bodies_of
 from .deliveries import Delivery, Verifier, is_in_body
 
 LONGEST = 255
@@ -48,6 +49,8 @@ class Found(EventFacts):
 
     data: Any
     """The parsed body, or the batch's item."""
+    raw: bytes
+    """The body; of a batch, without the other items."""
 
 
 Place = str | tuple[str, ...]
@@ -156,14 +159,21 @@ class Profile:
             UnusableDelivery: an event has no usable id.
         """
         if not self.items:
-            return [self._found(delivery, content, content)]
+            return [self._found(delivery, content, content, delivery.body)]
         items = _at(content, self.items)
         if not isinstance(items, list) or not items:
             raise UnusableDelivery("the batch is empty")
         unwrapped = [_at(item, self.item) if self.item else item for item in items]
-        return [self._found(delivery, content, item) for item in unwrapped]
+        try:
+            bodies = bodies_of(delivery.body, self.items)
+        except RecursionError as error:
+            raise UnusableDelivery("the batch is too deep") from error
+        return [
+            self._found(delivery, content, item, body)
+            for item, body in zip(unwrapped, bodies, strict=True)
+        ]
 
-    def _found(self, delivery: Delivery, content: Any, item: Any) -> Found:
+    def _found(self, delivery: Delivery, content: Any, item: Any, raw: bytes) -> Found:
         def label(place: Place) -> str:
             return _label(_values(delivery, item, place))
 
@@ -175,6 +185,7 @@ class Profile:
             object_key=label(self.object_key),
             occurred_at=_instant(_first(_values(delivery, item, self.occurred_at))),
             data=item,
+            raw=raw,
             headers=self._headers(delivery),
             livemode=_mode(
                 [

@@ -37,6 +37,11 @@ def ours(event: Event) -> None:
     work(event.data)
 
 
+@webhook(providers.GOCARDLESS, secrets=SECRET, endpoint="measured-batch", inbox=True)
+def batch(event: Event) -> None:
+    work(event.data)
+
+
 @csrf_exempt
 def by_hand(request: HttpRequest) -> HttpResponse:
     body = request.body
@@ -119,4 +124,5 @@ STEPS = {"ours": step, "by_hand": step_by_hand}
 urlpatterns = [
     path("ours/", ours),
     path("by-hand/", by_hand),
+    path("batch/", batch),
 ]

@@ -1,4 +1,4 @@
-"""Program: what a stored delivery and a step of the worker cost, and against what.
+"""Program: what a stored delivery, a step of the worker and a batch cost, and against what.
 
     python -m tests.benchmarks.webhooks --json
 
@@ -18,9 +18,9 @@ from typing import Any
 from django.db import connection, connections
 
 from tests.benchmarks.harness import microseconds_each, post, run
-from tests.support.deliveries import deliver, stripe
+from tests.support.deliveries import deliver, gocardless, stripe
 
-GOALS = {"ingestion": 0.6, "step": 0.7, "two_workers": 1.5}
+GOALS = {"ingestion": 0.6, "step": 0.7, "two_workers": 1.5, "batch": 0.7}
 """At least."""
 
 SLOWER = 1.3
@@ -43,6 +43,7 @@ def measured(*, count: int, rounds: int, followers: int) -> dict[str, dict[str, 
             "ingestion": _ingestion(count=count, rounds=rounds),
             "step": _steps(count=count, rounds=rounds),
             "two_workers": _two_workers(count=10 * count, rounds=max(1, rounds // 3)),
+            "batch": _batch(250),
         }
         stuck = _stuck(count=count // 4, rounds=rounds, followers=followers)
     for name, goal in GOALS.items():
@@ -144,6 +145,24 @@ def _stuck(*, count: int, rounds: int, followers: int) -> dict[str, float]:
         "idle_us": round(medians[f"idle_{followers}"] / count),
         "idle_without_us": round(medians["idle_0"] / count),
         "idle": round(medians[f"idle_{followers}"] / medians["idle_0"], 2),
+    }
+
+
+def _batch(count: int) -> dict[str, float]:
+    """How many bytes are stored of a batch; a ratio of 1 is its body, once."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {TABLE}")
+        batch = gocardless(*(f"EV{number:022}" for number in range(count)))
+        if deliver("/batch/", batch).status_code != 204:
+            raise RuntimeError("The batch was not stored.")
+        cursor.execute(f"SELECT count(*), sum(length(payload)) FROM {TABLE}")  # noqa: S608
+        rows, stored = cursor.fetchone()
+    if rows != count:
+        raise RuntimeError(f"{rows} of {count} events were stored.")
+    return {
+        "body_bytes": len(batch.body),
+        "stored_bytes": stored,
+        "ratio": round(len(batch.body) / stored, 2),
     }
 
 

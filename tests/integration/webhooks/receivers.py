@@ -122,6 +122,13 @@ class CuriousPayments(RestPayments):
             assert data["id"]
 
 
+class NoDebits(Payments):
+    """Handles none of the provider's types."""
+
+    profile = providers.GOCARDLESS
+    endpoint = "tested-no-debits"
+
+
 class StoredPayments(Payments):
     endpoint = "tested-stored-payments"
     inbox = True
@@ -158,6 +165,7 @@ urlpatterns = [
         ("failing-secrets", providers.STRIPE, {"secrets": failing_secrets}),
         ("github", providers.GITHUB, {"inbox": True}),
         ("gocardless", providers.GOCARDLESS, {}),
+        ("gocardless-inbox", providers.GOCARDLESS, {"inbox": True}),
         ("adyen", providers.ADYEN, {"secrets": ADYEN_SECRET}),
         ("slack", providers.SLACK, {}),
         ("square", providers.SQUARE, {"url": PUBLIC_URL}),
@@ -165,6 +173,7 @@ urlpatterns = [
 ]
 urlpatterns += [
     path("payments/", Payments.as_view()),
+    path("no-debits/", NoDebits.as_view()),
     path("stored-payments/", StoredPayments.as_view()),
     path("rest/", RestPayments.as_view()),
     path("strict/", StrictPayments.as_view()),

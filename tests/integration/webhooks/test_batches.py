@@ -1,12 +1,14 @@
 """Deliveries of several events: each in its own transaction, acknowledged together."""
 
+from typing import Any
+
 import pytest
 
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import Event, NotReady, PermanentError
-from tests.integration.webhooks.receivers import marks, scene, states
+from tests.integration.webhooks.receivers import marks, scene, states, steps
 from tests.support.cases import cases
-from tests.support.deliveries import adyen, deliver, gocardless
+from tests.support.deliveries import adyen, deliver, gocardless, gocardless_signed
 from tests.testapp.models import Order
 
 pytestmark = marks
@@ -86,3 +88,43 @@ def test_everybody_claims_in_one_order() -> None:  # F33
 def test_batch_that_cant_be_used_leaves_nothing(batch: tuple[str, ...]) -> None:
     assert deliver("/gocardless/", gocardless(*batch)).status_code == 400
     assert not ProcessedEvent.objects.exists()
+
+
+@cases(
+    "path, error, state",
+    {
+        "inbox": ("/gocardless-inbox/", None, "received"),
+        "ignored": ("/no-debits/", None, "ignored"),
+        "dead": ("/gocardless/", PermanentError, "dead"),
+    },
+)
+def test_batch_is_stored_once_and_not_with_each_event(
+    path: str, error: Any, state: str
+) -> None:
+    batch = gocardless(*(f"EV{number}" for number in range(250)))
+    scene.failures.extend(error() for _ in range(250 if error else 0))
+
+    assert deliver(path, batch).status_code == 204
+    stored = {
+        event.event_id: bytes(event.payload or b"")
+        for event in ProcessedEvent.objects.all()
+    }
+    assert states() == dict.fromkeys((f"EV{each}" for each in range(250)), state)
+    assert sum(map(len, stored.values())) < 1.5 * len(batch.body)
+    # Each event has its own part of it, and nobody else's.
+    assert b'"EV7"' in stored["EV7"]
+    assert b'"EV8"' not in stored["EV7"]
+
+
+@pytest.mark.parametrize("path", ["/gocardless/", "/gocardless-inbox/"])
+def test_handler_gets_its_own_part_of_the_body_byte_for_byte(path: str) -> None:
+    item = (
+        '{"id" : "EV1",  "amount": 1.10000000000000000001, "note": "\\u00e9é\\ud800"}'
+    )
+    body = f'{{"live": 1e2, "events" :[ {item},{{"id": "EV2"}}\n] , "meta": {{}} }}'
+    deliver(path, gocardless_signed(body.encode()))
+    steps()
+
+    raw = {event.id: event.raw.decode() for event in scene.events}
+    assert raw["EV1"] == f'{{"live": 1e2, "events" :[{item}] , "meta": {{}} }}'
+    assert raw["EV2"] == '{"live": 1e2, "events" :[{"id": "EV2"}] , "meta": {} }'

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from hypothesis import given
+from hypothesis import strategies as st
 
 from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import Event, providers
+from django_idempotency.webhooks.batches import bodies_of
 from django_idempotency.webhooks.profiles import Found, Profile, Reply, UnusableDelivery
 from django_idempotency.webhooks.verifiers import HMACVerifier
 from tests.support.cases import cases
@@ -214,6 +217,30 @@ def test_only_headers_that_the_profile_reads_are_kept() -> None:
 def test_batch_is_used_as_a_whole_or_not_at_all(content: dict[str, Any]) -> None:
     with pytest.raises(UnusableDelivery):
         providers.GOCARDLESS.events(delivery(json.dumps(content).encode()), content)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    envelope=st.dictionaries(st.text(), JSON_VALUES, max_size=3),
+    items=st.lists(JSON_VALUES, min_size=1, max_size=4),
+    indent=st.sampled_from([None, 0, "\t"]),
+    is_ascii=st.booleans(),
+)
+def test_batch_is_cut_into_bodies_with_one_item_each(
+    envelope: dict[str, Any], items: list[Any], indent: Any, is_ascii: bool
+) -> None:
+    envelope |= {"events": {**envelope, "all": items}}
+    text = json.dumps(envelope, indent=indent, ensure_ascii=is_ascii)
+
+    for body, item in zip(bodies_of(text.encode(), "events.all"), items, strict=True):
+        expected = {**envelope, "events": {**envelope["events"], "all": [item]}}
+        assert json.loads(body) == expected
 
 
 @pytest.mark.parametrize(
