@@ -14,6 +14,8 @@ from django_idempotency.store.dialects import dialect_of
 from django_idempotency.store.events import event_alias
 from django_idempotency.store.records import record_alias
 
+from .webhooks import check_backlog
+
 
 def check_databases(
     app_configs: Collection[AppConfig] | None, **kwargs: Any
@@ -70,7 +72,10 @@ def _check_live(
             hint=f"python manage.py migrate django_idempotency --database {alias}",
             id="django_idempotency.W014",
         )
-    elif connection.vendor == "postgresql":
+        return
+    if ProcessedEvent._meta.db_table in tables:
+        yield from check_backlog(alias)
+    if connection.vendor == "postgresql":
         yield from _dead_clients_are_noticed(connection)
         yield from _table_locks_are_bounded(connection)
         yield from _purge_is_allowed(connection, tables)

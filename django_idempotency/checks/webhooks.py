@@ -3,10 +3,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.db import DatabaseError, transaction
+from django.db.models import Count
+from django.urls import get_resolver
 
 from django_idempotency.conf import conf
-from django_idempotency.webhooks.endpoints import Endpoint
+from django_idempotency.models import ProcessedEvent
+from django_idempotency.webhooks.endpoints import Endpoint, endpoint_named
 
 
 def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
@@ -46,6 +51,41 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
             f"IDEMPOTENCY_EVENT_RETENTION = timedelta(days={days})",
             id="django_idempotency.W032",
         )
+
+
+def check_backlog(alias: str) -> Iterator[CheckMessage]:
+    """Name what waits in the inbox and has no worker, or no receiver, any more.
+
+    It was acknowledged, so nobody will send it again.
+    """
+    if getattr(settings, "ROOT_URLCONF", None):
+        _ = get_resolver().url_patterns  # importing the views registers them
+    waiting = ProcessedEvent._base_manager.using(alias).exclude(next_attempt_at=None)
+    counted = waiting.order_by("endpoint").values_list("endpoint").annotate(Count("pk"))
+    try:
+        with transaction.atomic(using=alias):
+            counts = list(counted)
+    except DatabaseError:
+        return  # whoever may not read the table may be somebody who only migrates
+    for name, count in counts:
+        endpoint = endpoint_named(name)
+        events = f"{count} event{'' if count == 1 else 's'}"
+        if endpoint is None:
+            yield Warning(
+                f"The inbox has {events} of the webhook {name!r}, which is gone: no "
+                "worker can run them.",
+                hint="Declare it until they are handled, with its handler, or with one "
+                "that does nothing to give them up; it needs no URL:\n\n"
+                f'    @webhook(providers.…, secrets=…, endpoint="{name}", inbox=True)',
+                id="django_idempotency.W037",
+            )
+        elif not endpoint.inbox:
+            yield Warning(
+                f"The inbox has {events} of the webhook {name!r}, which is inline now: "
+                "they are acknowledged, and without a worker nobody runs them.",
+                hint="python manage.py process_events --until-empty",
+                id="django_idempotency.W036",
+            )
 
 
 def _fault_of_secrets(endpoint: Endpoint) -> str:

@@ -124,11 +124,8 @@ def put_back_into_inbox(event: NewEvent, payload: bytes, *, using: str) -> Claim
 
 
 def take_over(row_id: uuid.UUID, *, using: str) -> Claim:
-    """Claim the locked row of an event whose last attempt failed.
-
-    Raises:
-        ClaimConflict: the event waits in the inbox.
-    """
+    """Claim the locked row of an event whose last attempt failed, or that waits in the
+    inbox: it leaves that with the commit."""
     parameters = {"retention": _retention(), "id": db_id(row_id, using)}
     return claimed_by(_statements(using).take_over, parameters, row_id, using)
 
@@ -172,6 +169,8 @@ def note_failure(
     """Write a failed or dead row if the row is absent, has failed before or is reopened.
 
     `uses_up` says whether this attempt is one of the event's `max_attempts`.
+
+    Of an event that waits in the inbox only its death is noted: it is safe there.
 
     In a small transaction of its own that doesn't wait. Returns whether it was written:
     if not, another delivery has done the event meanwhile.

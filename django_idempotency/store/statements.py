@@ -220,9 +220,8 @@ class EventStatements:
         self.read_newest = f"{self.read}{dialect.newest}"
         self.take_over = (
             f"UPDATE {table} SET state = {received}, attempts = attempts + 1,"
-            f" payload = NULL, expires_at = {retained} WHERE id = %(id)s"
-            " AND next_attempt_at IS NULL"
-            f"{dialect.renew_returns}"
+            f" payload = NULL, next_attempt_at = NULL, expires_at = {retained}"
+            f" WHERE id = %(id)s{dialect.renew_returns}"
         )
         done = (
             "state = %(state)s, payload = %(payload)s, next_attempt_at = NULL,"
@@ -236,8 +235,11 @@ class EventStatements:
         self.note_failure = (
             f"UPDATE {table} SET state = %(state)s, payload = %(payload)s,"
             " last_error = %(last_error)s, attempts = attempts + 1,"
-            " uncounted_attempts = uncounted_attempts + %(uncounted)s"
-            f" WHERE id = %(id)s AND state IN ({failed}, {reopened})"
+            " uncounted_attempts = uncounted_attempts + %(uncounted)s,"
+            " next_attempt_at = NULL WHERE id = %(id)s"
+            # What waits in the inbox goes on waiting there, unless it is given up.
+            " AND CASE WHEN next_attempt_at IS NULL"
+            f" THEN state IN ({failed}, {reopened}) ELSE %(state)s = {dead} END"
         )
         again = (
             *("event_type", "object_key", "body_digest", "headers", "occurred_at"),

@@ -197,7 +197,13 @@ def _event(made: Any) -> Event | None:
     )
     content = endpoint.profile.parse(delivery)
     found = next(iter(endpoint.profile.events(delivery, content)))
-    return make_event(endpoint, found, attempt=1)
+    return make_event(endpoint, found)
+
+
+def _payload(made: Any) -> bytes:
+    """What is stored of the body: of a batch, the event's own part."""
+    payload: bytes = made.body if made.event is None else made.event.raw
+    return payload
 
 
 def _told(name: str, otherwise: Any) -> Any:
@@ -254,7 +260,7 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
         )
         event = LazyAttribute(_event)
 
-        not_done = Trait(payload=LazyAttribute(lambda made: made.body))
+        not_done = Trait(payload=LazyAttribute(_payload))
         due = Trait(
             not_done=True,
             state=EventState.RECEIVED,
@@ -291,7 +297,7 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
     )
     event_type = _told("type", "")
     object_key = LazyAttribute(_object_key)
-    body_digest = LazyAttribute(lambda made: body_digest(made.body))
+    body_digest = LazyAttribute(lambda made: body_digest(_payload(made)))
     headers = LazyFunction(dict)
     id = LazyAttribute(_row_id)
     state = EventState.PROCESSED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -137,23 +138,14 @@ def _origin(handler: Callable[..., Any]) -> object:
     return getattr(handler, "webhook_class", handler)
 
 
-def make_event(endpoint: Endpoint, found: Found, *, attempt: int) -> Event:
-    """Return the event of one item.
+def make_event(endpoint: Endpoint, found: Found) -> Event:
+    """Return the event of one item, as it is delivered.
 
     Raises:
         ImproperlyConfigured: if the endpoint's identity function returns no name.
     """
-
     identity = found.identity_at(endpoint.name)
-    event = Event(
-        **found.by_name(),
-        endpoint=endpoint.name,
-        data=found.data,
-        raw=found.raw,
-        attempt=attempt,
-        row_id=identity.row_id,
-        unsigned=endpoint.profile.unsigned,
-    )
+    event = event_in_row(endpoint, found, identity.row_id, attempt=1)
     if endpoint.identity is None:
         return event
     name: object = endpoint.identity(event)
@@ -164,3 +156,18 @@ def make_event(endpoint: Endpoint, found: Found, *, attempt: int) -> Event:
             "would count as one."
         )
     return replace(event, row_id=replace(identity, event_id=f"identity:{name}").row_id)
+
+
+def event_in_row(
+    endpoint: Endpoint, found: Found, row_id: uuid.UUID, *, attempt: int
+) -> Event:
+    """Return the event that this row stands for, whatever identifies events by now."""
+    return Event(
+        **found.by_name(),
+        endpoint=endpoint.name,
+        data=found.data,
+        raw=found.raw,
+        attempt=attempt,
+        row_id=row_id,
+        unsigned=endpoint.profile.unsigned,
+    )

@@ -41,12 +41,16 @@ class InboxRow(Row[Duplicate]):
         rows.lock(ProcessedEvent, self.event.row_id, using=self.using, wait=wait)
 
     def look(self) -> Duplicate | Renew | None:
-        """Only what is done, given up with its payload, or in the inbox is a duplicate."""
+        """Only what is done, given up with its payload, or safe is a duplicate."""
         self.seen = events.read(self.event.row_id, using=self.using)
         if self.seen is None:
             return None
         is_done = self.seen.state in DONE and not self.seen.expired
-        return Duplicate() if is_done or self.seen.is_due else Renew()
+        return Duplicate() if is_done or self.is_safe(self.seen) else Renew()
+
+    def is_safe(self, seen: EventView) -> bool:
+        """Whether a worker will handle the event."""
+        return seen.is_due
 
     def take_over(self) -> Claim:
         if self.seen is None or self.seen.expired:
@@ -61,7 +65,13 @@ class InboxRow(Row[Duplicate]):
 
 
 class InlineRow(InboxRow):
-    """An event that is handled in the transaction of its claim."""
+    """An event that is handled in the transaction of its claim.
+
+    If it waits in an inbox, the receiver had one before, and perhaps nobody works it off.
+    """
+
+    def is_safe(self, seen: EventView) -> bool:
+        return False
 
     uncounted_attempts = 0
 

@@ -26,7 +26,6 @@ from django_idempotency.store import rows
 
 from .endpoints import Endpoint
 from .events import Event, NotReady, PermanentError
-from .profiles import UnusableDelivery
 
 logger = logging.getLogger("django_idempotency")
 
@@ -109,7 +108,11 @@ class Execution:
             logger.error(
                 "webhook failed",
                 exc_info=error,
-                extra={"action": "event_raised", "row_id": self.event.row_id},
+                extra={
+                    "action": "event_raised",
+                    "endpoint": self.event.endpoint,
+                    "row_id": self.event.row_id,
+                },
             )
         try:
             if self._is_final(error):
@@ -123,7 +126,7 @@ class Execution:
         return Ending.FAILED
 
     def _is_final(self, error: BaseException) -> bool:
-        if isinstance(error, PermanentError | UnusableDelivery):
+        if isinstance(error, PermanentError):
             return True
         return self._row.is_last_attempt(error)
 

@@ -28,7 +28,7 @@ from .endpoints import (
     DEFAULT_MAX_ATTEMPTS,
     Endpoint,
     endpoint_named,
-    make_event,
+    event_in_row,
     require_endpoints,
 )
 from .events import Event, NotReady, PermanentError, pause_after
@@ -42,6 +42,15 @@ __all__ = ["Step", "process_next", "reopen", "rerun"]
 FIRST_RETRY = timedelta(seconds=5)
 """Also how long an event is left alone after it has killed its worker."""
 LONGEST_RETRY = timedelta(hours=6)
+UNTIL_ANOTHER_RELEASE = timedelta(minutes=5)
+"""How long an event waits that this release can't run."""
+
+
+class CannotRun(Exception):
+    """This release can't run the event, but another one can.
+
+    It isn't the event that has failed, so it waits and doesn't come nearer to its end.
+    """
 
 
 class Step(Enum):
@@ -169,7 +178,12 @@ class _BegunEvent:
         row = _TakenRow(stored, limit, is_rerun, self.using)
         self.execution = Execution(_without_data(stored), row, using=self.using)
         if endpoint is None:
-            raise LookupError(f"no webhook endpoint is named {stored.endpoint!r}")
+            raise CannotRun(
+                f"No webhook endpoint is named {stored.endpoint!r}, so its event waits. "
+                "If it was renamed or removed, declare a receiver with "
+                f"endpoint={stored.endpoint!r} until its events are handled; it needs "
+                "no URL."
+            )
         if stored.counted_attempts > limit and not is_rerun:
             raise PermanentError("each attempt killed its worker")
         self.execution.event = event_of(stored, endpoint)
@@ -217,7 +231,7 @@ class _TakenRow:
             due.wake_next(self.stored.endpoint, object_key, using=self.using)
 
     def is_last_attempt(self, error: BaseException) -> bool:
-        if self.is_rerun or isinstance(error, NotReady):
+        if self.is_rerun or isinstance(error, NotReady | CannotRun):
             return self.is_rerun
         return self.stored.counted_attempts >= self.limit
 
@@ -226,10 +240,15 @@ class _TakenRow:
             self.stored.row_id,
             self.stored.attempts,
             name_of(error),
-            after=max(_backoff(self.stored.attempts), pause_after(error)),
-            uses_up=not isinstance(error, NotReady),
+            after=self._pause(error),
+            uses_up=not isinstance(error, NotReady | CannotRun),
             using=self.using,
         )
+
+    def _pause(self, error: BaseException) -> timedelta:
+        if isinstance(error, CannotRun):
+            return UNTIL_ANOTHER_RELEASE
+        return max(_backoff(self.stored.attempts), pause_after(error))
 
     def bury(self, error: BaseException) -> bool:
         is_buried = event_store.bury(
@@ -255,8 +274,8 @@ def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
     """Return the stored event as its handler gets it.
 
     Raises:
-        UnusableDelivery: the endpoint's profile finds no such event in the payload,
-            because the profile has been changed since.
+        CannotRun: the endpoint's profile can't read the payload, because the profile has
+            been changed since.
     """
     delivery = Delivery(
         body=stored.payload,
@@ -264,12 +283,15 @@ def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
         url="",
         received_at=0,
     )
-    content = endpoint.profile.parse(delivery)
-    for found in endpoint.profile.events(delivery, content):
-        event = make_event(endpoint, found, attempt=max(1, stored.attempts))
-        if event.row_id == stored.row_id:
-            return event
-    raise UnusableDelivery("the payload doesn't contain the event")
+    try:
+        found = endpoint.profile.stored_event(delivery, stored.facts)
+    except UnusableDelivery as error:
+        raise CannotRun(
+            f"The profile of webhook {endpoint.name!r} can't read a stored event: "
+            f"{error}. It waits for a release that can."
+        ) from error
+    attempt = max(1, stored.attempts)
+    return event_in_row(endpoint, found, stored.row_id, attempt=attempt)
 
 
 def _without_data(stored: StoredEvent) -> Event:

@@ -158,30 +158,62 @@ class Profile:
         Raises:
             UnusableDelivery: an event has no usable id.
         """
+        items = self._items(content)
         if not self.items:
-            return [self._found(delivery, content, content, delivery.body)]
+            bodies = [delivery.body]
+        else:
+            try:
+                bodies = bodies_of(delivery.body, self.items)
+            except RecursionError as error:
+                raise UnusableDelivery("the batch is too deep") from error
+        return [
+            self._found(delivery, content, item, body)
+            for item, body in zip(items, bodies, strict=True)
+        ]
+
+    def stored_event(self, delivery: Delivery, stored: EventFacts) -> Found:
+        """Return the event of a stored body, which contains only this one.
+
+        So it is this one, even if by now an event's id is read from somewhere else.
+
+        Raises:
+            UnusableDelivery: the body is not what the provider sends.
+        """
+        content = self.parse(delivery)
+        items = self._items(content)
+        if len(items) != 1:
+            raise UnusableDelivery("the stored body has several events")
+        try:
+            return self._found(delivery, content, items[0], delivery.body)
+        except UnusableDelivery:
+            return self._found(delivery, content, items[0], delivery.body, stored)
+
+    def _items(self, content: Any) -> list[Any]:
+        if not self.items:
+            return [content]
         items = _at(content, self.items)
         if not isinstance(items, list) or not items:
             raise UnusableDelivery("the batch is empty")
-        unwrapped = [_at(item, self.item) if self.item else item for item in items]
-        try:
-            bodies = bodies_of(delivery.body, self.items)
-        except RecursionError as error:
-            raise UnusableDelivery("the batch is too deep") from error
-        return [
-            self._found(delivery, content, item, body)
-            for item, body in zip(unwrapped, bodies, strict=True)
-        ]
+        return [_at(item, self.item) if self.item else item for item in items]
 
-    def _found(self, delivery: Delivery, content: Any, item: Any, raw: bytes) -> Found:
+    def _found(
+        self,
+        delivery: Delivery,
+        content: Any,
+        item: Any,
+        raw: bytes,
+        known: EventFacts | None = None,
+    ) -> Found:
         def label(place: Place) -> str:
             return _label(_values(delivery, item, place))
 
         return Found(
-            id=_joined(_id_parts(delivery, item, self.id)),
+            id=known.id if known else _joined(_id_parts(delivery, item, self.id)),
             type=label(self.type),
             source=self.name,
-            account=_joined(_values(delivery, item, self.account)),
+            account=known.account
+            if known
+            else _joined(_values(delivery, item, self.account)),
             object_key=label(self.object_key),
             occurred_at=_instant(_first(_values(delivery, item, self.occurred_at))),
             data=item,

@@ -112,8 +112,7 @@ def _receive_verified(endpoint: Endpoint, delivery: Delivery) -> HttpResponse:
         if profile.challenge and (reply := profile.challenge(content)):
             return _reply(reply)
         events = [
-            make_event(endpoint, found, attempt=1)
-            for found in profile.events(delivery, content)
+            make_event(endpoint, found) for found in profile.events(delivery, content)
         ]
     except UnusableDelivery as error:
         _warn(endpoint, "unusable", error)

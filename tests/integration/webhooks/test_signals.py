@@ -77,8 +77,6 @@ def test_stored_event_is_told_after_its_commit(told: list[Any]) -> None:
     {
         "F9 last-attempt": {"attempts": DEFAULT_MAX_ATTEMPTS - 1},
         "killed-its-workers": {"attempts": DEFAULT_MAX_ATTEMPTS},
-        "unusable": {"payload": b"[]"},
-        "nobodys": {"attempts": DEFAULT_MAX_ATTEMPTS - 1, "endpoint": "gone"},
     },
 )
 def test_event_that_is_given_up_is_told_even_if_no_handler_sees_it(
