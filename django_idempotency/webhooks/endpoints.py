@@ -39,6 +39,19 @@ class Endpoint:
     """In the inbox, no event runs before an unfinished earlier one of its object."""
 
     def __post_init__(self) -> None:
+        if self.ordered and not self.inbox:
+            raise ImproperlyConfigured(
+                f"The webhook {self.name!r} can't keep events in order while the provider "
+                "waits: a later one would have to fail until the earlier one is sent "
+                "again. Add inbox=True, or leave ordered out."
+            )
+        if self.ordered and not self.profile.object_key:
+            raise ImproperlyConfigured(
+                f"The webhook {self.name!r} has ordered=True, but the profile "
+                f"{self.profile.name!r} doesn't say what an event is about, so none would "
+                "wait for another. Name the place, "
+                'dataclasses.replace(profile, object_key="data.id"), or leave ordered out.'
+            )
         if self.livemode is not None and not self.profile.livemode:
             raise ImproperlyConfigured(
                 f"The webhook {self.name!r} has livemode={self.livemode}, but the profile "

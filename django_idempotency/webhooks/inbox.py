@@ -33,7 +33,7 @@ from .endpoints import (
 )
 from .events import Event, NotReady, PermanentError, pause_after
 from .executing import Ending, Execution
-from .profiles import UnusableDelivery
+from .places import UnusableDelivery
 
 logger = logging.getLogger("django_idempotency")
 

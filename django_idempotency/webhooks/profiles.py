@@ -6,31 +6,36 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.dateparse import parse_datetime
 
 from django_idempotency.core.events import EventFacts
 
 from .batches import bodies_of
 from .deliveries import Delivery, Verifier, is_in_body
+from .places import (
+    Place,
+    UnusableDelivery,
+    at_path,
+    first_of,
+    id_parts,
+    instant_of,
+    is_storable,
+    joined,
+    label_of,
+    mode_of,
+    parts,
+    values_at,
+)
 
-LONGEST = 255
-"""A longer id is replaced by its digest; cut off, two could become the same."""
 LONGEST_NAME = 64
-YEARS = range(1970, 9999)
-
 
 FACTS = ("id", "type", "account", "object_key", "occurred_at", "livemode")
 """The fields of an event that a profile says the place of."""
-
-
-class UnusableDelivery(Exception):
-    """The signature is right, but no event can be read; sending again won't help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +58,6 @@ class Found(EventFacts):
     """The body; of a batch, without the other items."""
 
 
-Place = str | tuple[str, ...]
-"""A dotted path in the body, or ``header:Name``; of several, the values are joined."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """How one provider signs, names and repeats its events.
@@ -71,13 +72,13 @@ class Profile:
     name: str
     verifier: Verifier
     id: Place
-    """What identifies an event. Every part must be present and a string."""
+    """What identifies an event. Every part must be present: text or a whole number."""
     type: Place = ()
     account: Place = ()
     object_key: Place = ()
     """What the event is about: events of one object can be kept in order."""
     occurred_at: Place = ()
-    """Seconds since the epoch, or a date and time of ISO 8601."""
+    """Seconds or milliseconds since the epoch, or a date and time of ISO 8601."""
     livemode: Place = ()
     """Whether the event is live: true or false, in the item or else in the body."""
     items: str = ""
@@ -132,7 +133,7 @@ class Profile:
         return frozenset(
             fact
             for fact in FACTS
-            if not all(signs(part) for part in _parts(getattr(self, fact)))
+            if not all(signs(part) for part in parts(getattr(self, fact)))
         )
 
     def parse(self, delivery: Delivery) -> Any:
@@ -191,10 +192,10 @@ class Profile:
     def _items(self, content: Any) -> list[Any]:
         if not self.items:
             return [content]
-        items = _at(content, self.items)
+        items = at_path(content, self.items)
         if not isinstance(items, list) or not items:
             raise UnusableDelivery("the batch is empty")
-        return [_at(item, self.item) if self.item else item for item in items]
+        return [at_path(item, self.item) if self.item else item for item in items]
 
     def _found(
         self,
@@ -205,24 +206,26 @@ class Profile:
         known: EventFacts | None = None,
     ) -> Found:
         def label(place: Place) -> str:
-            return _label(_values(delivery, item, place))
+            return label_of(values_at(delivery, item, place))
 
         return Found(
-            id=known.id if known else _joined(_id_parts(delivery, item, self.id)),
+            id=known.id if known else joined(id_parts(delivery, item, self.id)),
             type=label(self.type),
             source=self.name,
             account=known.account
             if known
-            else _joined(_values(delivery, item, self.account)),
+            else joined(values_at(delivery, item, self.account)),
             object_key=label(self.object_key),
-            occurred_at=_instant(_first(_values(delivery, item, self.occurred_at))),
+            occurred_at=instant_of(
+                first_of(values_at(delivery, item, self.occurred_at))
+            ),
             data=item,
             raw=raw,
             headers=self._headers(delivery),
-            livemode=_mode(
+            livemode=mode_of(
                 [
-                    *_values(delivery, item, self.livemode),
-                    *_values(delivery, content, self.livemode),
+                    *values_at(delivery, item, self.livemode),
+                    *values_at(delivery, content, self.livemode),
                 ]
             ),
         )
@@ -232,114 +235,19 @@ class Profile:
         names = {
             part.removeprefix("header:")
             for fact in FACTS
-            for part in _parts(getattr(self, fact))
+            for part in parts(getattr(self, fact))
             if not is_in_body(part)
         }
         values = {name: delivery.headers.get(name) for name in sorted(names)}
         return {
             name: value
             for name, value in values.items()
-            if value and _is_storable(value)
+            if value and is_storable(value)
         }
 
 
 def body_digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def _parts(place: Place) -> tuple[str, ...]:
-    return (place,) if isinstance(place, str) else place
-
-
-def _at(item: Any, path: str) -> Any:
-    for name in path.split("."):
-        item = item.get(name) if isinstance(item, dict) else None
-    return item
-
-
-def _values(delivery: Delivery, item: Any, place: Place) -> list[Any]:
-    """Return what is at each part of a place; ``None`` for a missing part."""
-    return [
-        _at(item, part)
-        if is_in_body(part)
-        else delivery.headers.get(part.removeprefix("header:"))
-        for part in _parts(place)
-    ]
-
-
-def _first(values: list[Any]) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def _mode(values: list[Any]) -> bool | None:
-    """Read true or false, as JSON or as text; ``None`` if it is neither."""
-    return {"true": True, "false": False}.get(str(_first(values)).lower())
-
-
-def _id_parts(delivery: Delivery, item: Any, place: Place) -> list[str]:
-    values = _values(delivery, item, place)
-    if not all(isinstance(value, str) and value for value in values):
-        raise UnusableDelivery("the event has no id")
-    if len(values) == 1:
-        return values
-    # "a:b" and "c" must not look like "a" and "b:c".
-    return [value.replace("%", "%25").replace(":", "%3A") for value in values]
-
-
-def _joined(values: list[Any]) -> str:
-    return _usable(":".join(_as_text(value) for value in values if value is not None))
-
-
-def _label(values: list[Any]) -> str:
-    """Return a name outside of the identity; without it, nothing is lost."""
-    try:
-        return _joined(values)
-    except UnusableDelivery:
-        return ""
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    raise UnusableDelivery("there is an object in the place of a name")
-
-
-def _usable(text: str) -> str:
-    if not _is_storable(text):
-        raise UnusableDelivery("a name can't be stored")
-    if len(text) <= LONGEST:
-        return text
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_storable(text: str) -> bool:
-    """No database accepts half a surrogate pair, and some don't accept NUL."""
-    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
-
-
-def _instant(value: Any) -> datetime | None:
-    """Read a time of the provider; ``None`` if it can't be read."""
-    try:
-        instant = _read_instant(value)
-        # Databases differ in the years that they can store.
-        return instant if instant is not None and instant.year in YEARS else None
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _read_instant(value: Any) -> datetime | None:
-    if isinstance(value, str):
-        instant = parse_datetime(value)
-        if instant is None:
-            return datetime.fromtimestamp(int(value), UTC)
-        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(
-            UTC
-        )
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value, UTC)
-    return None
 
 
 def _is_success(status: int) -> bool:

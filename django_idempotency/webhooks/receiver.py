@@ -21,7 +21,8 @@ from django_idempotency.http.bodies import raw_body
 from .deliveries import Delivery, Rejected, Verified
 from .endpoints import Endpoint, make_event
 from .events import Event
-from .profiles import Reply, UnusableDelivery
+from .places import UnusableDelivery
+from .profiles import Reply
 from .reception import Acknowledged, Failed, Later, Reception, receive_event
 
 logger = logging.getLogger("django_idempotency")

@@ -52,12 +52,12 @@ class HMACVerifier:
     separator: str = ","
     """What stands between several signatures, or between the fields of the header."""
     timestamp_field: str | None = None
-    """If the header is a list of fields, the one with the seconds."""
+    """If the header is a list of fields, the one with the timestamp."""
     signature_field: str | None = None
     """If the header is a list of fields, the ones with the signatures."""
     timestamp_header: str | None = None
     tolerance: timedelta | None = None
-    """How old, or how far in the future, a signed timestamp may be."""
+    """How old, or how far in the future, a signed timestamp may be; it needs one."""
     key_encoding: Literal["text", "hex"] = "text"
 
     def __post_init__(self) -> None:
@@ -83,6 +83,12 @@ class HMACVerifier:
                 "into signed, and set either timestamp_field or timestamp_header. "
                 "Without a signed timestamp, leave out both of them and tolerance."
             )
+        if is_signed and self.tolerance is None:
+            raise ImproperlyConfigured(
+                f'signed="{self.signed}" has a timestamp, but nothing says how old it may '
+                "be: a delivery that somebody has seen could be sent again years later. "
+                "Add tolerance=timedelta(minutes=5)."
+            )
         if self.timestamp_field and not self.signature_field:
             raise ImproperlyConfigured(
                 "If the timestamp is a field of the header, the signature is one, too: "
@@ -106,7 +112,7 @@ class HMACVerifier:
         if not value:
             return Rejected("no signature")
         timestamp, signatures = self._parsed(value, delivery)
-        if "{timestamp}" in self.signed and not is_recent(
+        if self.tolerance is not None and not is_recent(
             timestamp, delivery.received_at, self.tolerance
         ):
             return Rejected("timestamp")

@@ -7,7 +7,7 @@ import functools
 import hmac
 import re
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,7 +16,12 @@ from django_idempotency.webhooks.deliveries import Rejected, Verified
 
 __all__ = ["UnusableSecret", "match", "total"]
 
-_TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}")
+_SECONDS = re.compile(r"[1-9][0-9]{0,11}")
+_MILLISECONDS = re.compile(r"[1-9][0-9]{12}")
+_ISO_8601 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?"
+    r"(Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
 
 Method = Callable[..., Verified | Rejected]
 
@@ -57,15 +62,27 @@ def is_among(expected: bytes, given: Iterable[str]) -> bool:
     return any(hmac.compare_digest(expected, text.encode()) for text in given)
 
 
-def is_recent(
-    timestamp: str | None, received_at: float, tolerance: timedelta | None
-) -> bool:
-    """Whether it is in plain seconds, and close enough to `received_at`."""
-    if timestamp is None or not _TIMESTAMP.fullmatch(timestamp):
+def is_recent(timestamp: str | None, received_at: float, tolerance: timedelta) -> bool:
+    """Whether it can be read in one way only, and is close enough to `received_at`."""
+    seconds = _seconds_of(timestamp or "")
+    if seconds is None:
         return False
-    if tolerance is None:
-        return True
-    return abs(received_at - int(timestamp)) <= tolerance.total_seconds()
+    return abs(received_at - seconds) <= tolerance.total_seconds()
+
+
+def _seconds_of(timestamp: str) -> float | None:
+    """Read seconds or milliseconds since the epoch, or ISO 8601; UTC without a zone."""
+    if _SECONDS.fullmatch(timestamp):
+        return int(timestamp)
+    if _MILLISECONDS.fullmatch(timestamp):
+        return int(timestamp) / 1000
+    if not _ISO_8601.fullmatch(timestamp):
+        return None
+    try:
+        instant = datetime.fromisoformat(timestamp)
+    except ValueError:
+        return None  # no such day, or no such zone
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
 
 
 def require_positive(tolerance: timedelta | None) -> None:

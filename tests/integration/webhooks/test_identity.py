@@ -14,6 +14,7 @@ from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import (
     Event,
     PermanentError,
+    Profile,
     WebhookView,
     on,
     providers,
@@ -167,15 +168,24 @@ def test_receivers_with_names_of_their_own_handle_their_own_events(make: Any) ->
         assert Order.objects.latest("pk").amount == 3 + number
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [({"endpoint": "e" * 256}, "1 to 255"), ({"max_attempts": 0}, "1 or more")],
+@cases(
+    "profile, options, sentence",
+    {
+        "long name": (providers.STRIPE, {"endpoint": "e" * 256}, "1 to 255"),
+        "no attempt": (providers.STRIPE, {"max_attempts": 0}, "1 or more"),
+        "order inline": (providers.STRIPE, {"ordered": True}, "inbox=True"),
+        "order of nothing": (
+            providers.GITHUB,
+            {"ordered": True, "inbox": True},
+            'object_key="',
+        ),
+    },
 )
-def test_what_no_column_or_event_can_take_is_refused(
-    options: dict[str, Any], sentence: str
+def test_what_no_receiver_can_keep_is_refused(
+    profile: Profile, options: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ImproperlyConfigured, match=sentence):
-        webhook(providers.STRIPE, secrets=SECRET, **{"endpoint": "e", **options})(print)
+        webhook(profile, secrets=SECRET, **{"endpoint": "e", **options})(print)
 
 
 # How long an event is recognised, and what is never deleted.

@@ -15,7 +15,8 @@ from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import Event, providers
 from django_idempotency.webhooks.batches import bodies_of
-from django_idempotency.webhooks.profiles import Found, Profile, Reply, UnusableDelivery
+from django_idempotency.webhooks.places import UnusableDelivery
+from django_idempotency.webhooks.profiles import Found, Profile, Reply
 from django_idempotency.webhooks.verifiers import HMACVerifier
 from tests.support.cases import cases
 
@@ -85,7 +86,9 @@ def test_id_is_the_one_that_the_handler_sees() -> None:
         "FR-092 no id": {},
         "FR-092 null": {"id": None},
         "FR-092 0": {"id": 0},
-        "F25 number": {"id": 1},
+        "F25 number with a fraction": {"id": 1.0},
+        "huge number": {"id": 1e300},
+        "no number": {"id": float("nan")},
         "F25 truth": {"id": True},
         "FR-092 empty": {"id": ""},
         "F25 list": {"id": []},
@@ -101,6 +104,17 @@ def test_event_without_usable_identity_is_refused(content: dict[str, Any]) -> No
     """FR-092: two of them must never be one."""
     with pytest.raises(UnusableDelivery):
         _found(content)
+
+
+@pytest.mark.parametrize("number", [1, -7, 2**53 + 1, 10**100])
+def test_id_may_be_a_whole_number(number: int) -> None:
+    """To the last digit: two of them must never be one."""
+    found = _found({"id": number})
+
+    assert (found.id, found.data) == (str(number), {"id": number})
+    assert found.id != _found({"id": number + 1}).id
+    two = _found({"code": "PAID", "reference": number}, TWO_PARTS)
+    assert two.id == f"PAID:{number}"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +186,9 @@ INSTANT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     [
         (1_700_000_000, INSTANT),
         ("1700000000", INSTANT),
+        (1_700_000_000_000, INSTANT),
+        ("1700000000000", INSTANT),
+        (1_700_000_000_250, INSTANT + timedelta(milliseconds=250)),
         (0.5, datetime(1970, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)),
         ("2023-11-14T22:13:20Z", INSTANT),
         ("2023-11-14T23:13:20+01:00", INSTANT),

@@ -5,8 +5,9 @@ import hashlib
 import hmac
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -181,6 +182,12 @@ BOTH = "{timestamp}{body}"
         },
         "tolerance of a timestamp that isn't signed": {
             "tolerance": timedelta(minutes=5)
+        },
+        "signed timestamp of any age": {"signed": BOTH, "timestamp_header": "T"},
+        "signed field of any age": {
+            "signed": BOTH,
+            "timestamp_field": "t",
+            "signature_field": "v1",
         },
         "timestamp that isn't signed": {"timestamp_header": "T"},
         "timestamp that is nowhere": {"signed": BOTH},
@@ -447,14 +454,63 @@ def test_digest_of_twilio_covers_the_body() -> None:
     assert (good, bad) == (Verified(0), Rejected("body digest"))
 
 
-def test_signed_timestamp_without_tolerance_may_be_of_any_time() -> None:
-    verifier = HMACVerifier(
-        header="X-Signature", signed="{timestamp}.{body}", timestamp_header="X-Time"
-    )
-    signature = verifier.sign("secret", BODY, timestamp="1")
-    headers = {"X-Signature": signature, "X-Time": "1"}
+BY_TIME = HMACVerifier(
+    header="X-Signature",
+    signed="{timestamp}.{body}",
+    timestamp_header="X-Time",
+    tolerance=timedelta(minutes=5),
+)
+AGES = {"now": 0, "late": 299, "too late": 301, "early": -299, "too early": -301}
+SPELLINGS: dict[str, Callable[[datetime], str]] = {
+    "seconds": lambda instant: str(int(instant.timestamp())),
+    "milliseconds": lambda instant: str(int(instant.timestamp() * 1000)),
+    "ISO 8601 UTC": lambda instant: f"{instant:%Y-%m-%dT%H:%M:%SZ}",
+    "ISO 8601 parts of a second": lambda instant: (
+        f"{instant:%Y-%m-%dT%H:%M:%S.000123Z}"
+    ),
+    "ISO 8601 without a zone": lambda instant: f"{instant:%Y-%m-%dT%H:%M:%S}",
+    "ISO 8601 elsewhere": lambda instant: instant.astimezone(
+        timezone(timedelta(hours=-8))
+    ).isoformat(),
+}
 
-    assert verifier.verify(delivery(BODY, headers), ("secret",)) == Verified(0)
+
+@pytest.mark.parametrize("age", list(AGES))
+@cases("spelled", SPELLINGS)
+def test_signed_timestamp_is_read_however_it_is_spelled(
+    spelled: Callable[[datetime], str], age: str
+) -> None:
+    text = spelled(datetime.fromtimestamp(NOW - AGES[age], UTC))
+    signature = BY_TIME.sign("secret", BODY, timestamp=text)
+    sent = delivery(BODY, {"X-Signature": signature, "X-Time": text})
+
+    assert BY_TIME.verify(sent, ("secret",)) == (
+        Rejected("timestamp") if age.startswith("too") else Verified(0)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "0",
+            "-1",
+            "1e9",
+            f"0{NOW}",
+            f"+{NOW}",
+            f" {NOW}",
+            f"{NOW}.5",
+            f"{NOW}000000",
+        ),
+        *("2023-11-14", "2023-11-14T22:13", "14.11.2023", "2023-13-14T22:13:20Z"),
+        *("2023-11-14T22:13:20+99:00", "2023-11-14T22:13:20Z ", "T", "\0", "١٦"),
+    ],
+)
+def test_signed_timestamp_that_cant_be_read_is_refused(text: str) -> None:
+    signature = BY_TIME.sign("secret", BODY, timestamp=text)
+    sent = delivery(BODY, {"X-Signature": signature, "X-Time": text})
+
+    assert BY_TIME.verify(sent, ("secret",)) == Rejected("timestamp")
 
 
 # Rotation: while a secret is changed, deliveries signed with either are verified.
