@@ -25,6 +25,13 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
             hint=f"    @{line}, inbox=True)",
             id="django_idempotency.E030",
         )
+    if profile.stops_at_failure and not endpoint.inbox:
+        yield Warning(
+            f"The webhook {endpoint.name!r} should store its events in the inbox: while "
+            f"one fails inline, {profile.name} sends none of the later ones.",
+            hint=f"    @{line}, inbox=True)",
+            id="django_idempotency.W038",
+        )
     if fault := _fault_of_secrets(endpoint):
         yield Error(
             f"The webhook {endpoint.name!r} needs a secret but {fault}: every delivery "

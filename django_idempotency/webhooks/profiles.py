@@ -89,6 +89,8 @@ class Profile:
     """Whether the body is a form instead of JSON."""
     retries: bool = True
     """``False``: a delivery that fails is lost, unless it is stored in the inbox."""
+    stops_at_failure: bool = False
+    """Whether a delivery that fails holds back all later ones."""
     acknowledge_within: timedelta = timedelta(seconds=10)
     """How long the provider waits for an answer."""
     retry_horizon: timedelta = timedelta(days=3)

@@ -121,7 +121,7 @@ SQUARE = Profile(
     object_key="data.id",
     occurred_at="created_at",
     acknowledge_within=timedelta(seconds=10),
-    retry_horizon=timedelta(hours=72),
+    retry_horizon=timedelta(hours=24),
 )
 
 ADYEN = Profile(
@@ -135,6 +135,8 @@ ADYEN = Profile(
     object_key="pspReference",
     occurred_at="eventDate",
     livemode="live",
+    # One queue for each endpoint: what comes next waits until this one is accepted.
+    stops_at_failure=True,
     acknowledge_within=timedelta(seconds=10),
     retry_horizon=timedelta(days=30),
     success=Reply(body="[accepted]"),
@@ -180,7 +182,8 @@ RAZORPAY = Profile(
     account="account_id",
     occurred_at="created_at",
     acknowledge_within=timedelta(seconds=5),
-    retry_horizon=timedelta(hours=24),
+    # It sends for 24 hours; what it missed can be asked for, by its support so long.
+    retry_horizon=timedelta(days=15),
 )
 
 SLACK = Profile(

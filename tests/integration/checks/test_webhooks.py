@@ -15,7 +15,13 @@ from django_idempotency.checks.urls import check_placements
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import Event, WebhookView, on, webhook
 from django_idempotency.webhooks.profiles import Profile
-from django_idempotency.webhooks.providers import GITHUB, SQUARE, STRIPE, TWILIO
+from django_idempotency.webhooks.providers import (
+    ADYEN,
+    GITHUB,
+    SQUARE,
+    STRIPE,
+    TWILIO,
+)
 from tests.support.cases import cases
 from tests.support.databases import Routes, alias
 
@@ -39,6 +45,7 @@ def said_of_webhook(profile: Profile, **options: Any) -> list[CheckMessage]:
 RIGHT: dict[str, tuple[Profile, dict[str, Any]]] = {
     "as-it-should-be": (STRIPE, {}),
     "inbox-for-what-is-never-sent-again": (GITHUB, {"inbox": True}),
+    "inbox-for-a-queue-that-stops": (ADYEN, {"inbox": True}),
     "address-that-is-told": (
         SQUARE,
         {"inbox": True, "url": "https://shop.example/webhooks/square/"},
@@ -57,6 +64,13 @@ def test_provider_that_never_sends_again_needs_the_inbox() -> None:  # F35
     message = only(said_of_webhook(GITHUB))
 
     assert ids([message]) == ["E030"]
+    assert 'endpoint="checked", inbox=True)' in str(message.hint)
+
+
+def test_queue_that_stops_at_a_failure_needs_the_inbox() -> None:
+    message = only(said_of_webhook(ADYEN))
+
+    assert ids([message]) == ["W038"]
     assert 'endpoint="checked", inbox=True)' in str(message.hint)
 
 

@@ -272,6 +272,13 @@ def test_what_is_never_sent_again_can_be_asked_for(name: str, days: float) -> No
     assert (profile.retries, profile.retry_horizon) == (False, timedelta(days=days))
 
 
+def test_queue_of_adyen_stops_at_a_failure() -> None:
+    """One that fails inline would hold back all later ones, for 30 days."""
+    stopping = {name for name, each in PROFILES.items() if each.stops_at_failure}
+
+    assert stopping == {"ADYEN"}
+
+
 def test_slack_s_own_test_is_answered() -> None:  # F45
     challenge = providers.SLACK.challenge
     assert challenge is not None
