@@ -34,6 +34,7 @@ from .endpoints import (
 from .events import Event, NotReady, PermanentError, pause_after
 from .executing import Ending, Execution
 from .places import UnusableDelivery
+from .profiles import FACTS
 
 logger = logging.getLogger("django_idempotency")
 
@@ -176,7 +177,9 @@ class _BegunEvent:
         limit = (endpoint and endpoint.max_attempts) or DEFAULT_MAX_ATTEMPTS
         is_rerun = self.rerun is not None
         row = _TakenRow(stored, limit, is_rerun, self.using)
-        self.execution = Execution(_without_data(stored), row, using=self.using)
+        self.execution = Execution(
+            _without_data(stored, endpoint), row, using=self.using
+        )
         if endpoint is None:
             raise CannotRun(
                 f"No webhook endpoint is named {stored.endpoint!r}, so its event waits. "
@@ -294,8 +297,9 @@ def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
     return event_in_row(endpoint, found, stored.row_id, attempt=attempt)
 
 
-def _without_data(stored: StoredEvent) -> Event:
+def _without_data(stored: StoredEvent, endpoint: Endpoint | None) -> Event:
     """Return what is known of an event before its payload is read."""
+    unsigned = frozenset(FACTS) if endpoint is None else endpoint.profile.unsigned
     return Event(
         **stored.facts.by_name(),
         endpoint=stored.endpoint,
@@ -303,6 +307,7 @@ def _without_data(stored: StoredEvent) -> Event:
         raw=stored.payload,
         attempt=max(1, stored.attempts),
         row_id=stored.row_id,
+        unsigned=unsigned,
     )
 
 

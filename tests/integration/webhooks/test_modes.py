@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.dispatch import Signal
 
 from django_idempotency import signals
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import Event, providers, webhook
+from django_idempotency.webhooks.endpoints import DEFAULT_MAX_ATTEMPTS
 from django_idempotency.webhooks.inbox import Step, rerun
+from django_idempotency.webhooks.profiles import FACTS
 from tests.integration.webhooks.receivers import handle, marks, scene, states, steps
 from tests.support.cases import cases
 from tests.support.deliveries import SECRET, adyen, deliver, github, stripe
@@ -84,6 +87,37 @@ def test_handler_is_told_what_nobody_signed() -> None:
         frozenset(),
         frozenset({"id", "type", "account"}),
     ]
+
+
+@cases(
+    "columns, signal, unsigned",
+    {
+        "given up": (
+            {"attempts": DEFAULT_MAX_ATTEMPTS},
+            signals.event_dead,
+            {"id", "type", "account"},
+        ),
+        "nobody's": ({"endpoint": "gone"}, signals.event_failed, {*FACTS}),
+    },
+)
+def test_event_that_no_handler_sees_says_what_nobody_signed(
+    columns: dict[str, Any], signal: Signal, unsigned: set[str]
+) -> None:
+    """If nothing is known of its provider, that is everything."""
+    heard: list[Event] = []
+
+    def listen(event: Event, **more: Any) -> None:
+        heard.append(event)
+
+    deliver("/github/", github())
+    ProcessedEvent.objects.update(**columns)
+    signal.connect(listen)
+    try:
+        steps()
+    finally:
+        signal.disconnect(listen)
+
+    assert [event.unsigned for event in heard] == [unsigned]
 
 
 @pytest.mark.parametrize("path", ["/payments/", "/rest/", "/stored-payments/"])
