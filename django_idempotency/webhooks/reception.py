@@ -11,6 +11,7 @@ from django_idempotency.core.events import EventState
 from django_idempotency.engine.claiming import Claiming
 from django_idempotency.engine.idempotency import Confined
 from django_idempotency.exceptions import StoreUnavailable, name_of
+from django_idempotency.store import due
 from django_idempotency.store import events as event_store
 from django_idempotency.store.events import NewEvent
 from django_idempotency.store.rows import Claim
@@ -131,6 +132,10 @@ class _ClaimedRow:
 
     def settle(self, state: EventState, *, payload: bytes | None) -> None:
         event_store.settle(self.claim, state, payload=payload)
+        # It may have waited in an inbox that was ordered, with others behind it.
+        seen, object_key = self.row.seen, self.row.event.object_key
+        if seen is not None and seen.is_due and object_key:
+            due.wake_next(self.row.event.endpoint, object_key, using=self.claim.using)
 
     def is_last_attempt(self, error: BaseException) -> bool:
         """An event that isn't ready is left to the provider, however often it comes."""

@@ -64,6 +64,8 @@ class CardDeclined(Exception):
 class Provider:
     """It honours keys, and is asked by whatever name its client has for that."""
 
+    Declined = CardDeclined
+
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.made: dict[str, str] = {}

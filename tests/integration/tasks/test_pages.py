@@ -22,7 +22,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.exceptions import KeyReused, StepError
+from django_idempotency.exceptions import CallRefused, KeyReused, StepError
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.tasks import current_operation, idempotent_task
 from django_idempotency.webhooks import NotReady, WebhookView, on, providers
@@ -61,6 +61,7 @@ class Site:
         self.names: Names = {
             **names,
             "BaseCommand": BaseCommand,
+            "CallRefused": CallRefused,
             "IdempotencyRecord": IdempotencyRecord,
             "JsonResponse": JsonResponse,
             "NotReady": NotReady,
@@ -187,6 +188,17 @@ def test_declined_card_orders_nothing_and_another_one_may_follow(
 
     assert site.post(view, key, cart) == 201
     assert (len(site.provider.made), site.count("Order")) == (1, 1)
+
+
+def test_card_that_is_refused_by_name_is_answered_once_and_for_all(site: Site) -> None:
+    view, key, cart = fragment(site, "except CallRefused"), new_key(), site.cart()
+    site.provider.fate = CardDeclined
+    assert [site.post(view, key, cart) for _ in range(2)] == [402, 402]
+    site.provider.fate = None
+
+    assert site.post(view, key, cart) == 402
+    assert site.post(view, new_key(), cart) == 201
+    assert (len(site.provider.asked), site.count("Order")) == (2, 1)
 
 
 def test_cart_that_is_reserved_is_charged_under_one_key(site: Site) -> None:
@@ -540,4 +552,4 @@ def test_every_block_is_run() -> None:
     assert {page: len(blocks(page)) for page in ALL} == ALL
 
 
-ALL = {STEPS: 8, TASKS: 9, FINDING: 3, SETTLING: 2, GONE: 5, PROMISES: 1}
+ALL = {STEPS: 9, TASKS: 9, FINDING: 3, SETTLING: 2, GONE: 5, PROMISES: 1}

@@ -177,7 +177,7 @@ def test_backlog_is_run_once_or_named_and_never_given_up(
     # The release is taken back.
     _endpoints[name] = old
     for event in waiting.filter(state="ignored"):
-        rerun(event.pk, reason="its handler is back")
+        rerun(event, reason="its handler is back")
     make_due()
     steps()
     assert states() == dict.fromkeys(stored, "processed")

@@ -61,7 +61,7 @@ def test_event_of_the_other_mode_is_stored_and_never_handled(
     assert len(ignored) == (0 if is_handled else 1)
     if not is_handled:
         assert "livemode" in ignored[0].getMessage()
-        assert rerun(event.pk, reason="by mistake") is Step.IGNORED
+        assert rerun(event, reason="by mistake") is Step.IGNORED
         assert scene.events == []
 
 
