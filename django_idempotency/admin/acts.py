@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import router, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -25,6 +25,7 @@ from django_idempotency.http.boundary import NonAtomicRequests, enter
 from django_idempotency.http.outcomes import Answer
 from django_idempotency.http.protection import protect, rendered
 from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.store.records import record_alias
 
 from .read_only import ReadOnlyAdmin
 
@@ -88,10 +89,17 @@ class ActingAdmin(ReadOnlyAdmin):
         for row in chosen:
             do = partial(self._act, request, row, perform)
             if act.after_commit:
-                transaction.on_commit(do)
+                self._after_commit(do)
             else:
                 do()
         return None
+
+    def _after_commit(self, do: Callable[[], None]) -> None:
+        """After that of the form's record, and that of the rows if they are elsewhere."""
+        after_rows = partial(
+            transaction.on_commit, do, using=router.db_for_write(self.model)
+        )
+        transaction.on_commit(after_rows, using=record_alias())
 
     def _page(
         self, request: HttpRequest, chosen: list[Any], act: Act

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 
 import pytest
+from django.contrib import admin
 from django.core.management import call_command
 from django.db import connections
 from django.db.models.functions import Now
@@ -16,12 +17,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.testing.factories import IdempotencyRecordFactory
+from tests.factories import ProcessedEventFactory
 from tests.support.client import call, new_key, post
 from tests.support.databases import Routes, copy_of_the_default
 from tests.support.ordering import ONCE
+from tests.support.staff import Form, colleague
 from tests.support.threads import TIMEOUT, crew, start
 from tests.testapp.models import Order
 
@@ -185,7 +188,11 @@ class Rest(IdempotencyMixin, APIView):
         return Response(status=201)
 
 
-urlpatterns = [path("plain/", plain), path("rest/", Rest.as_view())]
+urlpatterns = [
+    path("plain/", plain),
+    path("rest/", Rest.as_view()),
+    path("admin/", admin.site.urls),
+]
 
 
 @pytest.mark.parametrize(
@@ -206,3 +213,16 @@ def test_refusal_leaves_nothing_in_either_database_and_a_retry_writes_to_both(
     assert not IdempotencyRecord.objects.filter(state="kept").exists()
     assert [post(url, key).word for _ in range(2)] == ONCE
     assert orders() == (1, 1)
+
+
+def test_event_in_another_database_is_run_again_from_the_admin() -> None:
+    """Its attempt is a transaction of its own there, after that of the form."""
+    with Routes.sending(read="other", write="other", apps=OURS):
+        event = ProcessedEventFactory.create(dead=True)
+        client = colleague("view", "rerun", of="processedevent")
+        url = "/admin/django_idempotency/processedevent/"
+        told = Form.shown(client, url, "run_again", event).send(reason="mended")
+        after = ProcessedEvent.objects.get()
+
+    assert f"{event.pk}: dead" in told  # there is no such receiver
+    assert (after.attempts, len(after.reruns)) == (event.attempts + 1, 1)
