@@ -41,6 +41,7 @@ from tests.faults.plans import (
     plans,
 )
 from tests.faults.stage import Stage
+from tests.support.client import Answer
 
 CLIENTS = 12
 """How many runs are in progress at once; each has its copies as well."""
@@ -200,21 +201,43 @@ def _checked(stage: Stage, histories: Sequence[History]) -> list[dict[str, Any]]
 def _settle(stage: Stage, history: History, operation: int) -> None:
     """Let a person look at what is held, and the client ask again.
 
-    It can be held again, if the machine is so slow that the call is given up.
+    The answer to that is lost once, so that it is held again; or it is because the
+    machine is so slow that the call is given up. The person's page is still open, and
+    is sent once more.
     """
     who = "client, after a person has looked"
-    for _ in range(LOOKS):
+    forms: list[tuple[str, bytes]] = []
+    for number in range(LOOKS):
         # Nobody is needed where a slower process has come to the end after all.
         for record_id in _held(stage, history, operation):
-            _look(stage, history, operation, record_id)
-        ask_again(stage, history, who, operation)
+            for form in forms:
+                _asked(stage, history, "settle", operation, *form)
+            seen = _asked(stage, history, "look", operation, record_id, b"")
+            if seen is not None:
+                forms.append((record_id, seen.body))
+                for _ in range(2):
+                    _asked(stage, history, "settle", operation, record_id, seen.body)
+        fault = None if number else _lost_answer(history)
+        ask_again(stage, history, who, operation, fault=fault)
         if history.is_answered(operation) or stage.has_failed.is_set():
             return
     history.unanswered.append((who, operation))
 
 
-def _look(stage: Stage, history: History, operation: int, record: str) -> None:
-    """Settle it. A thread of a worker may find that its connection has died.
+def _lost_answer(history: History) -> Fault:
+    return Fault(
+        run=history.plan.run,
+        kind="provider-loses-answer",
+        act="provider",
+        number=len(history.plan.faults) + 1,
+        provider="lose",
+    )
+
+
+def _asked(
+    stage: Stage, history: History, entry: str, operation: int, record: str, body: bytes
+) -> Answer | None:
+    """Do what a person does. A thread of a worker may find its connection dead.
 
     It gets another one afterwards, but that is of no use if each try meets another
     thread.
@@ -222,16 +245,18 @@ def _look(stage: Stage, history: History, operation: int, record: str) -> None:
     headers = {"X-Operation": str(operation), "X-Record": record}
     for _ in range(TRIES):
         began = time.time()
+        answer = None
         try:
-            answer = post(stage.shop_url, "settle", b"", headers, QUIET_SECONDS)
-            got = str(answer.status)
+            answer = post(stage.shop_url, entry, body, headers, QUIET_SECONDS)
+            got = f"{entry}: {answer.status}"
         except (OSError, http.client.HTTPException) as error:
             got = type(error).__name__
         history.moments.append(
             Moment(time=began, seconds=time.time() - began, who="person", got=got)
         )
-        if got == "200":
-            return
+        if answer is not None and answer.status in (200, 409):
+            return answer
+    return None
 
 
 def _held(stage: Stage, history: History, operation: int) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 from tests.faults.clients import OTHER, USER, History, key_of
-from tests.faults.conditions import IDLE_SECONDS, LONGEST_LEASE
+from tests.faults.conditions import IDLE_SECONDS, LONGEST_LEASE, TENANTS
 from tests.faults.plans import FORGED, OTHER_USER, WEBHOOKS
 from tests.faults.stage import Stage
 from tests.support.client import Answer
@@ -44,10 +44,12 @@ class Truth:
         self.refusals = listing.refusals
         for charge in listing.charges:
             self.charges[charge.operation].append(charge.id)
-        for pk, operation in stage.query(
-            "SELECT id, amount FROM testapp_order ORDER BY id"
+        self.references: dict[int, str] = {}
+        for pk, operation, reference in stage.query(
+            "SELECT id, amount, reference FROM testapp_order ORDER BY id"
         ):
             self.orders[operation].append(pk)
+            self.references[operation] = reference
         for key, state, body in stage.query(
             "SELECT key, state, response_body FROM django_idempotency_idempotencyrecord"
         ):
@@ -108,6 +110,9 @@ def _event(
     for who, answer in answers:
         if answer.status != 200:
             yield Violation(rule="refused", detail=f"{who} was told {answer.word}")
+    tenant = f"tenant {operation % TENANTS} "
+    if (reference := truth.references.get(operation)) and tenant not in reference:
+        yield Violation(rule="another tenant's handler", detail=reference)
     if answers and truth.events.get(operation) != "processed":
         yield Violation(
             rule="acknowledged and lost",

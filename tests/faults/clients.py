@@ -75,7 +75,7 @@ def request(
     if entry in WEBHOOKS:
         event = f"evt_{operation}"
         sent = stripe(event, secret="whsec_wrong") if forged else stripe(event)  # noqa: S106
-        return sent.body, dict(sent.headers)
+        return sent.body, {**sent.headers, "X-Operation": str(operation)}
     return b'{"amount": 1}', {
         "Idempotency-Key": key_of(entry, run),
         "X-Operation": str(operation),
@@ -103,10 +103,17 @@ def play(stage: Stage, plan: Plan) -> History:
     return run.history
 
 
-def ask_again(stage: Stage, history: History, who: str, operation: int) -> None:
-    """Send one of a run's requests once more, until it is answered."""
+def ask_again(
+    stage: Stage,
+    history: History,
+    who: str,
+    operation: int,
+    *,
+    fault: Fault | None = None,
+) -> None:
+    """Send one of a run's requests once more, until it is answered; first so hurt."""
     user = OTHER if operation > OTHER_USER else USER
-    _Run(stage, history).until_answered(who, operation, user)
+    _Run(stage, history).until_answered(who, operation, user, first=fault)
 
 
 class _Run:
@@ -141,14 +148,20 @@ class _Run:
         self.history.ended = time.time()
 
     def until_answered(
-        self, who: str, operation: int, user: int, *, with_faults: bool = False
+        self,
+        who: str,
+        operation: int,
+        user: int,
+        *,
+        with_faults: bool = False,
+        first: Fault | None = None,
     ) -> None:
         started = self.stage.watcher.awake_seconds
         while self._seconds_since(started) < self.plan.deadline_seconds:
             if self.stage.has_failed.is_set():
                 return
             sent = self._request(operation, user)
-            fault = self._next_fault() if with_faults else None
+            fault, first = self._next_fault() if with_faults else first, None
             if fault is not None:
                 sent[1]["X-Fault"] = json.dumps(asdict(fault))
             answer = self._send(who, sent, fault)

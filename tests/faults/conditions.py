@@ -34,7 +34,12 @@ SABOTAGES = (
     "expiry",
     "renewal",
     "shield",
+    "seen",
+    "names",
 )
+
+TENANTS = 2
+"""Each with a receiver of its own, all of them made by one function."""
 
 _is_patient = bool(os.environ.get(PATIENT))
 

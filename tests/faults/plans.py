@@ -18,12 +18,15 @@ ENTRIES = (
     "held",
     "inline",
     "inbox",
+    "tenant",
     "task",
     "leased-task",
 )
 """The ways into the shop."""
 
-WEBHOOKS = frozenset({"inline", "inbox"})
+WEBHOOKS = frozenset({"inline", "inbox", "tenant"})
+STORED = frozenset({"inbox", "tenant"})
+"""Deliveries that are only stored, in one statement, for a worker to handle."""
 ASGI = frozenset({"asgi-leased"})
 CALM = frozenset({"long-view"})
 """What is served by processes that nobody stops: see Note [Who is not stopped]."""
@@ -196,8 +199,7 @@ def _fault(
     kind = KINDS[name]
     where = drawn.choice(kind.where or ("call",))
     target = kind.target
-    if target == REQUEST and entry == "inbox":
-        # A delivery is only stored, in one statement.
+    if target == REQUEST and entry in STORED:
         is_stored = points[entry][where] and drawn.random() < 0.4
         target = REQUEST if is_stored else WORKER
     count = points[entry if target == REQUEST else target][where]

@@ -21,7 +21,7 @@ from django_idempotency.store import events as event_store
 from django_idempotency.store import records as store
 from django_idempotency.store import rows, statements
 from django_idempotency.store.rows import Claim
-from django_idempotency.webhooks import receiver
+from django_idempotency.webhooks import endpoints, receiver
 from django_idempotency.webhooks.deliveries import Verified
 
 
@@ -156,10 +156,27 @@ def shield() -> None:
     module.to_its_end = awaited
 
 
+def seen() -> None:
+    """A person settles what is held now, whatever it was that the person has seen."""
+    settle: Any = IdempotencyRecord.settle
+
+    def settle_whatever_is_there(self: Any, **decision: Any) -> None:
+        self.refresh_from_db()
+        settle(self, **decision)
+
+    record: Any = IdempotencyRecord
+    record.settle = settle_whatever_is_there
+
+
+def names() -> None:
+    """Receivers that one function makes may have one name."""
+    endpoints._same = lambda *both: True
+
+
 SABOTAGES = {
     each.__name__: each
     for each in (
         *(unique, savepoint, token, signature, scope, kept, held, expiry),
-        *(renewal, shield),
+        *(renewal, shield, seen, names),
     )
 }

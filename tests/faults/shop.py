@@ -14,12 +14,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from rest_framework.authentication import BaseAuthentication
@@ -46,6 +47,7 @@ from tests.faults.conditions import (
     PROVIDER_SECONDS,
     PROVIDER_URL,
     SABOTAGE,
+    TENANTS,
     WAIT,
 )
 from tests.faults.provider import FORGETFUL, LEISURELY
@@ -196,18 +198,36 @@ def locked(operation: int, how: int) -> Iterator[None]:
         yield
 
 
-def settle(request: HttpRequest) -> HttpResponse:
-    """A person looks at the provider's list."""
+def look(request: HttpRequest) -> HttpResponse:
+    """A person looks at the record and at the provider's list, and fills in a form."""
     operation = operation_of(request)
     with locked(operation, fcntl.LOCK_EX):
+        seen = IdempotencyRecord.objects.get(pk=request.headers["X-Record"])
         with urllib.request.urlopen(os.environ[PROVIDER_URL]) as answer:  # noqa: S310
             charges = json.load(answer)["charges"]
-        found = [each["id"] for each in charges if each["operation"] == operation]
-        IdempotencyRecord.objects.get(pk=request.headers["X-Record"]).settle(
-            applied=bool(found),
-            result=found[0] if found else None,
-            reason="the provider's list",
+    found = [each["id"] for each in charges if each["operation"] == operation]
+    return JsonResponse(
+        {
+            "attempts": seen.attempts,
+            "created_at": seen.created_at.isoformat(),
+            "result": found[0] if found else None,
+        }
+    )
+
+
+def settle(request: HttpRequest) -> HttpResponse:
+    """The form is sent; the same one perhaps twice, and perhaps much later."""
+    form = json.loads(request.body)
+    record = IdempotencyRecord.objects.get(pk=request.headers["X-Record"])
+    record.attempts = form["attempts"]
+    record.created_at = datetime.fromisoformat(form["created_at"])
+    result = form["result"]
+    try:
+        record.settle(
+            applied=result is not None, result=result, reason="the provider's list"
         )
+    except ValueError:
+        return HttpResponse(status=409)
     return HttpResponse()
 
 
@@ -278,6 +298,40 @@ def handle(event: Event) -> None:
 
 stripe = replace(providers.STRIPE, acknowledge_within=2 * WAIT)
 
+
+def receiver_of(tenant: int, *, endpoint: str) -> Any:
+    """What a project has that makes the receivers of its tenants by one function."""
+
+    @webhook(stripe, secrets=SECRET, endpoint=endpoint, inbox=True)
+    def handle_for_tenant(event: Event) -> None:
+        operation = int(event.id.removeprefix("evt_"))
+        charge(event.key_for("charge"), operation)
+        order = place(operation)
+        reference = f"tenant {tenant} {order}"
+        Order.objects.filter(pk=order).update(reference=reference)
+
+    return handle_for_tenant
+
+
+def receivers_of_tenants() -> list[Any]:
+    try:
+        return [receiver_of(tenant, endpoint="tenants") for tenant in range(TENANTS)]
+    except ImproperlyConfigured:  # as the package says: names of their own
+        return [
+            receiver_of(tenant, endpoint=f"tenant-{tenant}")
+            for tenant in range(TENANTS)
+        ]
+
+
+TENANT_RECEIVERS = receivers_of_tenants()
+
+
+def tenant(request: HttpRequest) -> HttpResponse:
+    """The address of the tenant whose operation it is."""
+    response: HttpResponse = TENANT_RECEIVERS[operation_of(request) % TENANTS](request)
+    return response
+
+
 urlpatterns = [
     path("view/", view),
     path("drf/", Orders.as_view()),
@@ -288,12 +342,14 @@ urlpatterns = [
     path("looked-up/", looked_up),
     path("long-view/", long_view),
     path("held/", held),
+    path("look/", look),
     path("settle/", settle),
     path("unprotected/", unprotected),
     path("task/", task),
     path("leased-task/", leased_task),
     path("work/", work),
     path("inline/", webhook(stripe, secrets=SECRET, endpoint="inline")(handle)),
+    path("tenant/", tenant),
     path(
         "inbox/", webhook(stripe, secrets=SECRET, endpoint="inbox", inbox=True)(handle)
     ),

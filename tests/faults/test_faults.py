@@ -30,6 +30,8 @@ CONTROLS = {
     "expiry": ("purge-killed", {TWICE, NOT_KEPT}),
     "renewal": ("provider-loses-answer", {"more than one charge"}),
     "shield": ("client-leaves", {"call cut"}),
+    "seen": ("kill-at-call", {"more than one charge"}),
+    "names": ("kill-at-statement", {"another tenant's handler"}),
 }
 """By missing guard: the kind of fault, and what comes of it, one of them at least.
 
