@@ -219,7 +219,10 @@ NINE_DAYS = timedelta(days=9)
 @pytest.mark.parametrize(
     ("policy", "column"),
     [
-        (IdempotencyPolicy(lease=NINE_DAYS), "lease_expires_at"),
+        (
+            IdempotencyPolicy(lease=NINE_DAYS, retention=2 * NINE_DAYS),
+            "lease_expires_at",
+        ),
         (IdempotencyPolicy(retention=NINE_DAYS), "expires_at"),
     ],
 )
