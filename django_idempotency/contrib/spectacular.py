@@ -124,7 +124,7 @@ def _key_parameter(required: bool) -> dict[str, Any]:
 
 def _by_status(key_required: bool) -> dict[int, list[Problem]]:
     by_status: dict[int, list[Problem]] = {}
-    absent = set()
+    absent = {problems.CALL_REFUSED}  # an endpoint's own affair, as 402 is in general
     if not key_required:
         absent.add(problems.KEY_MISSING)
     if conf.IDEMPOTENCY_ANONYMOUS != "refuse":

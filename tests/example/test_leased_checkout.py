@@ -94,7 +94,10 @@ def test_provider_without_keys_is_not_asked_again(
     assert provider.asked.total() == 1
     outcome = '--applied="pi_seen"' if applied else "--not-applied"
     record = IdempotencyRecord.objects.get(state="held")
-    call_command("settle_idempotency_key", str(record.pk), outcome, "--reason=list")
+    seen = f"--seen={record.seen}"
+    call_command(
+        "settle_idempotency_key", str(record.pk), outcome, "--reason=list", seen
+    )
     assert ada.pay(cart, key="k", card=SILENT_CARD).status_code == 201
     assert provider.asked.total() == (1 if applied else 2)
     assert (Payment.objects.get().provider_id == "pi_seen") is applied

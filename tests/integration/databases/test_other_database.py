@@ -218,7 +218,7 @@ def test_refusal_leaves_nothing_in_either_database_and_a_retry_writes_to_both(
 def test_event_in_another_database_is_run_again_from_the_admin() -> None:
     """Its attempt is a transaction of its own there, after that of the form."""
     with Routes.sending(read="other", write="other", apps=OURS):
-        event = ProcessedEventFactory.create(dead=True)
+        event = ProcessedEventFactory.create(dead=True, endpoint="nobody's")
         client = colleague("view", "rerun", of="processedevent")
         url = "/admin/django_idempotency/processedevent/"
         told = Form.shown(client, url, "run_again", event).send(reason="mended")

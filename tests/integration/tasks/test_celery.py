@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 from django.db import connections
 
 from django_idempotency.exceptions import OperationInFlight
@@ -20,9 +21,14 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
 app = Celery("shop", broker="memory://", backend="cache+memory://")
 app.conf.update(
     task_acks_late=True,
-    worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
 )
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def leave_logging_alone(**more: Any) -> None:
+    """Else a worker would keep warnings from all tests that follow in this process."""
+
 
 failures: list[Exception] = []
 """What the next deliveries raise."""

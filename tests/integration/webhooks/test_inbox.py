@@ -356,7 +356,7 @@ def test_event_of_a_receiver_that_is_gone_is_tried_again() -> None:
     assert sorted(each.name for each in steps()) == ["FAILED", "PROCESSED"]
     assert states() == {"evt_1": "failed", "evt_2": "processed"}
     event = ProcessedEvent.objects.get(event_id="evt_1")
-    assert (event.state, event.attempts) == ("failed", 0)
+    assert (event.state, event.attempts, event.uncounted_attempts) == ("failed", 1, 1)
     assert event.last_error.endswith(".CannotRun")
     assert event.payload is not None
 
