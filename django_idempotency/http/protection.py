@@ -90,7 +90,7 @@ def protect(
             return _run_unkeyed(request, policy, view)
         return _run_once(request, asked, policy, view)
     except CallRefused:
-        return problem_response(problems.CALL_REFUSED, request)
+        return _refused(request)
 
 
 async def aprotect(
@@ -117,7 +117,7 @@ async def aprotect(
                 return (await work(RunningSteps.without_key())).value
         result = await running.arun(asked, work, failure_of)
     except CallRefused:
-        return await in_thread(problem_response, problems.CALL_REFUSED, request)
+        return await in_thread(_refused, request)
     except StoreUnavailable as error:
         return await in_thread(_unavailable, request, error)
     replay = partial(replay_of, request=request)
@@ -196,6 +196,11 @@ def _run_once(
     if isinstance(result, Replay):
         check_replay(view, result.answer)
     return _response_to(result, request, operation, view.replay_of)
+
+
+def _refused(request: HttpRequest) -> HttpResponse:
+    # A retry would be refused again; what comes next is another operation.
+    return ended(problem_response(problems.CALL_REFUSED, request), request)
 
 
 def _unavailable(request: HttpRequest, error: Exception) -> HttpResponseBase:

@@ -97,7 +97,10 @@ def test_uncaught_refusal_is_a_problem_and_stays_one(
 ) -> None:
     scene.deed = uncaught(bank, if_unknown=if_unknown)
 
-    assert words(path, 3) == ["402 call-refused"] * 3
+    answers = [send(path) for _ in range(3)]
+
+    assert [each.word for each in answers] == ["402 call-refused"] * 3
+    assert {each.headers.get("Idempotency-Ended") for each in answers} == {"true"}
     # Without a lease nothing is remembered; then the key is the same each time.
     assert (len(bank.asked), len(set(bank.asked))) == (3 if path == "atomic" else 1, 1)
     assert "held" not in states()
