@@ -16,6 +16,7 @@ __all__ = [
     "OutcomeUnknown",
     "StepError",
     "StoreUnavailable",
+    "TransactionLost",
     "UnkeyedOutsideCall",
 ]
 
@@ -58,6 +59,18 @@ class BrokenTransaction(TransactionManagementError):
     database has thrown away. The key is free again. Don't catch it: let the error
     leave the view, wrap the risky statement in its own ``atomic()``, or return an
     error status.
+    """
+
+
+class TransactionLost(TransactionManagementError):
+    """The work has ended the transaction in which it was claimed, or was about to.
+
+    By a COMMIT or ROLLBACK of its own, by a statement that implies one, as many do on
+    MariaDB, or by an error that rolls everything back and was swallowed. What came after
+    would be kept without what came before, or twice. A statement that does it is not
+    sent, and nothing is lost. Where it happened out of sight, nothing of this
+    transaction is kept, the client gets 500, and if something was committed before, the
+    operation waits for a person.
     """
 
 

@@ -27,15 +27,24 @@ if apps.apps_ready and not apps.is_installed("django_idempotency"):
     )
 
 
+LOST = Q(state=RecordState.IN_FLIGHT, lease_expires_at=None)
+"""Committed in the middle of its work: see Note [The transaction of the claim]."""
+
+
+DONE_WITHOUT_ANSWER = {"response_status": 0, "response_headers": []}
+"""Nobody has the answer of an operation that a person knows to be done."""
+
+
 class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
     """What people ask about operations. Times are compared by the database's clock."""
 
     def held(self) -> RecordQuerySet:
         """Operations whose outcome is unknown: each waits for a person.
 
-        Not those whose call is being made at this moment.
+        Not those whose call is being made at this moment; but those whose work has ended
+        the transaction of their claim, and so committed it without an answer.
         """
-        return self.filter(state=RecordState.HELD).exclude(
+        return self.filter(Q(state=RecordState.HELD) | LOST).exclude(
             lease_expires_at__gt=UtcNow()
         )
 
@@ -54,7 +63,7 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         """
         return (
             self.filter(expires_at__lte=UtcNow())
-            .exclude(state=RecordState.HELD)
+            .exclude(Q(state=RecordState.HELD) | LOST)
             .exclude(lease_expires_at__gt=UtcNow())
         )
 
@@ -173,6 +182,9 @@ class IdempotencyRecord(models.Model):
         it has not happened, and the retry calls again. `by` and `reason` are recorded.
         The retention begins anew, so that the retry still belongs to this operation.
 
+        Of an operation that was committed in the middle of its work, without steps,
+        `applied` says that all of it is done: a retry gets 409 ``answer-unavailable``.
+
         It settles what this instance shows. If the operation was settled meanwhile, and
         is held anew because the retry's call has an unknown outcome as well, what you
         have found out is about the call before.
@@ -196,10 +208,13 @@ class IdempotencyRecord(models.Model):
                 raise ValueError(_why_not_settled(self, rows.first()))
             note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
             journal = Journal(*found)
+            # No step is left for a retry to go on after: all of it is done.
+            is_done = applied and journal.unfinished is None
             journal.settle(applied=applied, result=result, note=note)
             memory = journal.memory(whole=True)
             held.update(
-                state=RecordState.RELEASED,
+                **(DONE_WITHOUT_ANSWER if is_done else {}),
+                state=RecordState.KEPT if is_done else RecordState.RELEASED,
                 effects=journal.effects,
                 earlier_steps=memory.earlier_steps or None,
                 lease_token=None,
@@ -222,12 +237,22 @@ def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> 
     )
 
 
+LOST_EVENT = Q(next_attempt_at=None) & (
+    Q(state=EventState.RECEIVED) | Q(state=EventState.FAILED, payload__isnull=False)
+)
+"""As `LOST`, of a webhook event."""
+
+
 class EventQuerySet(models.QuerySet["ProcessedEvent"]):
     """What people ask about events. Times are compared by the database's clock."""
 
     def dead(self) -> EventQuerySet:
-        """Events that were given up: each waits for a person."""
-        return self.filter(state=EventState.DEAD)
+        """Events that were given up: each waits for a person.
+
+        So do those whose handler has ended the transaction of their claim, and so
+        committed it without an end.
+        """
+        return self.filter(Q(state=EventState.DEAD) | LOST_EVENT)
 
     def due(self) -> EventQuerySet:
         """Events that the inbox's worker would take now.

@@ -52,7 +52,9 @@ class MethodFilter(admin.SimpleListFilter):
         return queryset.filter(method=self.value()) if self.value() else queryset
 
 
-HELD = frozenset({RecordState.HELD})
+# The second one if it was committed in the middle of its work; `settle()` refuses one
+# that is running.
+HELD = frozenset({RecordState.HELD, RecordState.IN_FLIGHT})
 APPLIED = Act(
     title=_("Settle the selected held records: it was applied"),
     explanation=_(

@@ -99,12 +99,12 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
         return InFlight(retry_after=row.lease_left)
     if row.state == RecordState.HELD:
         return Held()
+    # A claim without a lease is committed with its answer. One that has none was
+    # committed by the work itself, and nobody knows what of it is done.
+    if row.state == RecordState.IN_FLIGHT and row.lease_left is None:
+        return Held()
     if row.expired:
         return Renew()
-    # A committed claim without a lease (made by hand, or by an older release) still
-    # counts: taking it over before it expires would be a second execution.
-    if row.state == RecordState.IN_FLIGHT and row.lease_left is None:
-        return InFlight()
     if not operation.fingerprint.matches(row.fingerprint):
         return Mismatch()
     if row.state in (RecordState.RELEASED, RecordState.IN_FLIGHT):

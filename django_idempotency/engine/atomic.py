@@ -104,7 +104,7 @@ class _Attempt(Generic[T]):
     ) -> None:
         self.operation = operation
         self.work = work
-        self.row = RecordRow(operation)
+        self.row = RecordRow(operation, is_nested=rows.is_inside(operation.using))
         self.claiming = Claiming(self.row, operation.wait)
         self.silent = silent
         """Report nothing: this only keeps the answer of a view that has run before."""

@@ -154,6 +154,7 @@ class Claiming(Generic[V]):
 
         def run_claimed(*, row_exists: bool) -> T:
             with self._transaction(row_exists=row_exists) as claim:
+                rows.mark(claim)
                 self.has_started = True
                 return work(claim)
 
@@ -256,8 +257,15 @@ class Claiming(Generic[V]):
             return self._decision_after(failure)
 
     def _look_for_the_wait(self) -> V | Renew | None:
-        """Look in a transaction, in which MariaDB waits for whoever holds the row."""
-        with rows.opened(self.using, self.wait.left):
+        """Look in a transaction, in which MariaDB waits for whoever holds the row.
+
+        In a savepoint, since an error can end the whole transaction, which isn't ours:
+        without it, Django would go on in another one and commit only the rest.
+        """
+        with (
+            rows.opened(self.using, self.wait.left),
+            transaction.atomic(using=self.using),
+        ):
             return self.row.look()
 
     def _waited_for(  # pragma: no cover - MariaDB

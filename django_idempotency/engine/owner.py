@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from django_idempotency.core.decisions import RecordState
-from django_idempotency.core.journal import Journal, Memory
+from django_idempotency.core.journal import Journal
 from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.exceptions import LeaseLost
 from django_idempotency.store import records, rows
@@ -64,12 +64,10 @@ class Owner:
         self._require_lease()
         self._commit(records.remember, state)
 
-    def _commit(
-        self, remember: Callable[[Lease, Memory, RecordState], None], state: RecordState
-    ) -> None:
+    def _commit(self, remember: Callable[..., None], state: RecordState) -> None:
         memory = self.journal.memory()
         with self._transaction():
-            remember(self.lease, memory, state)
+            remember(self.lease, memory, state, was=self.state)
         self.journal.is_stored(memory)
         self.state = state
 
@@ -85,11 +83,15 @@ class Owner:
             with self._transaction(), rows.watched(using):
                 # Before the callbacks of the work, which may raise.
                 transaction.on_commit(commit.arrive, using=using)
+                claim = records.begin_write(
+                    self.lease, self.journal.memory(), was=self.state
+                )
                 entry.finish(fn())
                 self._require_lease()
                 memory = self.journal.memory()
-                records.remember(self.lease, memory, RecordState.IN_FLIGHT)
+                records.finish_write(claim, self.lease, memory)
                 commit.is_due = True
+            self.state = RecordState.IN_FLIGHT
         except BaseException as error:
             if commit.has_arrived:
                 self.journal.is_stored(memory)

@@ -7,6 +7,9 @@ from datetime import timedelta
 
 from django_idempotency.core.decisions import (
     Decision,
+    Held,
+    InFlight,
+    RecordState,
     Replay,
     RowView,
     Verdict,
@@ -20,6 +23,7 @@ from django_idempotency.store.records import Lease
 from django_idempotency.store.rows import Claim
 
 from .claiming import Row
+from .reporting import report_lost
 
 
 class RecentIds:
@@ -53,11 +57,19 @@ class RecordRow(Row[Verdict]):
     may have left entries.
     """
 
-    def __init__(self, operation: Operation, lease: Lease | None = None) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        lease: Lease | None = None,
+        *,
+        is_nested: bool = False,
+    ) -> None:
         self.operation = operation
         self.using = operation.using
         self.lease = lease
         self.journal = Journal()
+        self._is_nested = is_nested
+        """Whether the transaction around us may have claimed the row itself."""
         self._location: str | None = None
         """Where the row was when it was last read."""
 
@@ -105,6 +117,10 @@ class RecordRow(Row[Verdict]):
         if row is None:
             return None
         decision = decide(operation, row, rows.storable(str(operation.scope)))
+        if isinstance(decision, Held) and row.state == RecordState.IN_FLIGHT:
+            if self._is_nested:
+                return InFlight()
+            report_lost(operation)
         if isinstance(decision, Replay):
             answered.add(operation.record_id)
         return decision

@@ -39,6 +39,17 @@ def report_verdict(operation: Operation, verdict: Verdict) -> None:
             pass
 
 
+def report_lost(operation: Operation) -> None:
+    """Report a record that was committed in the middle of its work."""
+    logger.error(
+        "idempotency lost: the transaction of an operation was ended inside the work, "
+        "so it is unknown what of it is done. A person has to find out, and settle it: "
+        "manage.py settle_idempotency_key %s",
+        operation.record_id,
+        extra=_log_fields("lost", operation),
+    )
+
+
 def report(action: str, operation: Operation) -> None:
     """Write one log line and send the signal of that name."""
     if logger.isEnabledFor(logging.INFO):

@@ -30,8 +30,11 @@ from .rows import (
     db_id,
     insert_first,
     insert_or_update,
+    mark,
     read_row,
+    require_transaction,
     storable,
+    write_claimed,
 )
 from .statements import EventStatements, event_statements
 
@@ -63,6 +66,8 @@ class EventView:
     """Never true of an event that was given up: that waits for a person."""
     is_due: bool
     """Whether it waits in the inbox."""
+    is_lost: bool
+    """Whether its handler has ended the transaction of its claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,21 +145,41 @@ def read(row_id: uuid.UUID, *, using: str) -> EventView | None:
     row = read_row(_statements(using), row_id, using=using)
     if row is None:
         return None
-    state, attempts, uncounted, expired, is_due = row
+    state, attempts, uncounted, expired, is_due, is_lost = row
     return EventView(
         state=state,
         attempts=attempts,
         uncounted_attempts=uncounted,
         expired=bool(expired),
         is_due=bool(is_due),
+        is_lost=bool(is_lost),
     )
 
 
 def settle(claim: Claim, state: EventState, *, payload: bytes | None) -> None:
-    """Mark the claimed event; takes effect when the transaction commits."""
+    """Mark the claimed event; takes effect when the transaction commits.
+
+    Raises:
+        TransactionLost: the claim's transaction was ended.
+    """
+    _end(_statements(claim.using).settle, claim, state, payload, at_claim(claim))
+
+
+def _end(
+    statement: str,
+    claim: Claim,
+    state: EventState,
+    payload: bytes | None,
+    row: Parameters,
+) -> None:
+    require_transaction(claim)
     stored = binary(payload, connections[claim.using])
-    parameters = {"state": state.value, "payload": stored, **at_claim(claim)}
-    _execute_on_one(_statements(claim.using).settle, parameters, claim.using)
+    parameters = {"state": state.value, "payload": stored, **row}
+    if not write_claimed(statement, parameters, claim):
+        raise RuntimeError(
+            "The claimed event is gone: something in the handler deleted or changed "
+            "it. Nothing was committed."
+        )
 
 
 def note_failure(
@@ -257,16 +282,25 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
     )
 
 
-def finish(
-    row_id: uuid.UUID, state: EventState, *, payload: bytes | None, using: str
-) -> None:
-    """Mark the locked event as done, with the handler's writes."""
-    parameters = {
-        "state": state.value,
-        "payload": binary(payload, connections[using]),
-        "id": db_id(row_id, using),
-    }
-    _execute_on_one(_statements(using).finish, parameters, using)
+def begin_run(row_id: uuid.UUID, *, using: str) -> Claim:
+    """Take the locked event out of the inbox, in the transaction of its handler.
+
+    If the handler ends that transaction, this is what stays, and nothing runs it again.
+    """
+    parameters = {"id": db_id(row_id, using)}
+    claim = claimed_by(_statements(using).begin_run, parameters, row_id, using)
+    mark(claim)
+    return claim
+
+
+def finish(claim: Claim, state: EventState, *, payload: bytes | None) -> None:
+    """Mark the event that is run as done, with the handler's writes.
+
+    Raises:
+        TransactionLost: the transaction in which it was begun was ended.
+    """
+    row = {"id": db_id(claim.row_id, claim.using)}
+    _end(_statements(claim.using).finish, claim, state, payload, row)
 
 
 def retry_later(
@@ -277,10 +311,11 @@ def retry_later(
     after: timedelta,
     uses_up: bool,
     using: str,
-) -> None:
+) -> bool:
     """Note a failed attempt, unless another one has begun meanwhile.
 
-    In a small transaction of its own that doesn't wait, as `bury`.
+    In a small transaction of its own that doesn't wait, as `bury`. Returns whether it
+    was written.
     """
     parameters = {
         "state": EventState.FAILED.value,
@@ -292,6 +327,8 @@ def retry_later(
     }
     with brief_transaction(using), connections[using].cursor() as cursor:
         cursor.execute(_statements(using).retry, parameters)
+        written: bool = cursor.rowcount == 1
+        return written
 
 
 def bury(row_id: uuid.UUID, attempts: int, error_name: str, *, using: str) -> bool:
@@ -344,13 +381,3 @@ def _fresh(
         "last_error": storable(last_error)[:255],
         "retention": _retention(),
     }
-
-
-def _execute_on_one(statement: str, parameters: Parameters, using: str) -> None:
-    with connections[using].cursor() as cursor:
-        cursor.execute(statement, parameters)
-        if cursor.rowcount != 1:
-            raise RuntimeError(
-                "The claimed event is gone: something in the handler deleted or changed "
-                "it. Nothing was committed."
-            )

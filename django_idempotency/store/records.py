@@ -18,9 +18,7 @@ from django.db import connections, router, transaction
 from django_idempotency.core.decisions import RecordState, RowView
 from django_idempotency.core.journal import Memory
 from django_idempotency.core.operations import Operation, StoredAnswer
-from django_idempotency.exceptions import (
-    LeaseLost,
-)
+from django_idempotency.exceptions import ClaimConflict, LeaseLost
 from django_idempotency.models import IdempotencyRecord
 
 from .dialects import (
@@ -38,9 +36,12 @@ from .rows import (
     fetched,
     insert_first,
     insert_or_update,
+    mark,
     opened,
     read_row,
+    require_transaction,
     storable,
+    write_claimed,
 )
 from .statements import (
     RecordStatements,
@@ -172,64 +173,111 @@ def read_journal(claim: Claim) -> tuple[Any, str | None]:
 
 
 def keep(claim: Claim, answer: StoredAnswer) -> None:
-    """Store the answer; it is kept when the transaction commits."""
+    """Store the answer; it is kept when the transaction commits.
+
+    Raises:
+        TransactionLost: the claim's transaction was ended.
+    """
+    require_transaction(claim)
     parameters = {**_answer_parameters(answer, claim.using), **at_claim(claim)}
-    _execute_claimed(_statements(claim.using).keep, parameters, claim)
+    if not write_claimed(_statements(claim.using).keep, parameters, claim):
+        raise RuntimeError(GONE)
 
 
 def release(claim: Claim, failure: str | None) -> None:
     """Free the key without an answer, in the transaction that commits the work.
 
     Without a failure to note, a row with an empty journal is deleted.
+
+    Raises:
+        TransactionLost: the claim's transaction was ended.
     """
+    require_transaction(claim)
     statements, row = _statements(claim.using), at_claim(claim)
-    if failure is None:
-        with connections[claim.using].cursor() as cursor:
-            cursor.execute(statements.forget, row)
-            if cursor.rowcount == 1:
-                return
-    note = {"last_error": (failure or "")[:255]}
-    _execute_claimed(statements.release, {**note, **row}, claim)
+    if failure is None and write_claimed(statements.forget, row, claim):
+        return
+    noted = {**row, "last_error": (failure or "")[:255]}
+    if not write_claimed(statements.release, noted, claim):
+        raise RuntimeError(GONE)
 
 
-def _execute_claimed(statement: str, parameters: Parameters, claim: Claim) -> None:
-    # A new cursor, not that of the claim: some backends choose the schema, which the
-    # view may have changed meanwhile, when one is opened.
-    with connections[claim.using].cursor() as cursor:
-        cursor.execute(statement, parameters)
-        if cursor.rowcount != 1:
-            raise RuntimeError(
-                "The claimed record is gone: something in the view deleted or changed "
-                "it, or left the connection in another schema. Nothing was committed."
-            )
+GONE = (
+    "The claimed record is gone: something in the view deleted or changed it, or left "
+    "the connection in another schema. Nothing was committed."
+)
 
 
-def begin_call(lease: Lease, memory: Memory, state: RecordState) -> None:
+def begin_call(
+    lease: Lease, memory: Memory, state: RecordState, *, was: RecordState
+) -> None:
     """Write that a call begins, and renew the lease, unless it is over.
 
     Raises:
         LeaseLost: the lease is over, whether or not somebody has the row by now.
     """
-    _remember(_statements(lease.using).begin_call, lease, memory, state)
+    statement = _statements(lease.using).begin_call
+    _execute_owned(statement, _remembered(lease, memory, state, was), lease)
 
 
-def remember(lease: Lease, memory: Memory, state: RecordState) -> None:
+def remember(
+    lease: Lease, memory: Memory, state: RecordState, *, was: RecordState
+) -> None:
     """Write what has been done, in whatever transaction is open; renew the lease.
+
+    `was` is the state as this owner left it: a row that is held for a write whose
+    transaction was ended stays so.
 
     Raises:
         LeaseLost: another owner has the row, or a person has settled it.
     """
-    _remember(_statements(lease.using).remember, lease, memory, state)
+    statement = _statements(lease.using).remember
+    _execute_owned(statement, _remembered(lease, memory, state, was), lease)
 
 
-def _remember(statement: str, lease: Lease, memory: Memory, state: RecordState) -> None:
-    parameters = {
+def _remembered(
+    lease: Lease, memory: Memory, state: RecordState, was: RecordState
+) -> Parameters:
+    return {
         "effects": memory.effects,
         "earlier_steps": memory.earlier_steps,
         "state": state.value,
+        "was": was.value,
         "lease": lease.length.total_seconds(),
+        **lease.ownership,
     }
-    _execute_owned(statement, parameters, lease)
+
+
+def begin_write(lease: Lease, memory: Memory, *, was: RecordState) -> Claim:
+    """Write, in the transaction of a step's work, that it has begun: held.
+
+    If the work ends that transaction, this is what stays.
+
+    Raises:
+        LeaseLost: another owner has the row, or a person has settled it.
+    """
+    statement = _statements(lease.using).begin_write
+    parameters = _remembered(lease, memory, RecordState.HELD, was)
+    try:
+        claim = claimed_by(statement, parameters, lease.record_id, lease.using)
+    except ClaimConflict:
+        raise LeaseLost(LEASE_LOST) from None
+    mark(claim)
+    return claim
+
+
+def finish_write(claim: Claim, lease: Lease, memory: Memory) -> None:
+    """Write what has been done, in the transaction in which it was begun.
+
+    Raises:
+        LeaseLost: a person has settled the row.
+        TransactionLost: that transaction was ended.
+    """
+    require_transaction(claim)
+    statement = _statements(lease.using).finish_write
+    held = RecordState.HELD
+    parameters = _remembered(lease, memory, RecordState.IN_FLIGHT, held)
+    if not write_claimed(statement, parameters, claim):
+        raise LeaseLost(LEASE_LOST)
 
 
 def extend(lease: Lease, by: timedelta) -> None:

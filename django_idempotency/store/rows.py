@@ -22,11 +22,12 @@ from django_idempotency.exceptions import (
     ClaimOutrun,
     ClaimTimedOut,
     StoreUnavailable,
+    TransactionLost,
 )
 from django_idempotency.models import IdempotencyRecord
 
 from .dialects import dialect_of, trouble_of
-from .dialects.base import Trouble, milliseconds
+from .dialects.base import LOST, Trouble, milliseconds
 from .statements import EventStatements, RecordStatements
 
 NO_WAIT = timedelta(0)
@@ -47,6 +48,13 @@ class Claim:
     """The database that the row is in."""
     location: str | None
     """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
+    transaction: str | None = None
+    """The number of the transaction (PostgreSQL's); others are marked instead."""
+
+    @property
+    def mark(self) -> str:
+        """The name of the savepoint that marks the transaction."""
+        return f"idempotency_{self.row_id.hex}"
 
 
 @contextmanager
@@ -121,9 +129,54 @@ def claimed_by(
         cursor.execute(statement, parameters)
         if cursor.rowcount != 1:
             raise ClaimConflict
-        located = dialect_of(connection).rows_are_located
-        location = cursor.fetchone()[0] if located else None
-    return Claim(row_id, using, location)
+        if not dialect_of(connection).rows_are_located:
+            return Claim(row_id, using, None)
+        location, transaction, *_ = cursor.fetchone()
+        return Claim(row_id, using, location, transaction)
+
+
+# Note [The transaction of the claim]
+# Nothing is kept, remembered or finished in another transaction than the one that has
+# claimed. The work can end that one behind Django's back: by a COMMIT over the driver's
+# own cursor, in a procedure, or by an error that rolls back more than its statement and
+# is swallowed. The next statement then begins another one, or commits itself. PostgreSQL
+# numbers its transactions, and every write after a claim depends on the number, without
+# a round trip. Elsewhere a savepoint marks the transaction, and is gone with it.
+
+
+def mark(claim: Claim) -> None:
+    """Mark the transaction in which work follows the claim."""
+    connection = connections[claim.using]
+    dialect_of(connection).mark(connection, claim.mark)
+
+
+def require_transaction(claim: Claim) -> None:
+    """Make sure, before the end of an operation is written, that nothing is lost.
+
+    Raises:
+        TransactionLost: the claim's transaction was ended.
+    """
+    connection = connections[claim.using]
+    if not dialect_of(connection).is_marked(connection, claim.mark):
+        raise TransactionLost(LOST)
+
+
+def write_claimed(statement: str, parameters: Parameters, claim: Claim) -> bool:
+    """Execute the statement on the claimed row; return whether it was written.
+
+    Raises:
+        TransactionLost: the claim's transaction was ended.
+    """
+    connection = connections[claim.using]
+    # A new cursor, not that of the claim: some backends choose the schema, which the
+    # work may have changed meanwhile, when one is opened.
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {**parameters, "transaction": claim.transaction})
+        is_written: bool = cursor.rowcount == 1
+        number = claim.transaction
+        if not is_written and dialect_of(connection).number(cursor) != number:
+            raise TransactionLost(LOST)
+        return is_written
 
 
 def lock(
@@ -235,6 +288,11 @@ def place_of(row_id: uuid.UUID, using: str) -> tuple[str, Any, uuid.UUID]:
     Backends for tenants, such as django-tenants', name the schema on the connection.
     """
     return using, getattr(connections[using], "schema_name", None), row_id
+
+
+def is_inside(using: str) -> bool:
+    """Whether a transaction is open, ours or somebody else's."""
+    return connections[using].in_atomic_block
 
 
 def is_unused(using: str) -> bool:

@@ -99,17 +99,17 @@ class RecordStatements:
             f" response_headers = {dialect.json('%(response_headers)s')},"
             " response_body = %(response_body)s"
         )
+        claimed = f"{dialect.at_row} AND state = {in_flight}{dialect.same_transaction}"
         self.keep = (
             f"UPDATE {table} SET state = {kept}, {answer}, completed_at = {now}"
-            f" WHERE {dialect.at_row} AND state = {in_flight}"
+            f" WHERE {claimed}"
         )
         self.release = (
             f"UPDATE {table} SET state = {released}, last_error = %(last_error)s"
-            f" WHERE {dialect.at_row} AND state = {in_flight}"
+            f" WHERE {claimed}"
         )
         self.forget = (
-            f"DELETE FROM {table} WHERE {dialect.at_row} AND state = {in_flight}"
-            " AND attempts = 1 AND effects = '{}'"
+            f"DELETE FROM {table} WHERE {claimed} AND attempts = 1 AND effects = '{{}}'"
         )
         self.insert_failure = dialect.insert_first(table, fresh, RecordState.RELEASED)
         # As in the renewal, `expires_at` comes last: MariaDB assigns from left to right
@@ -127,9 +127,11 @@ class RecordStatements:
         )
         self.count_replay_alone = self.count_replay + dialect.and_unflushed
         self._write_leased(dialect, table, answer)
+        # Nor one that was committed in the middle of its work, without a lease.
         expired = (
             f"expires_at <= {dialect.cutoff} AND state <> {held}"
-            f" AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
+            f" AND (lease_expires_at <= {now}"
+            f" OR lease_expires_at IS NULL AND state <> {in_flight})"
         )
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
         self.purge = dialect.delete_batch(table, expired)
@@ -157,8 +159,11 @@ class RecordStatements:
             f"UPDATE {table} SET effects = %(effects)s, earlier_steps ="
             " COALESCE(%(earlier_steps)s, earlier_steps),"
             f" state = %(state)s, lease_expires_at = {renewed} {owned}"
+            " AND state = %(was)s"
         )
         self.begin_call = f"{self.remember} AND lease_expires_at > {dialect.now}"
+        self.begin_write = f"{self.remember}{dialect.renew_returns}"
+        self.finish_write = f"{self.remember}{dialect.same_transaction}"
         self.extend = f"UPDATE {table} SET lease_expires_at = {later} {owned}"
         self.keep_leased = (
             f"UPDATE {table} SET state = {kept}, {answer},"
@@ -212,10 +217,15 @@ class EventStatements:
         self.store = dialect.insert_first(
             table, {**fresh, "next_attempt_at": now}, EventState.RECEIVED
         )
+        # Committed in the middle of its handler: see Note [The transaction of the claim].
+        lost = (
+            f"(next_attempt_at IS NULL AND (state = {received}"
+            f" OR state = {failed} AND payload IS NOT NULL))"
+        )
         self.read = (
             "SELECT state, attempts, uncounted_attempts,"
             f" state <> {dead} AND expires_at <= {now},"
-            f" next_attempt_at IS NOT NULL FROM {table} WHERE id = %(id)s"
+            f" next_attempt_at IS NOT NULL, {lost} FROM {table} WHERE id = %(id)s"
         )
         self.read_newest = f"{self.read}{dialect.newest}"
         self.take_over = (
@@ -229,6 +239,7 @@ class EventStatements:
         )
         self.settle = (
             f"UPDATE {table} SET {done} WHERE {dialect.at_row} AND state = {received}"
+            f"{dialect.same_transaction}"
         )
         self.insert_failed = dialect.insert_first(table, fresh, EventState.FAILED)
         self.insert_dead = dialect.insert_first(table, fresh, EventState.DEAD)
@@ -239,7 +250,8 @@ class EventStatements:
             " next_attempt_at = NULL WHERE id = %(id)s"
             # What waits in the inbox goes on waiting there, unless it is given up.
             " AND CASE WHEN next_attempt_at IS NULL"
-            f" THEN state IN ({failed}, {reopened}) ELSE %(state)s = {dead} END"
+            f" THEN state IN ({failed}, {reopened}) OR (%(state)s = {dead} AND {lost})"
+            f" ELSE %(state)s = {dead} END"
         )
         again = (
             *("event_type", "object_key", "body_digest", "headers", "occurred_at"),
@@ -254,7 +266,7 @@ class EventStatements:
         self._write_inbox(dialect, table, done)
         expired = (
             f"expires_at <= {dialect.cutoff} AND next_attempt_at IS NULL"
-            f" AND state <> {dead}"
+            f" AND state <> {dead} AND NOT {lost}"
         )
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
         self.purge = dialect.delete_batch(table, expired)
@@ -289,7 +301,13 @@ class EventStatements:
             f" {mine} AND next_attempt_at IS NOT NULL"
         )
         self.bury = f"{failed} NULL {mine}"
-        self.finish = f"UPDATE {table} SET {done} WHERE id = %(id)s"
+        self.begin_run = (
+            f"UPDATE {table} SET next_attempt_at = NULL WHERE id = %(id)s"
+            f"{dialect.renew_returns}"
+        )
+        self.finish = (
+            f"UPDATE {table} SET {done} WHERE id = %(id)s{dialect.same_transaction}"
+        )
 
 
 class SearchStatements:

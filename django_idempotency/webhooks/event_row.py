@@ -22,7 +22,11 @@ class Duplicate:
     """The verdict of an existing row: the event is done, or safe in the inbox."""
 
 
-class InboxRow(Row[Duplicate]):
+class Lost:
+    """The verdict of an event whose handler has ended the transaction of its claim."""
+
+
+class InboxRow(Row[Duplicate | Lost]):
     """An event that is stored with its payload, for a worker to handle."""
 
     def __init__(self, new_event: NewEvent, event: Event, using: str) -> None:
@@ -31,6 +35,8 @@ class InboxRow(Row[Duplicate]):
         self.using = using
         self.seen: EventView | None = None
         """The row as it was last read."""
+        self._is_nested = rows.is_inside(using)
+        """Whether the transaction around us may have claimed the row itself."""
 
     def insert(self, wait: timedelta) -> Claim:
         return events.put_into_inbox(
@@ -40,11 +46,13 @@ class InboxRow(Row[Duplicate]):
     def lock(self, wait: timedelta) -> None:
         rows.lock(ProcessedEvent, self.event.row_id, using=self.using, wait=wait)
 
-    def look(self) -> Duplicate | Renew | None:
+    def look(self) -> Duplicate | Lost | Renew | None:
         """Only what is done, given up with its payload, or safe is a duplicate."""
         self.seen = events.read(self.event.row_id, using=self.using)
         if self.seen is None:
             return None
+        if self.seen.is_lost and not self._is_nested:
+            return Lost()
         is_done = self.seen.state in DONE and not self.seen.expired
         return Duplicate() if is_done or self.is_safe(self.seen) else Renew()
 

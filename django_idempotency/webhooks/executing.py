@@ -51,8 +51,8 @@ class AttemptedRow(Protocol):
     def is_last_attempt(self, error: BaseException) -> bool:
         """Say whether the event is given up after this error."""
 
-    def fail(self, error: BaseException) -> None:
-        """Note the error after the rollback, so that another attempt follows.
+    def fail(self, error: BaseException) -> bool:
+        """Note the error after the rollback; return whether another attempt follows.
 
         Raises:
             Error: it could not be written.
@@ -117,7 +117,8 @@ class Execution:
         try:
             if self._is_final(error):
                 return self._buried(error)
-            self._row.fail(error)
+            if not self._row.fail(error):
+                return self._buried(error)
         except Exception as trouble:
             logger.warning(
                 "A failed webhook event could not be noted: %s", type(trouble).__name__

@@ -22,6 +22,7 @@ from django_idempotency.models import ProcessedEvent
 from django_idempotency.store import due, reruns
 from django_idempotency.store import events as event_store
 from django_idempotency.store.events import StoredEvent
+from django_idempotency.store.rows import Claim
 
 from .deliveries import Delivery
 from .endpoints import (
@@ -176,7 +177,8 @@ class _BegunEvent:
         endpoint = endpoint_named(stored.endpoint)
         limit = (endpoint and endpoint.max_attempts) or DEFAULT_MAX_ATTEMPTS
         is_rerun = self.rerun is not None
-        row = _TakenRow(stored, limit, is_rerun, self.using)
+        claim = event_store.begin_run(stored.row_id, using=self.using)
+        row = _TakenRow(stored, claim, limit, is_rerun, self.using)
         self.execution = Execution(
             _without_data(stored, endpoint), row, using=self.using
         )
@@ -221,12 +223,13 @@ class _TakenRow:
     """
 
     stored: StoredEvent
+    claim: Claim
     limit: int
     is_rerun: bool
     using: str
 
     def settle(self, state: EventState, *, payload: bytes | None) -> None:
-        event_store.finish(self.stored.row_id, state, payload=payload, using=self.using)
+        event_store.finish(self.claim, state, payload=payload)
         self._wake_next()
 
     def _wake_next(self) -> None:
@@ -238,8 +241,8 @@ class _TakenRow:
             return self.is_rerun
         return self.stored.counted_attempts >= self.limit
 
-    def fail(self, error: BaseException) -> None:
-        event_store.retry_later(
+    def fail(self, error: BaseException) -> bool:
+        is_noted: bool = event_store.retry_later(
             self.stored.row_id,
             self.stored.attempts,
             name_of(error),
@@ -247,6 +250,9 @@ class _TakenRow:
             uses_up=not isinstance(error, NotReady | CannotRun),
             using=self.using,
         )
+        # If not, the handler has committed that the event left the inbox, or another
+        # worker has finished it.
+        return is_noted
 
     def _pause(self, error: BaseException) -> timedelta:
         if isinstance(error, CannotRun):

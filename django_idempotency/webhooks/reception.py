@@ -6,18 +6,20 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.db import Error
+
 from django_idempotency.core.decisions import InFlight
 from django_idempotency.core.events import EventState
 from django_idempotency.engine.claiming import Claiming
 from django_idempotency.engine.idempotency import Confined
-from django_idempotency.exceptions import StoreUnavailable, name_of
+from django_idempotency.exceptions import StoreUnavailable, TransactionLost, name_of
 from django_idempotency.store import due
 from django_idempotency.store import events as event_store
 from django_idempotency.store.events import NewEvent
 from django_idempotency.store.rows import Claim
 
 from .endpoints import Endpoint
-from .event_row import Duplicate, InboxRow, InlineRow
+from .event_row import Duplicate, InboxRow, InlineRow, Lost
 from .events import Event, NotReady, pause_after
 from .executing import Ending, Execution, report_event
 from .profiles import body_digest
@@ -58,12 +60,13 @@ def receive_event(endpoint: Endpoint, event: Event, *, wait: timedelta) -> Recep
 def _stored(endpoint: Endpoint, event: Event, wait: timedelta) -> Reception:
     """The inbox: the raw bytes are stored, and a worker does the rest."""
     new_event = _new_event(event, is_ordered=endpoint.ordered)
-    claiming = Claiming(InboxRow(new_event, event, event_store.event_alias()), wait)
+    row = InboxRow(new_event, event, event_store.event_alias())
+    claiming = Claiming(row, wait)
     try:
         claimed = claiming.store()
     except Exception as error:
         return _unclaimed(error, endpoint, has_started=claiming.has_started)
-    return _reception_of(claimed, event)
+    return _reception_of(claimed, row)
 
 
 class _Handling:
@@ -87,7 +90,7 @@ class _Handling:
                 return Acknowledged()
             is_early = isinstance(error, NotReady)
             return Later(pause_after(error)) if is_early else Failed()
-        return _reception_of(claimed, self.event)
+        return _reception_of(claimed, self.row)
 
     def _execute(self, claim: Claim) -> Ending:
         row = _ClaimedRow(claim, self.row, self.endpoint.max_attempts)
@@ -109,16 +112,37 @@ def _unclaimed(error: Exception, endpoint: Endpoint, *, has_started: bool) -> Re
 
 
 def _reception_of(
-    claimed: Ending | Claim | Duplicate | InFlight, event: Event
+    claimed: Ending | Claim | Duplicate | Lost | InFlight, row: InboxRow
 ) -> Reception:
     match claimed:
         case InFlight():
             return Later(is_busy=True)
         case Duplicate():
-            report_event("event_duplicate", event)
+            report_event("event_duplicate", row.event)
             return Acknowledged()
+        case Lost():
+            return _given_up(row)
         case Ending() | Claim():  # pragma: no branch - mypy proves there is no other
             return Acknowledged()
+
+
+def _given_up(row: InboxRow) -> Reception:
+    """Store it as dead, for a person: nobody knows what its handler has done."""
+    try:
+        is_written = event_store.note_failure(
+            row.new_event,
+            EventState.DEAD,
+            name_of(TransactionLost()),
+            payload=row.event.raw,
+            uses_up=True,
+            using=row.using,
+        )
+    except Error:
+        return Failed()
+    if not is_written:
+        return Later()
+    report_event("event_dead", row.event)
+    return Acknowledged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +167,9 @@ class _ClaimedRow:
             return False
         return self.row.counted_attempts >= self.max_attempts
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> bool:
         self._note(EventState.FAILED, error, payload=None)
+        return True  # the provider sends it again, whatever is noted
 
     def bury(self, error: BaseException) -> bool:
         # The event may be acknowledged because that commit stores its payload.

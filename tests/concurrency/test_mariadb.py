@@ -554,3 +554,32 @@ def test_requests_go_on_during_a_purge() -> None:
 
     assert words == {"201": 40, "201 replayed": 40}
     assert Order.objects.count() == 80
+
+
+@pytest.mark.parametrize("isolation", ["ON", "OFF"])
+def test_look_that_ends_the_transaction_around_it_takes_all_of_it(
+    isolation: str, level: str, connect_with: Connect
+) -> None:
+    """Under snapshot isolation a locking read of what has changed since ends it."""
+    connect_with(
+        isolation_level=level,
+        init_command=f"SET innodb_snapshot_isolation = {isolation}",
+    )
+    key, word = new_key(), ""
+    before = Order(reference="before")
+
+    with suppress(OperationalError, TransactionManagementError), transaction.atomic():
+        before.save()
+        User.objects.exists()  # the snapshot
+        keep_elsewhere(key)
+        word = send(key).word
+        Order.objects.create(reference="after")
+
+    found = set(Order.objects.exclude(reference="").values_list("reference", flat=True))
+    assert found in (set(), {"before", "after"}), (word, found)
+
+
+def keep_elsewhere(key: str) -> None:
+    """In another session somebody is answered under this key."""
+    with crew() as threads:
+        assert start(threads, send, key).result(TIMEOUT).word == "201"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from enum import Enum, auto
+from functools import cache
 from typing import Any
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
+
+from django_idempotency.exceptions import TransactionLost
 
 SHORTEST_WAIT = timedelta(milliseconds=20)
 """Zero would mean to wait for ever, and less can time out while a table grows."""
@@ -38,6 +42,34 @@ class Trouble(Enum):
     """`migrate` has not been run."""
 
 
+ENDS = (
+    r"COMMIT|ROLLBACK(?!\s+(?:WORK\s+|TRANSACTION\s+)?TO\b)|ABORT|END|BEGIN(?!\s+NOT\b)"
+    r"|START\s+TRANSACTION|PREPARE\s+TRANSACTION"
+)
+"""What ends a transaction everywhere. A BEGIN commits on some databases."""
+
+REFUSED = (
+    "{} would end the transaction in which this operation was claimed: what came before "
+    "it would stay, whatever becomes of the rest. It was not sent, and nothing is lost. "
+    "Let it run before or after the protected view, task or handler."
+)
+
+
+LOST = (
+    "The transaction in which this operation was claimed was ended inside the work: by a "
+    "COMMIT or ROLLBACK over the driver's own connection, in a script or a procedure, or "
+    "by an error that rolls everything back and was swallowed. Nothing that came after "
+    "is kept. If something was committed before, the operation waits for a person, and "
+    "isn't run again."
+)
+
+
+@cache
+def statement_of(kinds: str) -> re.Pattern[str]:
+    blanks = r"(?:[\s;(]|--[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)*+"
+    return re.compile(rf"{blanks}({kinds})\b", re.IGNORECASE | re.DOTALL)
+
+
 class Dialect(ABC):
     """The parts from which the statements are built."""
 
@@ -51,6 +83,8 @@ class Dialect(ABC):
     renew_returns = ""
     insert_waits = True
     """Whether the claim waits for an uncommitted row; else it fails as timed out."""
+    same_transaction = ""
+    """Condition that the claim's transaction is still open; else it is marked."""
     at_row = "id = %(id)s"
     """Condition that finds a row again that this transaction has written."""
     location = "NULL"
@@ -133,13 +167,73 @@ class Dialect(ABC):
         """Bound the wait for others, inside a transaction; if it is zero, for each one."""
         return nullcontext()
 
+    @property
+    def ends_transaction(self) -> re.Pattern[str]:
+        """Match a statement that would end the open transaction, at its start."""
+        return statement_of(ENDS)
+
+    def is_open(self, connection: Any) -> bool:
+        """Whether a transaction is open, or what is sent next would commit itself.
+
+        To be overridden where the driver knows it, and does not begin one by itself.
+        """
+        return True
+
+    def mark(self, connection: Any, name: str) -> None:
+        """Mark the open transaction, so that it is known again."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SAVEPOINT {name}")
+
+    def is_marked(self, connection: Any, name: str) -> bool:
+        """Whether this transaction is still the one that was marked; ends the mark.
+
+        To be asked before anything is written: where none is open any more, a statement
+        commits itself.
+
+        Raises:
+            Error: the database can't be asked.
+        """
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"RELEASE SAVEPOINT {name}")
+        except Error as error:
+            if not self.is_unmarked(error):
+                raise
+            return False
+        return True
+
+    def number(self, cursor: Any) -> str | None:
+        """Return the number of the open transaction, if this database has such."""
+        return None
+
+    @abstractmethod
+    def is_unmarked(self, error: Error) -> bool:
+        """Whether the error says that there is no such savepoint."""
+
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether the open transaction can only be rolled back; makes no query."""
         return False
 
     def watching(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-        """Tell Django about statements that break the transaction unnoticed."""
-        return nullcontext()
+        """Refuse statements that end the transaction, before they are sent.
+
+        Raises:
+            TransactionLost
+        """
+        ends = self.ends_transaction.match
+
+        def execute_watched(
+            execute: Callable[..., Any], sql: Any, *arguments: Any
+        ) -> Any:
+            if isinstance(sql, str) and (found := ends(sql)):
+                raise TransactionLost(
+                    REFUSED.format(" ".join(found[1].split()).upper())
+                )
+            if not self.is_open(connection):
+                raise TransactionLost(LOST)
+            return execute(sql, *arguments)
+
+        return connection.execute_wrapper(execute_watched)
 
     @abstractmethod
     def trouble(self, error: Error) -> Trouble | None:

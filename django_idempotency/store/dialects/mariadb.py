@@ -17,6 +17,7 @@ Inside a transaction the row is therefore read by a locking read.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,7 +26,18 @@ from typing import Any
 from django.db import Error, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .base import Dialect, Trouble
+from .base import ENDS, Dialect, Trouble, statement_of
+
+IMPLIES_COMMIT = (
+    r"TRUNCATE|ANALYZE\s+(?:NO_WRITE_TO_BINLOG\s+|LOCAL\s+)?TABLE|ALTER"
+    r"|(?:CREATE|DROP)(?!\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b)|RENAME|GRANT|REVOKE"
+    r"|(?:UN)?LOCK\s+TABLES?|FLUSH|OPTIMIZE|REPAIR|CHECK\s+TABLE|CACHE\s+INDEX"
+    r"|LOAD\s+INDEX|(?:UN)?INSTALL|RESET|CHANGE\s+MASTER|(?:START|STOP)\s+(?:ALL\s+)?"
+    r"(?:SLAVE|REPLICA)S?|SET\s+(?:SESSION\s+|LOCAL\s+|@@(?:SESSION\.|LOCAL\.)?)?"
+    r"AUTOCOMMIT|SET\s+PASSWORD"
+)
+"""What commits behind Django's back (MariaDB, *SQL statements that cause an implicit
+commit*)."""
 
 
 class MariaDB(Dialect):  # pragma: no cover - MariaDB
@@ -51,6 +63,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     # --read-only, a read-only transaction, a read-only server.
     READ_ONLY = frozenset({1290, 1792, 1836})
     NO_SUCH_TABLE = 1146
+    NO_SAVEPOINT = 1305
     UNKNOWN_COLUMN = 1054
 
     def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
@@ -102,6 +115,13 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
 
     locking = opening
 
+    @property
+    def ends_transaction(self) -> re.Pattern[str]:
+        return statement_of(f"{ENDS}|{IMPLIES_COMMIT}")
+
+    def is_unmarked(self, error: Error) -> bool:
+        return bool(error.args) and error.args[0] == self.NO_SAVEPOINT
+
     @contextmanager
     def watching(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
         # A deadlock ends the transaction and not only the statement; the next statement
@@ -114,7 +134,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
                     connection.needs_rollback = True
                 raise
 
-        with connection.execute_wrapper(execute_watched):
+        with super().watching(connection), connection.execute_wrapper(execute_watched):
             yield
 
     def trouble(self, error: Error) -> Trouble | None:

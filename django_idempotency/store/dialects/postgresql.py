@@ -39,10 +39,11 @@ class PostgreSQL(Dialect):
         " THEN STATE END END"
     )
     claim_returns = (
-        " RETURNING ctid, set_config('lock_timeout',"
+        " RETURNING ctid, pg_current_xact_id()::text, set_config('lock_timeout',"
         " current_setting('idempotency.lock_timeout'), true)"
     )
-    renew_returns = " RETURNING ctid"
+    renew_returns = " RETURNING ctid, pg_current_xact_id()::text"
+    same_transaction = " AND pg_current_xact_id()::text = %(transaction)s"
     # By location, because under SERIALIZABLE a look-up by id takes a predicate lock on
     # the whole index page, and claims of other keys would fail without a real conflict.
     at_row = "ctid = %(location)s::tid AND id = %(id)s"
@@ -115,6 +116,20 @@ class PostgreSQL(Dialect):
             # settings with it.
             yield
             cursor.execute(self.RESTORE_LIMITS, previous)
+
+    def mark(self, connection: Any, name: str) -> None:
+        """Do nothing: the transaction has a number, which the claim has returned."""
+
+    def is_marked(self, connection: Any, name: str) -> bool:
+        return True  # is a condition of each statement
+
+    def number(self, cursor: Any) -> str | None:
+        cursor.execute("SELECT pg_current_xact_id()::text")
+        number: str = cursor.fetchone()[0]
+        return number
+
+    def is_unmarked(self, error: Error) -> bool:
+        return False
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         driver: Any = connection.connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from django.db import Error, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -37,6 +38,14 @@ class SQLite(Dialect):
             yield
         finally:
             execute(f"PRAGMA busy_timeout = {previous}")
+
+    def is_open(self, connection: Any) -> bool:
+        # Not after a script, a trigger's ROLLBACK or the driver's own commit.
+        driver = connection.connection
+        return driver is None or bool(driver.in_transaction)
+
+    def is_unmarked(self, error: Error) -> bool:
+        return "no such savepoint" in str(error)
 
     def trouble(self, error: Error) -> Trouble | None:
         text = str(error)

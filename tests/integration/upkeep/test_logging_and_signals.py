@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.db import connection
+from django.db.models.functions import Now
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, TestCase
@@ -105,7 +107,8 @@ def on_a_read_only_database() -> None:
         cursor.execute("RESET default_transaction_read_only")
 
 
-IN_FLIGHT = {"state": "in_flight", "response_status": None, "completed_at": None}
+LOST = {"state": "in_flight", "response_status": None, "completed_at": None}
+IN_FLIGHT = {**LOST, "lease_expires_at": Now() + timedelta(minutes=1)}
 
 # What happens, and the action words that are logged and sent.
 SITUATIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {

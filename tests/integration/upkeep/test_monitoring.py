@@ -79,9 +79,12 @@ def test_expired_records_are_those_that_a_purge_deletes() -> None:
 
 def test_dead_events_are_those_that_were_given_up() -> None:
     for state in ProcessedEvent.State.values:
-        event(state, state=state, payload=b"{}")
+        event(state, state=state, payload=None if state == "failed" else b"{}")
+        event(f"{state}, due", state=state, payload=b"{}", next_attempt_at=Now())
 
-    assert [each.event_id for each in ProcessedEvent.objects.dead()] == ["dead"]
+    # One that was received and isn't due was committed in the middle of its handler.
+    found = ProcessedEvent.objects.filter(next_attempt_at=None).dead()
+    assert {each.event_id for each in found} == {"dead", "received"}
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def names() -> list[str]:
     {
         "kept": (False, {"released": False}),
         "released": (False, {"state": "released"}),
-        "in-flight": (False, {"state": "in_flight"}),
+        "lost": (True, {"state": "in_flight"}),
         "lapsed": (False, {"state": "in_flight", "lease_expires_at": Now() - HOUR}),
         "leased": (True, {"state": "in_flight", "lease_expires_at": Now() + HOUR}),
         "held": (True, {"state": "held"}),
