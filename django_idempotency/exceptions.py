@@ -79,7 +79,7 @@ class ClaimFailed(Exception):
 
 
 class StoreUnavailable(Portable, ClaimFailed):
-    """The claim could not be attempted: the database is unreachable or read-only.
+    """The claim could not be attempted: the database is unreachable, read-only or busy.
 
     Answered with 503 ``store-unavailable``. The view has not run.
     """
@@ -87,6 +87,13 @@ class StoreUnavailable(Portable, ClaimFailed):
     def __init__(self, *, is_disconnect: bool) -> None:
         super().__init__("The claim could not be attempted.")
         self.is_disconnect = is_disconnect
+
+
+class StoreBusy(StoreUnavailable):
+    """Somebody writes to a database that has one lock for all keys."""
+
+    def __init__(self) -> None:
+        super().__init__(is_disconnect=False)
 
 
 class ClaimConflict(ClaimFailed):

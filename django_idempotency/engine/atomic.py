@@ -17,7 +17,7 @@ from django.db import Error, transaction
 
 from django_idempotency.core.decisions import InFlight, Renew
 from django_idempotency.core.operations import Operation, StoredAnswer
-from django_idempotency.exceptions import BrokenTransaction, StoreUnavailable
+from django_idempotency.exceptions import BrokenTransaction, StoreBusy, StoreUnavailable
 from django_idempotency.store import records, rows
 from django_idempotency.store.rows import Claim
 
@@ -61,7 +61,10 @@ def run(
         if has_passed:
             return _run(attempt, failure_of)
     # The copy that has passed may have committed already and be busy afterwards.
-    verdict = claiming.looked()
+    try:
+        verdict = claiming.looked()
+    except StoreBusy:  # perhaps by that copy
+        verdict = None
     if verdict is None or isinstance(verdict, Renew):
         verdict = InFlight()
     report_verdict(operation, verdict)

@@ -22,6 +22,7 @@ from django_idempotency.exceptions import (
     ClaimFailed,
     ClaimOutrun,
     ClaimTimedOut,
+    StoreBusy,
     StoreUnavailable,
 )
 from django_idempotency.store import rows
@@ -197,9 +198,7 @@ class Claiming(Generic[V]):
 
     def looked(self) -> V | InFlight | Renew | None:
         """Return the committed row's decision, if there is one, translating errors."""
-        return self._translated(
-            self._look_for_the_wait if self.joins_transaction else self.row.look
-        )
+        return self._translated(self._look_for_the_wait)
 
     @property
     def joins_transaction(self) -> bool:
@@ -236,6 +235,8 @@ class Claiming(Generic[V]):
             case ClaimOutrun():
                 # An outer transaction's snapshot may be too old for the winner's row.
                 return InFlight() if self.joins_transaction else None
+            case StoreBusy():
+                return self._after_busy(failure)
             case StoreUnavailable():
                 may_reconnect = self._may_reconnect and not self.joins_transaction
                 if not (may_reconnect and failure.is_disconnect):
@@ -257,16 +258,31 @@ class Claiming(Generic[V]):
             return self._decision_after(failure)
 
     def _look_for_the_wait(self) -> V | Renew | None:
-        """Look in a transaction, in which MariaDB waits for whoever holds the row.
-
-        In a savepoint, since an error can end the whole transaction, which isn't ours:
-        without it, Django would go on in another one and commit only the rest.
-        """
+        """Look; in a transaction MariaDB waits for whoever holds the row."""
+        if not self.joins_transaction:
+            with rows.looking(self.using, self.wait.left):
+                return self.row.look()
+        # In a savepoint, since an error can end the whole transaction, which isn't ours:
+        # without it, Django would go on in another one and commit only the rest.
         with (
             rows.opened(self.using, self.wait.left),
             transaction.atomic(using=self.using),
         ):
             return self.row.look()
+
+    def _after_busy(self, failure: StoreBusy) -> V | Renew | None:
+        """Try again for the rest of the wait; then see what can be read without a lock.
+
+        A transaction around us that has read would get no lock however long it waits.
+        """
+        if self.wait.left and not self.joins_transaction:
+            time.sleep(FIRST_PAUSE)
+            return None
+        with rows.claim_errors(self.using):
+            decision = self._look_for_the_wait()
+        if decision is None or isinstance(decision, Renew):
+            raise failure
+        return decision
 
     def _waited_for(  # pragma: no cover - MariaDB
         self,
@@ -308,7 +324,7 @@ class Claiming(Generic[V]):
                 claim = self._taken_over(wait) if row_exists else self._inserted(wait)
             # A claim with zero wait has not waited for a leader, so it is never late.
             if wait and self.wait.is_late:
-                raise ClaimTimedOut
+                raise rows.too_late(self.using)
             yield claim
 
     def _connect(self) -> None:

@@ -132,7 +132,11 @@ class _Attempt:
     def start_again(self) -> Started:
         """Look first, which disturbs nobody else; claim if the row is free."""
         try:
-            with rows.claim_errors(self.operation.using):
+            using = self.operation.using
+            with (
+                rows.claim_errors(using),
+                rows.looking(using, self.claiming.wait.left),
+            ):
                 decision = self.row.look()
         except ClaimFailed:
             return self.start()  # handles the same error again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -59,8 +60,12 @@ class Purge:
         keeps what was done. Two purges at once share the work: each skips the rows that
         the other has locked.
         """
+        dialect = dialect_of(connections[self.using])
+        rest = dialect.rest_after_batch.total_seconds()
+        size = min(size, dialect.largest_batch or size)
         while deleted := self._delete(size):
             yield deleted
+            time.sleep(rest)
 
     def _delete(self, size: int) -> int:
         connection = connections[self.using]

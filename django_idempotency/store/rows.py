@@ -19,8 +19,10 @@ from django.db.models import Model
 from django_idempotency.exceptions import (
     ClaimBusy,
     ClaimConflict,
+    ClaimFailed,
     ClaimOutrun,
     ClaimTimedOut,
+    StoreBusy,
     StoreUnavailable,
     TransactionLost,
 )
@@ -63,7 +65,7 @@ def claim_errors(using: str) -> Iterator[None]:
 
     Raises:
         ClaimOutrun, ClaimTimedOut, StoreUnavailable
-        ImproperlyConfigured: the table is missing.
+        ImproperlyConfigured: a table or a column is missing.
     """
     try:
         yield
@@ -77,10 +79,12 @@ def claim_errors(using: str) -> Iterator[None]:
                 raise StoreUnavailable(is_disconnect=True) from error
             case Trouble.UNAVAILABLE:
                 raise StoreUnavailable(is_disconnect=False) from error
-            case Trouble.NO_TABLE:
+            case Trouble.BUSY:
+                raise StoreBusy from error
+            case Trouble.NOT_MIGRATED:
                 raise ImproperlyConfigured(
-                    f"Database {using!r} lacks a table of django_idempotency, so nothing "
-                    "can be claimed there. Run\n\n"
+                    f"Database {using!r} lacks a table or a column of django_idempotency, "
+                    "so nothing can be claimed there. Run\n\n"
                     f"    python manage.py migrate django_idempotency --database {using}"
                 ) from error
             case Trouble.TAKEN | None:  # pragma: no branch - mypy proves it
@@ -274,6 +278,17 @@ def opened(using: str, wait: timedelta) -> AbstractContextManager[None]:
     """Bound the waits from the beginning of a transaction, BEGIN included."""
     connection = connections[using]
     return dialect_of(connection).opening(connection, wait)
+
+
+def looking(using: str, wait: timedelta) -> AbstractContextManager[None]:
+    """Bound a read of a committed row, outside of a transaction."""
+    connection = connections[using]
+    return dialect_of(connection).looking(connection, wait)
+
+
+def too_late(using: str) -> ClaimFailed:
+    """Return what it means that the wait is over: the key is in use, or the database."""
+    return StoreBusy() if dialect_of(connections[using]).one_lock else ClaimTimedOut()
 
 
 def locking(using: str, wait: timedelta) -> AbstractContextManager[None]:

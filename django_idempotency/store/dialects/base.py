@@ -38,8 +38,10 @@ class Trouble(Enum):
     """The connection is gone; a new one may work."""
     UNAVAILABLE = auto()
     """The database can't be written to."""
-    NO_TABLE = auto()
-    """`migrate` has not been run."""
+    BUSY = auto()
+    """Somebody writes to the database, which has one lock for all keys."""
+    NOT_MIGRATED = auto()
+    """A table or a column is missing: `migrate` has not been run."""
 
 
 ENDS = (
@@ -98,6 +100,12 @@ class Dialect(ABC):
     """Added to a SELECT in an open transaction: see Note [Reading what is newest]."""
     read_committed = ""
     """The first statement of a transaction that must not make others fail."""
+    one_lock = False
+    """Whether one lock covers the whole database, so that a wait says nothing of a key."""
+    largest_batch: int | None = None
+    """How many rows a purge may delete at a time, if all others have to wait for it."""
+    rest_after_batch = timedelta(0)
+    """How long a purge at least lets others write between two batches."""
     cutoff = "%(cutoff)s"
     """A parameter that is an instant in the database's own spelling."""
     as_text = "{}"
@@ -159,6 +167,12 @@ class Dialect(ABC):
         self, connection: BaseDatabaseWrapper, wait: timedelta
     ) -> AbstractContextManager[None]:
         """Bound the waits of a transaction's first statements, BEGIN included."""
+        return nullcontext()
+
+    def looking(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> AbstractContextManager[None]:
+        """Bound a read outside of a transaction, where writers can keep it waiting."""
         return nullcontext()
 
     def locking(

@@ -60,11 +60,22 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     # The server shuts down, or has ended the connection; the driver's own codes are those
     # from 2000 on, and 0 for a connection that it has given up.
     DISCONNECTS = frozenset({0, 1053, 1927, *range(2000, 3000)})
-    # --read-only, a read-only transaction, a read-only server.
-    READ_ONLY = frozenset({1290, 1792, 1836})
-    NO_SUCH_TABLE = 1146
+    # Each by its code: the driver calls nearly everything that it doesn't know an
+    # operational error, also a text that the column can't hold.
+    UNAVAILABLE = frozenset(
+        {
+            # Read-only: by option, transaction or server.
+            *{1290, 1792, 1836, 1874},
+            # Full, or out of memory, threads or locks; I/O failed.
+            *{1021, 1026, 1030, 1037, 1038, 1041, 1114, 1135, 1206, 1637},
+            # Nobody gets in: too many, no such user or database, this host is blocked.
+            *{1040, 1044, 1045, 1049, 1129, 1130, 1203, 1226},
+            # A node of Galera that isn't ready.
+            1047,
+        }
+    )
+    NOT_MIGRATED = frozenset({1146, 1054})  # table, column
     NO_SAVEPOINT = 1305
-    UNKNOWN_COLUMN = 1054
 
     def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
         # INSERT IGNORE would hide every other error, too.
@@ -147,14 +158,9 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
             return Trouble.TAKEN
         if code in self.DISCONNECTS:
             return Trouble.DISCONNECTED
-        if code in self.READ_ONLY:
+        if code in self.UNAVAILABLE:
             return Trouble.UNAVAILABLE
-        if code == self.NO_SUCH_TABLE:
-            return Trouble.NO_TABLE
-        is_fault = (
-            not isinstance(error, OperationalError) or code == self.UNKNOWN_COLUMN
-        )
-        return None if is_fault else Trouble.UNAVAILABLE
+        return Trouble.NOT_MIGRATED if code in self.NOT_MIGRATED else None
 
 
 def _shorter_than_project(seconds: float) -> str:

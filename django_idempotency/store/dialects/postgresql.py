@@ -62,7 +62,7 @@ class PostgreSQL(Dialect):
     # ended by one of its time-outs; class 08 is "connection exception".
     DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
     READ_ONLY = "25006"
-    UNDEFINED_TABLE = "42P01"
+    UNDEFINED = frozenset({"42P01", "42703"})  # table, column
     LIMIT_WAITS = (
         "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'),"
         " set_config('lock_timeout', %s, true), set_config('statement_timeout',"
@@ -143,8 +143,8 @@ class PostgreSQL(Dialect):
             return Trouble.TIMED_OUT
         if state == self.READ_ONLY:
             return Trouble.UNAVAILABLE
-        if state == self.UNDEFINED_TABLE:
-            return Trouble.NO_TABLE
+        if state in self.UNDEFINED:
+            return Trouble.NOT_MIGRATED
         if state is None:
             is_gone = isinstance(error, InterfaceError | OperationalError)
             return Trouble.DISCONNECTED if is_gone else None

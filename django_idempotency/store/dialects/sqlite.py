@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from django.db import Error, OperationalError
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .base import Dialect, Trouble, milliseconds
@@ -17,7 +18,24 @@ class SQLite(Dialect):
     # In the form in which Django writes timestamps, so that they sort as text.
     now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now')"
     statement_began = now
-    claimed_state = "STATE"
+    one_lock = True
+    largest_batch = 500
+    # Who waits for the write lock looks for it every 0.1 seconds at the latest, and in no
+    # order: a purge that took it again at once would keep them waiting until its end.
+    rest_after_batch = timedelta(milliseconds=110)
+
+    LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+    NOT_WRITABLE = frozenset(
+        {
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_PERM,
+            sqlite3.SQLITE_PROTOCOL,
+            sqlite3.SQLITE_READONLY,
+        }
+    )
+    UNKNOWN_NAMES = ("no such table", "no such column", "has no column named")
 
     def later(self, parameter: str) -> str:
         return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', %({parameter})s || ' seconds')"
@@ -39,6 +57,10 @@ class SQLite(Dialect):
         finally:
             execute(f"PRAGMA busy_timeout = {previous}")
 
+    # Without a journal of its own (WAL), a reader waits while somebody commits, and for
+    # the whole of a transaction that began as EXCLUSIVE.
+    looking = opening
+
     def is_open(self, connection: Any) -> bool:
         # Not after a script, a trigger's ROLLBACK or the driver's own commit.
         driver = connection.connection
@@ -48,9 +70,11 @@ class SQLite(Dialect):
         return "no such savepoint" in str(error)
 
     def trouble(self, error: Error) -> Trouble | None:
-        text = str(error)
-        if "is locked" in text:
-            return Trouble.TIMED_OUT
-        if "no such table" in text:
-            return Trouble.NO_TABLE
-        return Trouble.UNAVAILABLE if isinstance(error, OperationalError) else None
+        extended = getattr(error.__cause__, "sqlite_errorcode", None)
+        code = None if extended is None else extended & 0xFF
+        if code in self.LOCKED:
+            return Trouble.BUSY
+        if code in self.NOT_WRITABLE:
+            return Trouble.UNAVAILABLE
+        is_unknown = any(text in str(error) for text in self.UNKNOWN_NAMES)
+        return Trouble.NOT_MIGRATED if is_unknown else None

@@ -37,32 +37,42 @@ urlpatterns = [
 
 
 @contextmanager
-def missing(model: Any) -> Iterator[None]:
+def missing(model: Any, column: str | None) -> Iterator[None]:
     table = model._meta.db_table
-    with connection.schema_editor() as editor:
-        editor.alter_db_table(model, table, "elsewhere")
+    there, back = f"{table} RENAME TO elsewhere", f"elsewhere RENAME TO {table}"
+    if column is not None:
+        there = f"{table} RENAME COLUMN {column} TO elsewhere"
+        back = f"{table} RENAME COLUMN elsewhere TO {column}"
+    _execute(f"ALTER TABLE {there}")
     try:
         yield
     finally:
-        with connection.schema_editor() as editor:
-            editor.alter_db_table(model, "elsewhere", table)
+        _execute(f"ALTER TABLE {back}")
+
+
+def _execute(sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
 
 
 @pytest.mark.urls(__name__)
 @pytest.mark.django_db(transaction=True)
 @cases(
-    "url, model",
+    "url, model, column",
     {
-        "atomic": ("/orders/", IdempotencyRecord),
-        "leased": ("/leased/", IdempotencyRecord),
-        "webhook": ("/webhook/", ProcessedEvent),
+        "atomic": ("/orders/", IdempotencyRecord, None),
+        "leased": ("/leased/", IdempotencyRecord, None),
+        "webhook": ("/webhook/", ProcessedEvent, None),
+        "column of an atomic claim": ("/orders/", IdempotencyRecord, "attempts"),
+        "column of a leased one": ("/leased/", IdempotencyRecord, "lease_expires_at"),
+        "column of an event": ("/webhook/", ProcessedEvent, "object_key"),
     },
 )
-def test_missing_table_shows_the_command_and_nothing_is_done(
-    caplog: pytest.LogCaptureFixture, url: str, model: Any
+def test_what_was_not_migrated_shows_the_command_and_nothing_is_done(
+    caplog: pytest.LogCaptureFixture, url: str, model: Any, column: str | None
 ) -> None:
     client, sent = forgiving_client(), stripe()
-    with missing(model):
+    with missing(model, column):
         refused = send(client, url, sent.body, **sent.headers)
 
     line = "python manage.py migrate django_idempotency --database default"

@@ -1,10 +1,13 @@
 """A file of SQLite's, several threads: the write lock is the whole database's."""
 
+import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,27 +17,42 @@ from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
 from pytest_django import DjangoDbBlocker
 
+from django_idempotency.checks.databases import check_databases
 from django_idempotency.decorators import idempotent
+from django_idempotency.engine import record_row
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
 from tests.concurrency.webhooks.receivers import HASTE
 from tests.support.client import call, new_key, told
 from tests.support.databases import Routes, alias
 from tests.support.deliveries import deliver, stripe
+from tests.support.programs import running
 from tests.support.threads import TIMEOUT, all_at_once, crew, start
 from tests.testapp.models import Order
 
 pytestmark = pytest.mark.django_db(databases=["file"], transaction=True)
 
-BUSY_TIMEOUT = 5000
-"""Milliseconds: what Python's driver sets."""
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "howto" / "deploy-on-sqlite.md").read_text(encoding="utf-8")
+
+
+def settings_of_the_page() -> dict[str, Any]:
+    settings: dict[str, Any] = {"BASE_DIR": ROOT}
+    exec(re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)[0], settings)  # noqa: S102 - our own page
+    return settings
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "as documented": settings_of_the_page()["DATABASES"]["default"]["OPTIONS"],
+    "immediate": {"transaction_mode": "IMMEDIATE"},
+    "exclusive": {"transaction_mode": "EXCLUSIVE"},
+    "default": {},
+}
 
 
 @pytest.fixture(
-    autouse=True,
-    scope="module",
-    params=["IMMEDIATE", None],
-    ids=["immediate", "default"],
+    autouse=True, scope="module", params=list(MODES.values()), ids=list(MODES)
 )
 def _file(
     request: pytest.FixtureRequest,
@@ -43,11 +61,10 @@ def _file(
     django_db_blocker: DjangoDbBlocker,
 ) -> Iterator[None]:
     """A database under the alias ``file``, to which everything is sent."""
-    options = {} if request.param is None else {"transaction_mode": request.param}
     database = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": tmp_path_factory.mktemp("sqlite") / "test.sqlite3",
-        "OPTIONS": options,
+        "OPTIONS": request.param,
     }
     with django_db_blocker.unblock(), alias("file", **database):
         call_command("migrate", database="file", run_syncdb=True, verbosity=0)
@@ -55,26 +72,33 @@ def _file(
             yield
 
 
-def busy_timeout() -> int:
+def pragma(name: str) -> Any:
     with connections["file"].cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout")
-        milliseconds: int = cursor.fetchone()[0]
-        return milliseconds
+        cursor.execute(f"PRAGMA {name}")
+        return cursor.fetchone()[0]
+
+
+def projects_timeout() -> int:
+    """In milliseconds; Python's driver sets 5 seconds."""
+    seconds: int = connections["file"].settings_dict["OPTIONS"].get("timeout", 5)
+    return 1000 * seconds
 
 
 @contextmanager
-def somebody_writing() -> Iterator[None]:
+def somebody_writing(begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """Another connection has the write lock."""
     name = connections["file"].settings_dict["NAME"]
     with closing(sqlite3.connect(str(name), isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+        other.execute(begin)
         yield
 
 
-@idempotent
-def order(request: IdempotentRequest) -> HttpResponse:
+def ordered(request: IdempotentRequest) -> HttpResponse:
     Order.objects.create()
-    return JsonResponse({"busy_timeout": busy_timeout()}, status=201)
+    return JsonResponse({"busy_timeout": pragma("busy_timeout")}, status=201)
+
+
+order: Any = idempotent(ordered)
 
 
 def unavailable(request: IdempotentRequest) -> HttpResponse:
@@ -102,13 +126,13 @@ def leave_a_released_key(key: str) -> None:
         pytest.param(leave_a_released_key, id="released"),
     ],
 )
-@pytest.mark.parametrize("round_", range(5))
+@pytest.mark.parametrize("round_", range(2))
 def test_copies_make_one_order(prepare: Callable[[str], None], round_: int) -> None:
     key = new_key()
     prepare(key)
     answers = all_at_once(8, lambda _: call(order, key))
 
-    assert set(told(answers)) <= {"201", "201 replayed", "409 in-flight"}
+    assert set(told(answers)) <= {"201", "201 replayed"}
     assert Order.objects.count() == 1
 
 
@@ -118,8 +142,9 @@ def test_different_keys_do_not_fail() -> None:
     assert told(answer for each in answers for answer in each) == {"201": 40}
 
 
-def test_copy_whose_wait_is_over_is_told_so() -> None:
-    """Also a copy of another key: there is one lock for all."""
+def test_request_whose_wait_is_over_is_told_what_is_known() -> None:
+    """Of another key nobody can say that its first request is running: all wait for one
+    lock. Of a copy in this process the gate knows."""
     entered, leave = threading.Event(), threading.Event()
 
     @idempotent(wait=timedelta(milliseconds=200))
@@ -137,12 +162,85 @@ def test_copy_whose_wait_is_over_is_told_so() -> None:
         answers = [copy.result(TIMEOUT) for copy in copies]
         leave.set()
 
-    assert told(answers) == {"409 in-flight": 2}
+    assert [answer.word for answer in answers] == [
+        "409 in-flight",
+        "503 store-unavailable",
+    ]
     assert first.result().word == "201"
 
 
+@idempotent(lease=timedelta(minutes=1), wait=timedelta(milliseconds=300))
+def leased(request: IdempotentRequest) -> HttpResponse:
+    Order.objects.create()
+    return HttpResponse(status=201)
+
+
+hasty: Any = idempotent(wait=timedelta(milliseconds=300))(ordered)
+fairly_patient: Any = idempotent(wait=timedelta(seconds=1))(ordered)
+impatient: Any = idempotent(wait=timedelta(0))(ordered)
+
+
+MANY_EXPIRED = """
+    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION SELECT n + 1 FROM numbers WHERE n < 3000)
+    INSERT INTO django_idempotency_idempotencyrecord (id, scope, key, method, path,
+        fingerprint, state, effects, attempts, last_error, replays, created_at,
+        expires_at, response_body)
+    SELECT lower(hex(randomblob(16))), '', n, 'POST', '/', '', 'released', '{}', 1, '', 0,
+        '2020-01-01', '2020-01-01', zeroblob(2000) FROM numbers
+"""
+MILLISECOND = timedelta(milliseconds=1)
+HIDDEN, SHOWN = "503 store-unavailable", "201 replayed"
+
+
+@pytest.mark.parametrize(
+    "view", [hasty, impatient, leased], ids=["0.3 s", "none", "leased"]
+)
+@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_every_look_at_a_busy_database_is_bounded_by_the_wait(
+    view: Any, begin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what can be read is replayed; else it isn't said that a request is running."""
+    is_hidden = begin == "BEGIN EXCLUSIVE" and pragma("journal_mode") != "wal"
+    keys = {name: new_key() for name in ("new", "elsewhere", "here")}
+    call(view, keys["elsewhere"])
+    monkeypatch.setattr(record_row, "answered", record_row.RecentIds(10))
+    call(view, keys["here"])
+    words, took = {}, []
+    with somebody_writing(begin):
+        for name, key in keys.items():
+            began = time.monotonic()
+            words[name] = call(view, key).word
+            took.append(time.monotonic() - began)
+
+    answer = HIDDEN if is_hidden else SHOWN
+    assert words == {"new": HIDDEN, "elsewhere": answer, "here": answer}
+    assert max(took) < projects_timeout() / 2000
+    assert pragma("busy_timeout") == projects_timeout()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    "_file", [MODES["immediate"]], indirect=True, ids=["immediate"]
+)
+def test_purge_lets_live_requests_through() -> None:
+    """In another process. SQLite's lock is given to nobody in turn: who takes it again
+    at once keeps the others out until the end."""
+    with connections["file"].cursor() as cursor:
+        cursor.execute(MANY_EXPIRED)
+    url = f"sqlite:///{connections['file'].settings_dict['NAME']}"
+    program = ("-m", "django", "purge_idempotency_keys", "--batch-size", "100")
+    words = []
+    with running(*program, DATABASE_URL=url) as purge:
+        while purge.poll() is None:
+            words.append(call(fairly_patient, new_key()).word)
+            time.sleep(0.01)
+
+    assert (purge.returncode, set(words)) == (0, {"201"})
+    assert not IdempotencyRecord.objects.filter(state="released").exists()
+
+
 def test_busy_timeout_is_the_projects_in_the_view() -> None:
-    assert call(order, new_key()).json == {"busy_timeout": BUSY_TIMEOUT}
+    assert call(order, new_key()).json == {"busy_timeout": projects_timeout()}
 
 
 @pytest.mark.parametrize("view", [order, idempotent(unavailable)], ids=["kept", "503"])
@@ -151,20 +249,9 @@ def test_busy_timeout_is_put_back_after_first_call_and_repeat(view: Any) -> None
     found = []
     for amount in (1, 1, 2):
         call(view, key, amount=amount)
-        found.append(busy_timeout())
+        found.append(pragma("busy_timeout"))
 
-    assert found == [BUSY_TIMEOUT] * 3
-
-
-def test_busy_timeout_is_put_back_after_a_wait_that_is_over() -> None:
-    @idempotent(wait=timedelta(0))
-    def view(request: IdempotentRequest) -> HttpResponse:
-        return HttpResponse(status=201)
-
-    with somebody_writing():
-        word = call(view, new_key()).word
-
-    assert (word, busy_timeout()) == ("409 in-flight", BUSY_TIMEOUT)
+    assert found == [projects_timeout()] * 3
 
 
 @pytest.mark.urls("tests.concurrency.webhooks.receivers")
@@ -181,10 +268,22 @@ def test_delivery_waits_no_longer_than_half_of_its_providers_patience(
     connections["file"].connection.set_trace_callback(None)
 
     granted = [int(sql.rpartition(" ")[2]) for sql in asked if "busy_timeout = " in sql]
-    waits = [timedelta(milliseconds=each) for each in granted if each != BUSY_TIMEOUT]
-    assert answer.status_code == 409
+    waits = [
+        timedelta(milliseconds=each) for each in granted if each != projects_timeout()
+    ]
+    assert answer.status_code == 503
     # The last of a wait is rounded up.
     assert timedelta(0) < sum(waits, timedelta(0)) < 0.6 * HASTE
+
+
+@pytest.mark.parametrize("_file", [MODES["as documented"]], indirect=True, ids=[""])
+def test_settings_of_the_page_are_in_force_and_right() -> None:
+    assert pragma("journal_mode") == "wal"
+    assert [each for each in check_databases(None) if "W012" in str(each.id)] == []
+    # Above the wait, so that nothing gives up earlier than a request with a key.
+    assert (
+        projects_timeout() >= settings_of_the_page()["IDEMPOTENCY_WAIT"] // MILLISECOND
+    )
 
 
 def test_claim_in_a_read_only_database_is_refused() -> None:
