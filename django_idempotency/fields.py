@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Func
 from django.db.models.functions import Now
+from django.utils.timezone import is_aware, make_aware, make_naive
 
 if TYPE_CHECKING:
     from django.db.models.sql.compiler import SQLCompiler
 
-__all__ = ["DigestField", "JSONText", "UtcNow", "Verbatim"]
+__all__ = ["DigestField", "JSONText", "MomentField", "UtcNow", "Verbatim"]
 
 
 if TYPE_CHECKING:
     UUIDField = models.UUIDField[str | uuid.UUID, uuid.UUID]
+    DateTimeField = models.DateTimeField[Any, Any]
     TextField = models.TextField[Any, Any]
 else:
     UUIDField = models.UUIDField
+    DateTimeField = models.DateTimeField
     TextField = models.TextField
 
 
@@ -64,6 +69,34 @@ class JSONText(TextField):
 
     def value_to_string(self, obj: models.Model) -> str:
         return str(self.get_prep_value(self.value_from_object(obj)))
+
+
+class MomentField(DateTimeField):
+    """A moment, which is stored in UTC whatever the project's settings are.
+
+    Where the database has no time zones, Django stores what the clocks of the project or
+    of the connection's own `TIME_ZONE` show. But the claims write the database's clock,
+    in UTC, and an hour that comes twice a year would make a lease or a retention wrong.
+    """
+
+    def get_db_prep_value(
+        self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False
+    ) -> Any:
+        if not prepared:
+            value = self.get_prep_value(value)
+        if isinstance(value, datetime) and not connection.features.supports_timezones:
+            # Without a zone it is meant as the project's clocks show it.
+            moment = value if is_aware(value) else make_aware(value)
+            return str(moment.astimezone(UTC).replace(tzinfo=None))
+        return super().get_db_prep_value(value, connection, prepared=True)
+
+    def from_db_value(
+        self, value: Any, expression: object, connection: BaseDatabaseWrapper
+    ) -> Any:
+        if value is None or connection.features.supports_timezones:
+            return value
+        moment = value.replace(tzinfo=UTC)
+        return moment if settings.USE_TZ else make_naive(moment)
 
 
 class UtcNow(Now):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +16,12 @@ from .core.events import EventState
 from .core.journal import Journal
 from .core.seen import changed_since, described, seen_as, told
 from .fields import DigestField, JSONText, UtcNow, Verbatim
+
+if TYPE_CHECKING:
+    # With the type for a column that may be null, which only Django's own fields have.
+    from django.db.models import DateTimeField as MomentField
+else:
+    from .fields import MomentField
 
 __all__ = ["IdempotencyRecord", "ProcessedEvent"]
 
@@ -123,12 +129,12 @@ class IdempotencyRecord(models.Model):
         help_text=_("Class of the exception that ended the last failed attempt."),
     )
     replays = models.PositiveIntegerField(default=0)
-    last_replayed_at = models.DateTimeField(null=True)
+    last_replayed_at = MomentField(null=True)
     lease_token = models.UUIDField(null=True)
-    lease_expires_at = models.DateTimeField(null=True)
-    created_at = models.DateTimeField()
-    completed_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField()
+    lease_expires_at = MomentField(null=True)
+    created_at = MomentField()
+    completed_at = MomentField(null=True)
+    expires_at = MomentField()
 
     objects = models.Manager.from_queryset(RecordQuerySet)()
 
@@ -341,7 +347,7 @@ class ProcessedEvent(models.Model):
             "ready, or they were made before it was reopened."
         ),
     )
-    next_attempt_at = models.DateTimeField(null=True)
+    next_attempt_at = MomentField(null=True)
     last_error = models.CharField(
         max_length=255,
         blank=True,
@@ -351,10 +357,10 @@ class ProcessedEvent(models.Model):
     reruns = models.JSONField(
         default=list, help_text=_("Who ran it again, when and why.")
     )
-    occurred_at = models.DateTimeField(null=True)
-    received_at = models.DateTimeField()
-    processed_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField()
+    occurred_at = MomentField(null=True)
+    received_at = MomentField()
+    processed_at = MomentField(null=True)
+    expires_at = MomentField()
 
     objects = models.Manager.from_queryset(EventQuerySet)()
 

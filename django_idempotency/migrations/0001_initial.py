@@ -4,7 +4,7 @@ from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import StateApps
 
-from django_idempotency.fields import DigestField, JSONText
+from django_idempotency.fields import DigestField, JSONText, MomentField
 
 
 def leave_room_for_updates(
@@ -121,12 +121,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("replays", models.PositiveIntegerField(default=0)),
-                ("last_replayed_at", models.DateTimeField(null=True)),
+                ("last_replayed_at", MomentField(null=True)),
                 ("lease_token", models.UUIDField(null=True)),
-                ("lease_expires_at", models.DateTimeField(null=True)),
-                ("created_at", models.DateTimeField()),
-                ("completed_at", models.DateTimeField(null=True)),
-                ("expires_at", models.DateTimeField()),
+                ("lease_expires_at", MomentField(null=True)),
+                ("created_at", MomentField()),
+                ("completed_at", MomentField(null=True)),
+                ("expires_at", MomentField()),
             ],
             options={
                 "verbose_name": "idempotency record",

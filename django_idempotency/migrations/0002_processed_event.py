@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from django_idempotency.fields import DigestField
+from django_idempotency.fields import DigestField, MomentField
 
 
 class Migration(migrations.Migration):
@@ -105,7 +105,7 @@ class Migration(migrations.Migration):
                         help_text="Of the attempts, those that don't use up max_attempts: the event was not ready, or they were made before it was reopened.",
                     ),
                 ),
-                ("next_attempt_at", models.DateTimeField(null=True)),
+                ("next_attempt_at", MomentField(null=True)),
                 (
                     "last_error",
                     models.CharField(
@@ -121,10 +121,10 @@ class Migration(migrations.Migration):
                         default=list, help_text="Who ran it again, when and why."
                     ),
                 ),
-                ("occurred_at", models.DateTimeField(null=True)),
-                ("received_at", models.DateTimeField()),
-                ("processed_at", models.DateTimeField(null=True)),
-                ("expires_at", models.DateTimeField()),
+                ("occurred_at", MomentField(null=True)),
+                ("received_at", MomentField()),
+                ("processed_at", MomentField(null=True)),
+                ("expires_at", MomentField()),
             ],
             options={
                 "verbose_name": "webhook event",

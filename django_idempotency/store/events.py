@@ -38,6 +38,8 @@ from .rows import (
 )
 from .statements import EventStatements, event_statements
 
+OCCURRED_AT = ProcessedEvent._meta.get_field("occurred_at")
+
 A_MOMENT = timedelta(seconds=1)
 """How long a worker waits for the row of an event whose attempt it has begun."""
 
@@ -374,7 +376,7 @@ def _fresh(
         "object_key": storable(object_key)[:255],
         "body_digest": event.body_digest,
         "headers": json.dumps(dict(facts.headers)),
-        "occurred_at": connection.ops.adapt_datetimefield_value(facts.occurred_at),
+        "occurred_at": OCCURRED_AT.get_db_prep_value(facts.occurred_at, connection),
         "payload": binary(payload, connection),
         "attempts": attempts,
         "uncounted": 0,
