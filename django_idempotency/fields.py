@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Func
 from django.db.models.functions import Now
 from django.utils.timezone import is_aware, make_aware, make_naive
 
 if TYPE_CHECKING:
     from django.db.models.sql.compiler import SQLCompiler
 
-__all__ = ["DigestField", "JSONText", "MomentField", "UtcNow", "Verbatim"]
+__all__ = ["DigestField", "JSONText", "MomentField", "UtcNow"]
 
 
 if TYPE_CHECKING:
@@ -106,16 +105,3 @@ class UtcNow(Now):
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
     ) -> tuple[str, Any]:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
-
-
-class Verbatim(Func):
-    """Text that is compared exactly; MariaDB's collations ignore case."""
-
-    template = "%(expressions)s"
-    arity = 1
-
-    def as_mysql(  # pragma: no cover - MariaDB
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
-    ) -> tuple[str, Any]:
-        template = "BINARY %(expressions)s"
-        return self.as_sql(compiler, connection, template=template, **context)

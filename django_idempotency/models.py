@@ -6,7 +6,6 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models, router, transaction
 from django.db.models import Exists, OuterRef, Q
-from django.db.models.lookups import Exact
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -15,7 +14,7 @@ from .core.decisions import RecordState
 from .core.events import EventState
 from .core.journal import Journal
 from .core.seen import changed_since, described, seen_as, told
-from .fields import DigestField, JSONText, UtcNow, Verbatim
+from .fields import DigestField, JSONText, UtcNow
 
 if TYPE_CHECKING:
     # With the type for a column that may be null, which only Django's own fields have.
@@ -269,9 +268,7 @@ class EventQuerySet(models.QuerySet["ProcessedEvent"]):
         """
         waiting = ProcessedEvent._base_manager.exclude(next_attempt_at=None)
         of_same_object = waiting.filter(
-            Exact(Verbatim("object_key"), Verbatim(OuterRef("object_key"))),
-            endpoint=OuterRef("endpoint"),
-            object_key=OuterRef("object_key"),  # for the index
+            endpoint=OuterRef("endpoint"), object_key=OuterRef("object_key")
         )
         earlier = of_same_object.filter(
             Q(received_at__lt=OuterRef("received_at"))

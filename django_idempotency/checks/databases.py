@@ -81,6 +81,7 @@ def _check_live(
         yield from _purge_is_allowed(connection, tables)
     elif connection.vendor == "mysql":  # pragma: no cover - MariaDB
         yield from _tables_can_roll_back(connection, tables)
+        yield from _columns_hold_any_text(connection, tables)
         yield from _idle_transactions_end(connection)
 
 
@@ -234,6 +235,38 @@ def _tables_can_roll_back(  # pragma: no cover - MariaDB
             "not wait for it.",
             hint=f"ALTER TABLE {table} ENGINE = InnoDB;",
             id="django_idempotency.E017",
+        )
+
+
+def _columns_hold_any_text(  # pragma: no cover - MariaDB
+    connection: BaseDatabaseWrapper, tables: list[str]
+) -> Iterator[CheckMessage]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT table_name FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() AND table_name IN %s"
+            " AND collation_name NOT LIKE 'utf8mb4%%bin' ORDER BY table_name",
+            [tables],
+        )
+        found = [table for (table,) in cursor.fetchall()]
+        cursor.execute("SELECT @@character_set_client")
+        (client,) = cursor.fetchone()
+    for table in found:
+        yield Error(
+            f"Table {table} must hold any text and compare it exactly: a key whose path "
+            "has other letters would be refused or lost, and two ids could be one.",
+            hint=f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4"
+            " COLLATE utf8mb4_nopad_bin;",
+            id="django_idempotency.E019",
+        )
+    if client != "utf8mb4":
+        yield Error(
+            f"Connections to database {connection.alias!r} must carry any text, not that "
+            f"of {client} alone: a key whose path has other letters would be refused or "
+            "lost.",
+            hint=f"In DATABASES[{connection.alias!r}]:\n\n"
+            '    "OPTIONS": {"charset": "utf8mb4"},',
+            id="django_idempotency.E019",
         )
 
 

@@ -317,9 +317,9 @@ class SearchStatements:
         table = ProcessedEvent._meta.db_table
         after = dialect.later("after")
         due = f"FROM {table} WHERE next_attempt_at <= {dialect.statement_began}"
-        of_endpoint = dialect.equal("endpoint", "%(endpoint)s")
+        of_endpoint = "endpoint = %(endpoint)s"
         of_object = (
-            f"{of_endpoint} AND {dialect.equal('object_key', '%(object_key)s')}"
+            f"{of_endpoint} AND object_key = %(object_key)s"
             " AND object_key <> ''"  # for the index
         )
         first = f"ORDER BY next_attempt_at LIMIT 1{dialect.skip_locked}"

@@ -128,10 +128,6 @@ class Dialect(ABC):
         """Return the column's name, quoted if need be."""
         return column
 
-    def equal(self, left: str, right: str) -> str:
-        """Compare texts exactly, whatever the collation."""
-        return f"{left} = {right}"
-
     @abstractmethod
     def later(self, parameter: str) -> str:
         """`now` plus the parameter of that name, in seconds."""

@@ -85,10 +85,6 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     def quoted(self, column: str) -> str:
         return f"`{column}`"
 
-    def equal(self, left: str, right: str) -> str:
-        # Its collations ignore case and trailing spaces. The first half is for the index.
-        return f"{left} = {right} AND BINARY {left} = BINARY {right}"
-
     def later(self, parameter: str) -> str:
         return f"{self.now} + INTERVAL %({parameter})s SECOND"
 

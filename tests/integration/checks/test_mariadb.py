@@ -78,6 +78,16 @@ def test_table_that_cannot_roll_back_is_refused_with_the_statement() -> None:
     )
 
 
+@pytest.mark.usefixtures("impatient_server")
+def test_connection_that_carries_less_than_any_text_is_refused_with_the_line() -> None:
+    execute("SET NAMES utf8mb3")
+    message = only(live())
+    execute("SET NAMES utf8mb4")
+
+    assert ids([message]) == ["E019"]
+    assert '"OPTIONS": {"charset": "utf8mb4"},' in str(message.hint)
+
+
 def test_server_that_waits_for_ever_is_warned_about() -> None:
     message = only(live())
 

@@ -1,0 +1,116 @@
+"""MariaDB: what its columns, its packets and its logs can hold."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import OperationalError, connection, connections
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+from pytest_django import DjangoDbBlocker
+
+from django_idempotency.checks.databases import check_live_databases
+from django_idempotency.decorators import idempotent
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from tests.support.client import new_key
+from tests.support.databases import Routes, alias
+from tests.support.deliveries import deliver, stripe
+
+pytestmark = [
+    pytest.mark.mariadb,
+    pytest.mark.django_db(transaction=True, databases=["default", "narrow"]),
+]
+
+TABLES = [IdempotencyRecord._meta.db_table, ProcessedEvent._meta.db_table]
+ANY_TEXT = "Ａé😀 "
+"""Outside of latin1, and of the three bytes of utf8mb3."""
+
+
+def run(sql: str, using: str = "narrow") -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql)
+
+
+# Text
+
+
+@pytest.fixture(autouse=True, scope="module", params=["latin1", "utf8mb3"], ids=str)
+def _narrow(
+    request: pytest.FixtureRequest,
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+) -> Iterator[None]:
+    """A database whose tables are made with another character set."""
+    name = f"{connection.settings_dict['NAME']}_narrow"
+    with django_db_blocker.unblock(), alias("narrow", NAME=name):
+        run(
+            f"CREATE OR REPLACE DATABASE {name} CHARACTER SET {request.param}",
+            "default",
+        )
+        call_command("migrate", "django_idempotency", database="narrow", verbosity=0)
+        with Routes.sending(
+            read="narrow", write="narrow", apps=frozenset({"django_idempotency"})
+        ):
+            yield
+        run(f"DROP DATABASE {name}", "default")
+
+
+@pytest.fixture(params=["strict", "lenient"])
+def mode(request: pytest.FixtureRequest) -> None:
+    run(f"SET sql_mode = '{'STRICT_ALL_TABLES' if request.param == 'strict' else ''}'")
+
+
+@idempotent
+def view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=201)
+
+
+def send(key: str) -> Any:
+    request = RequestFactory(headers={"Idempotency-Key": key})
+    return view(request.post(f"/{ANY_TEXT}/"))
+
+
+@pytest.mark.usefixtures("mode")
+def test_honest_repeat_is_replayed_whatever_is_in_its_path() -> None:
+    key = new_key()
+    answers = [send(key) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[1]["Idempotency-Replayed"] == "true"
+    assert ANY_TEXT in IdempotencyRecord.objects.get().scope
+
+
+@pytest.mark.usefixtures("mode")
+@pytest.mark.urls("tests.integration.webhooks.receivers")
+def test_event_is_stored_and_compared_exactly() -> None:
+    """Its labels, and two ids that a collation for people takes for one."""
+    for event_id in (f"evt_{ANY_TEXT}", f"EVT_{ANY_TEXT}", f"evt_{ANY_TEXT.strip()}"):
+        sent = stripe(event_id, type=ANY_TEXT)
+        assert deliver("/inbox/", sent).status_code == 200
+        found = ProcessedEvent.objects.filter(event_id=event_id, event_type=ANY_TEXT)
+        assert found.count() == 1
+
+    assert ProcessedEvent.objects.count() == 3
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_column_that_cannot_hold_any_text_is_an_error_with_the_statement(
+    table: str,
+) -> None:
+    """And a claim there is a fault, and not a database that is unavailable."""
+
+    def found() -> list[Any]:
+        messages = check_live_databases(None, databases=["narrow"])
+        return [each for each in messages if "E019" in str(each.id)]
+
+    before = found()
+    run(f"ALTER TABLE {table} CONVERT TO CHARACTER SET latin1")
+    run("SET sql_mode = 'STRICT_ALL_TABLES'")
+    (message,) = found()
+    if table == TABLES[0]:
+        with pytest.raises(OperationalError):
+            send(new_key())
+    run(str(message.hint).strip())
+
+    assert (before, found()) == ([], [])
