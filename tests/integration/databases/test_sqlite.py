@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
+from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from django_idempotency.checks.databases import check_databases
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import record_row
 from django_idempotency.http import IdempotentRequest
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from tests.concurrency.webhooks.receivers import HASTE
 from tests.support.client import call, new_key, told
 from tests.support.databases import Routes, alias
@@ -188,6 +189,7 @@ MANY_EXPIRED = """
     SELECT lower(hex(randomblob(16))), '', n, 'POST', '/', '', 'released', '{}', 1, '', 0,
         '2020-01-01', '2020-01-01', zeroblob(2000) FROM numbers
 """
+EVENTS = ProcessedEvent._meta.db_table
 MILLISECOND = timedelta(milliseconds=1)
 HIDDEN, SHOWN = "503 store-unavailable", "201 replayed"
 
@@ -284,6 +286,30 @@ def test_settings_of_the_page_are_in_force_and_right() -> None:
     assert (
         projects_timeout() >= settings_of_the_page()["IDEMPOTENCY_WAIT"] // MILLISECOND
     )
+
+
+@pytest.mark.parametrize("_file", [MODES["immediate"]], indirect=True, ids=[""])
+@pytest.mark.urls("tests.concurrency.webhooks.receivers")
+@pytest.mark.parametrize("zone", [None, "Pacific/Kiritimati"])
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_moments_are_stored_in_utc_and_come_back(
+    use_tz: bool, zone: str | None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the project's clocks show, and those of its connection."""
+    own = zone if use_tz else None
+    monkeypatch.setitem(connections["file"].settings_dict, "TIME_ZONE", own)
+    settings.TIME_ZONE = "America/St_Johns"  # and let Django forget the old zones
+    settings.USE_TZ = use_tz
+    moment = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
+    assert deliver("/inbox/", stripe(created=moment.timestamp())).status_code == 200
+    shown = moment if use_tz else timezone.make_naive(moment)
+    ProcessedEvent.objects.update(expires_at=shown)
+
+    (event,) = ProcessedEvent.objects.filter(expires_at=shown)
+    assert (event.occurred_at, event.expires_at) == (shown, shown)
+    with connections["file"].cursor() as cursor:
+        cursor.execute(f"SELECT occurred_at, expires_at FROM {EVENTS}")  # noqa: S608
+        assert {str(each)[:16] for each in cursor.fetchone()} == {"2026-07-01 12:30"}
 
 
 def test_claim_in_a_read_only_database_is_refused() -> None:
