@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import connections, router
 
-from django_idempotency.conf import conf
+from django_idempotency.conf import LONGEST_DURATION, conf
 from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
 
@@ -323,7 +323,8 @@ def retry_later(
         "state": EventState.FAILED.value,
         "last_error": storable(error_name)[:255],
         "uncounted": int(not uses_up),
-        "after": after.total_seconds(),
+        # No date is beyond the year 9999: it would be none, and the event never due.
+        "after": min(after, LONGEST_DURATION).total_seconds(),
         "id": db_id(row_id, using),
         "attempts": attempts,
     }

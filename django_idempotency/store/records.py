@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import connections, router, transaction
 
+from django_idempotency.conf import LONGEST_DURATION
 from django_idempotency.core.decisions import RecordState, RowView
 from django_idempotency.core.journal import Memory
 from django_idempotency.core.operations import Operation, StoredAnswer
@@ -286,9 +287,8 @@ def extend(lease: Lease, by: timedelta) -> None:
     Raises:
         LeaseLost: another owner has the row, or a person has settled it.
     """
-    _execute_owned(
-        _statements(lease.using).extend, {"lease": by.total_seconds()}, lease
-    )
+    seconds = min(by, LONGEST_DURATION).total_seconds()
+    _execute_owned(_statements(lease.using).extend, {"lease": seconds}, lease)
 
 
 def keep_leased(lease: Lease, answer: StoredAnswer) -> None:
