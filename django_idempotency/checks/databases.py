@@ -14,6 +14,7 @@ from django_idempotency.store.dialects import dialect_of
 from django_idempotency.store.events import event_alias
 from django_idempotency.store.records import record_alias
 
+from .mariadb import check_mariadb, never_gives_up
 from .webhooks import check_backlog
 
 
@@ -80,9 +81,7 @@ def _check_live(
         yield from _table_locks_are_bounded(connection)
         yield from _purge_is_allowed(connection, tables)
     elif connection.vendor == "mysql":  # pragma: no cover - MariaDB
-        yield from _tables_can_roll_back(connection, tables)
-        yield from _columns_hold_any_text(connection, tables)
-        yield from _idle_transactions_end(connection)
+        yield from check_mariadb(connection, tables)
 
 
 def _same_database_as_the_models(
@@ -187,7 +186,7 @@ def _dead_clients_are_noticed(
         role, idle, tcp = cursor.fetchone()
     if idle == "0" and tcp == "0":
         yield Warning(
-            _never_gives_up(connection),
+            never_gives_up(connection),
             hint="Choose a time above your slowest view:\n\n"
             f"    ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s';\n"
             f"    ALTER ROLE {role} SET tcp_user_timeout = '30s';",
@@ -215,83 +214,6 @@ def _table_locks_are_bounded(
             hint=f"    ALTER ROLE {role} SET lock_timeout = '5s';",
             id="django_idempotency.W018",
         )
-
-
-def _tables_can_roll_back(  # pragma: no cover - MariaDB
-    connection: BaseDatabaseWrapper, tables: list[str]
-) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT table_name, engine FROM information_schema.tables"
-            " WHERE table_schema = DATABASE() AND table_name IN %s"
-            " AND engine <> 'InnoDB' ORDER BY table_name",
-            [tables],
-        )
-        found = cursor.fetchall()
-    for table, engine in found:
-        yield Error(
-            f"Table {table} must use the engine InnoDB, not {engine}, which has no "
-            "transactions: a claim would stay when its view fails, and copies would "
-            "not wait for it.",
-            hint=f"ALTER TABLE {table} ENGINE = InnoDB;",
-            id="django_idempotency.E017",
-        )
-
-
-def _columns_hold_any_text(  # pragma: no cover - MariaDB
-    connection: BaseDatabaseWrapper, tables: list[str]
-) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT table_name FROM information_schema.columns"
-            " WHERE table_schema = DATABASE() AND table_name IN %s"
-            " AND collation_name NOT LIKE 'utf8mb4%%bin' ORDER BY table_name",
-            [tables],
-        )
-        found = [table for (table,) in cursor.fetchall()]
-        cursor.execute("SELECT @@character_set_client")
-        (client,) = cursor.fetchone()
-    for table in found:
-        yield Error(
-            f"Table {table} must hold any text and compare it exactly: a key whose path "
-            "has other letters would be refused or lost, and two ids could be one.",
-            hint=f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4"
-            " COLLATE utf8mb4_nopad_bin;",
-            id="django_idempotency.E019",
-        )
-    if client != "utf8mb4":
-        yield Error(
-            f"Connections to database {connection.alias!r} must carry any text, not that "
-            f"of {client} alone: a key whose path has other letters would be refused or "
-            "lost.",
-            hint=f"In DATABASES[{connection.alias!r}]:\n\n"
-            '    "OPTIONS": {"charset": "utf8mb4"},',
-            id="django_idempotency.E019",
-        )
-
-
-def _idle_transactions_end(  # pragma: no cover - MariaDB
-    connection: BaseDatabaseWrapper,
-) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@idle_transaction_timeout")
-        (seconds,) = cursor.fetchone()
-    if seconds == 0:
-        yield Warning(
-            _never_gives_up(connection),
-            hint="Choose a time above your slowest view, and put it into the server's "
-            "configuration as well:\n\n"
-            "    SET GLOBAL idle_transaction_timeout = 60;",
-            id="django_idempotency.W015",
-        )
-
-
-def _never_gives_up(connection: BaseDatabaseWrapper) -> str:
-    return (
-        f"Database {connection.alias!r} should end transactions whose client has gone "
-        "silent: without a time-out, the keys of a lost host or a frozen worker stay "
-        "claimed."
-    )
 
 
 def _purge_is_allowed(

@@ -29,6 +29,7 @@ from django_idempotency.http.placements import (
 )
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store.records import record_alias
+from django_idempotency.webhooks.endpoints import Endpoint
 
 from .durations import check_durations
 from .webhooks import check_endpoint
@@ -52,6 +53,14 @@ def check_placements(
     found = [message for view in _views(get_resolver()) for message in _check(view)]
     # Several patterns often lead to one view.
     return list({(message.id, message.msg): message for message in found}.values())
+
+
+def endpoints_in_urls() -> list[Endpoint]:
+    """Return the webhook endpoints that the URLconf leads to."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    found = (getattr(view, "webhook_endpoint", None) for view in _views(get_resolver()))
+    return [endpoint for endpoint in found if endpoint is not None]
 
 
 def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:

@@ -23,7 +23,6 @@ from .rows import (
     Claim,
     Parameters,
     at_claim,
-    binary,
     brief_transaction,
     claim_errors,
     claimed_by,
@@ -31,6 +30,7 @@ from .rows import (
     insert_first,
     insert_or_update,
     mark,
+    payload_parameter,
     read_row,
     require_transaction,
     storable,
@@ -175,7 +175,7 @@ def _end(
     row: Parameters,
 ) -> None:
     require_transaction(claim)
-    stored = binary(payload, connections[claim.using])
+    stored = payload_parameter(payload, claim.using)
     parameters = {"state": state.value, "payload": stored, **row}
     if not write_claimed(statement, parameters, claim):
         raise RuntimeError(
@@ -378,7 +378,7 @@ def _fresh(
         "body_digest": event.body_digest,
         "headers": json.dumps(dict(facts.headers)),
         "occurred_at": OCCURRED_AT.get_db_prep_value(facts.occurred_at, connection),
-        "payload": binary(payload, connection),
+        "payload": payload_parameter(payload, using),
         "attempts": attempts,
         "uncounted": 0,
         "last_error": storable(last_error)[:255],

@@ -35,6 +35,7 @@ from .rows import (
     claimed_by,
     db_id,
     fetched,
+    fits,
     insert_first,
     insert_or_update,
     mark,
@@ -379,11 +380,14 @@ Most answers have no extras, so a column of their own would nearly always be emp
 
 
 def _answer_parameters(answer: StoredAnswer, using: str) -> Parameters:
+    connection = connections[using]
+    # One that can't be stored was over `max_body`, as it were: the work is done.
+    body = answer.body if fits(answer.body, connection) else None
     extras = [(f"{EXTRA}{name}", value) for name, value in answer.extras.items()]
     return {
         "response_status": answer.status,
         "response_headers": json.dumps([*answer.headers, *extras]),
-        "response_body": binary(answer.body, connections[using]),
+        "response_body": binary(body, connection),
     }
 
 

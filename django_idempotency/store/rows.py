@@ -13,7 +13,15 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error, IntegrityError, OperationalError, connections, transaction
+from django.db import (
+    DataError,
+    Error,
+    IntegrityError,
+    OperationalError,
+    connections,
+    transaction,
+)
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from django_idempotency.exceptions import (
@@ -362,5 +370,26 @@ def db_id(record_id: uuid.UUID, using: str) -> Any:
     return ID.get_db_prep_value(record_id, connections[using], prepared=True)
 
 
+def fits(body: bytes | None, connection: BaseDatabaseWrapper) -> bool:
+    """Whether the database takes a statement with so long a body."""
+    return body is None or dialect_of(connection).fits(connection, body)
+
+
 def binary(body: bytes | None, connection: Any) -> Any:
     return None if body is None else connection.Database.Binary(body)
+
+
+def payload_parameter(body: bytes | None, using: str) -> Any:
+    """Return an event's payload as a parameter; without it the event would be lost.
+
+    Raises:
+        DataError: the database takes no statement that long.
+    """
+    connection = connections[using]
+    if not fits(body, connection):
+        raise DataError(
+            f"A body of {len(body or b'')} bytes is longer than the max_allowed_packet "
+            f"of database {using!r} lets it be stored. Let the server take "
+            "more, or choose a smaller max_body."
+        )
+    return binary(body, connection)

@@ -74,6 +74,22 @@ def copy_of_the_default(name: str, **database: Any) -> Iterator[None]:
 
 
 @contextmanager
+def packets_of(size: int) -> Iterator[None]:
+    """Let MariaDB take no statement that is longer, on connections made from now on."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@GLOBAL.max_allowed_packet")
+        (before,) = cursor.fetchone()
+        cursor.execute("SET GLOBAL max_allowed_packet = %s", [size])
+    connection.close()
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET GLOBAL max_allowed_packet = %s", [before])
+        connection.close()
+
+
+@contextmanager
 def read_only() -> Iterator[None]:
     """Let PostgreSQL take no writes, as after a failover."""
     with connection.cursor() as cursor:

@@ -38,6 +38,7 @@ OPTIONS = {
     "max-connections": "200",
     "innodb-flush-log-at-trx-commit": "0",
     "innodb-doublewrite": "0",
+    "log-bin": "binlog",
 }
 
 

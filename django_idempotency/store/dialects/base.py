@@ -220,6 +220,10 @@ class Dialect(ABC):
     def is_unmarked(self, error: Error) -> bool:
         """Whether the error says that there is no such savepoint."""
 
+    def fits(self, connection: BaseDatabaseWrapper, body: bytes) -> bool:
+        """Whether a statement can carry so long a body."""
+        return True
+
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether the open transaction can only be rolled back; makes no query."""
         return False

@@ -39,6 +39,9 @@ IMPLIES_COMMIT = (
 """What commits behind Django's back (MariaDB, *SQL statements that cause an implicit
 commit*)."""
 
+ROOM = 64 * 1024
+"""What a statement may need beside a body, in bytes."""
+
 
 class MariaDB(Dialect):  # pragma: no cover - MariaDB
     # NOW() would be in the session's time zone, but Django stores UTC. Even in an old
@@ -128,6 +131,20 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
 
     def is_unmarked(self, error: Error) -> bool:
         return bool(error.args) and error.args[0] == self.NO_SAVEPOINT
+
+    def fits(self, connection: BaseDatabaseWrapper, body: bytes) -> bool:
+        # A longer statement ends the connection, and what was done on it.
+        if len(body) < ROOM:
+            return True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@max_allowed_packet")
+            limit: int = cursor.fetchone()[0]
+        if 2 * len(body) + ROOM <= limit:  # however many bytes take two
+            return True
+        if len(body) + ROOM > limit:
+            return False
+        driver: Any = connection.connection
+        return len(driver.escape_string(body)) + ROOM <= limit
 
     @contextmanager
     def watching(self, connection: BaseDatabaseWrapper) -> Iterator[None]:

@@ -1,18 +1,30 @@
 """What only a server of MariaDB or MySQL can tell."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.db import NotSupportedError, connection, connections
+from django.urls import path
 
 from django_idempotency.checks.databases import check_databases
 from django_idempotency.store.dialects import dialect_of
+from django_idempotency.webhooks import providers, webhook
+from tests.support.databases import packets_of
+from tests.support.deliveries import SECRET
 
 from .messages import execute, ids, live, only
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.django_db(transaction=True)]
 
+MEBIBYTE = 1024 * 1024
+long_payloads: Any = webhook(
+    replace(providers.STRIPE, max_body=2 * MEBIBYTE),
+    secrets=SECRET,
+    endpoint="tested-long-payloads",
+)
+urlpatterns = [path("", long_payloads(print))]
 TABLE = "django_idempotency_idempotencyrecord"
 
 
@@ -76,6 +88,49 @@ def test_table_that_cannot_roll_back_is_refused_with_the_statement() -> None:
         ["E017"],
         f"ALTER TABLE {TABLE} ENGINE = InnoDB;",
     )
+
+
+@pytest.mark.usefixtures("impatient_server")
+@pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
+def test_projects_tables_that_cannot_roll_back_are_listed_with_the_statements(
+    engine: str,
+) -> None:
+    tables = ["django_session", "testapp_order"]
+    for table in tables:
+        execute(f"ALTER TABLE {table} ENGINE = {engine}")
+    message = only(live())
+    for statement in str(message.hint).splitlines():
+        execute(statement)
+
+    assert (ids([message]), live()) == (["W040"], [])
+    assert all(table in message.msg for table in tables)
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize(
+    ("max_body", "what"),
+    [(2 * MEBIBYTE, "IDEMPOTENCY_MAX_BODY"), (1, "the webhook 'tested-long-payloads'")],
+)
+def test_packets_that_are_too_small_for_bodies_are_warned_about(
+    max_body: int, what: str, settings: Any
+) -> None:
+    settings.IDEMPOTENCY_MAX_BODY = max_body
+    with packets_of(MEBIBYTE):
+        execute("SET SESSION idle_transaction_timeout = 60")
+        message = only(live())
+
+    assert (ids([message]), what in message.msg) == (["W041"], True)
+    assert "SET GLOBAL max_allowed_packet =" in str(message.hint)
+
+
+@pytest.mark.usefixtures("impatient_server")
+def test_log_of_statements_is_warned_about_with_the_statement() -> None:
+    execute("SET SESSION binlog_format = 'STATEMENT'")
+    message = only(live())
+    execute("SET SESSION binlog_format = 'MIXED'")
+
+    assert (ids([message]), live()) == (["W042"], [])
+    assert "    SET GLOBAL binlog_format = 'MIXED';" in str(message.hint)
 
 
 @pytest.mark.usefixtures("impatient_server")
