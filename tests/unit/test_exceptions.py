@@ -12,6 +12,7 @@ from django_idempotency.webhooks import NotReady, PermanentError
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "StoreUnavailable": {"is_disconnect": True},
+    "StoreBusy": {},
     "OperationInFlight": {"retry_after": timedelta(seconds=3)},
     "CallRefused": {"step": "charge", "error": "Declined", "message": "No."},
 }

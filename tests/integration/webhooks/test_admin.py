@@ -7,6 +7,7 @@ import pytest
 from django.contrib import admin
 from django.test import Client
 from django.urls import path
+from django.utils.text import capfirst
 
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import PermanentError
@@ -128,7 +129,7 @@ def test_page_asks_about_what_can_be_done_and_names_the_rest(operator: Client) -
 
     assert f'name="seen-{dead.pk}" value="{dead.seen}"' in page
     assert f'name="seen-{done.pk}"' not in page
-    assert f"{done.pk}: not possible, processed after 1 attempt" in page
+    assert capfirst(f"{done.pk}: not possible, processed after 1 attempt") in page
     assert 'name="idempotency_key"' in page
     assert (only_dead().state, scene.handled) == ("dead", ["evt_dead", "evt_done"])
 
