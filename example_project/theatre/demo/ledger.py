@@ -111,14 +111,17 @@ class Ledger:
         ).fetchall()
         return int(order)
 
-    def held_record(self, key: str) -> str | None:
-        """The id of the operation with this key, if a person has to decide on it."""
+    def held_record(self, key: str) -> list[str] | None:
+        """If a person has to decide on the operation with this key: its id, and what the
+        person sees of it, as the command takes them."""
         row = self._database.execute(
-            "SELECT id FROM django_idempotency_idempotencyrecord "
-            "WHERE key = %s AND state = 'held'",
+            "SELECT id, concat_ws(':', state, attempts,"
+            " to_hex(floor(extract(epoch FROM created_at))::bigint))"
+            " FROM django_idempotency_idempotencyrecord"
+            " WHERE key = %s AND state = 'held'",
             [key],
         ).fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else [str(row[0]), f"--seen={row[1]}"]
 
     def event_about(self, payment: str) -> dict[str, Any]:
         """The payment server's own event that the payment has succeeded."""

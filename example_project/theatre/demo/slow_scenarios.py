@@ -70,7 +70,7 @@ def held(play: Play) -> Answers:
     outcomes = {charged: found, not_charged: "--not-applied"}
     play.manage(
         [
-            ["settle_idempotency_key", record, outcome, "--reason=seen in its list"]
+            ["settle_idempotency_key", *record, outcome, "--reason=seen in its list"]
             for payment, outcome in outcomes.items()
             if (record := play.ledger.held_record(payment.key)) is not None
         ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from celery import Celery
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
@@ -361,26 +362,12 @@ def test_argument_that_is_not_in_the_key_is_not_lost_in_silence(site: Site) -> N
 
 
 def test_task_of_celery_is_delivered_and_delivered_again(site: Site) -> None:
-    celery = pytest.importorskip("celery")
-    celery.Celery("pages", broker="memory://", set_as_current=True).set_default()
+    Celery("pages", broker="memory://", set_as_current=True).set_default()
     task = run(block(TASKS, "@shared_task"), site.names)["send_receipt"]
 
     assert [task.apply([order]).get() for order in (1, 1, 2)] == [None] * 3
     assert states() == ["kept"] * 2
     assert (task.acks_late, task.reject_on_worker_lost) == (True, True)
-
-
-def test_task_of_django_is_enqueued_again(site: Site) -> None:
-    pytest.importorskip("django.tasks")
-    # Django looks such a function up by its module.
-    with pytest.MonkeyPatch.context() as patch:
-        from tests.support import pages
-
-        patch.setattr(pages, "send_receipt", None, raising=False)
-        task = run(block(TASKS, "import task\n"), site.names)["send_receipt"]
-
-    assert [task.call(order) for order in (1, 1, 2)] == [None] * 3
-    assert states() == ["kept"] * 2
 
 
 def test_command_makes_the_invoices_of_each_month_once(
@@ -548,7 +535,8 @@ def test_refund_is_made_once_for_each_event(site: Site, stripe_events: Any) -> N
 
 
 def test_every_block_is_run() -> None:
-    """So many are taken here and in `test_current_operation`; a new one needs a test."""
+    """So many are taken here, in `test_current_operation` and in `test_django_tasks`; a
+    new one needs a test."""
     assert {page: len(blocks(page)) for page in ALL} == ALL
 
 
