@@ -24,7 +24,9 @@ NO_WAIT = timedelta(0)
 
 
 def claim(operation: Operation = OPERATION) -> rows.Claim:
-    return store.claim(operation, wait=NO_WAIT)
+    claimed = store.claim(operation, wait=NO_WAIT)
+    rows.mark(claimed)
+    return claimed
 
 
 def keep(operation: Operation = OPERATION) -> None:
@@ -75,6 +77,7 @@ def test_keep_refuses_a_claim_that_is_kept_already() -> None:
     with transaction.atomic():
         claimed = claim()
         store.keep(claimed, ANSWER)
+        rows.mark(claimed)
         with pytest.raises(RuntimeError):
             store.keep(claimed, ANSWER)
 
@@ -200,6 +203,7 @@ def test_every_verb_works_on_a_row_with_nothing_optional_in_it() -> None:
         row = store.read(OPERATION.record_id, using="default")
         assert row is not None
         renewed = store.renew(OPERATION, row.location)
+        rows.mark(renewed)
         store.keep(renewed, ANSWER)
     store.count_replay(OPERATION)
 
