@@ -20,6 +20,7 @@ from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store import events as event_store
 from django_idempotency.store import records as store
 from django_idempotency.store import rows, statements
+from django_idempotency.store.dialects.postgresql import PostgreSQL
 from django_idempotency.store.rows import Claim
 from django_idempotency.webhooks import endpoints, receiver
 from django_idempotency.webhooks.deliveries import Verified
@@ -56,6 +57,8 @@ def unique() -> None:
 def savepoint() -> None:
     """The answer is kept outside of the transaction, right after its commit."""
     keep = store.keep
+    # Nor does it depend on the transaction of the claim, which is over then.
+    PostgreSQL.same_transaction = ""
 
     def keep_afterwards(claim: Claim, answer: Any) -> None:
         transaction.on_commit(lambda: keep(claim, answer), using=claim.using)
