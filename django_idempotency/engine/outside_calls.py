@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
@@ -36,16 +36,22 @@ LIBRARIES = frozenset(
 
 def install() -> None:
     """Watch the installed libraries; calling it again does nothing."""
-    for library, senders in SENDERS.items():
+    for owner, name in senders():
+        sender = getattr(owner, name)
+        if not hasattr(sender, "_idempotency_guarded"):
+            setattr(owner, name, _guarded(sender))
+
+
+def senders() -> Iterator[tuple[Any, str]]:
+    """Yield the classes of the installed libraries, and the methods that send."""
+    for library, methods in SENDERS.items():
         if find_spec(library) is None:
             continue
-        for path, name in senders:
+        for path, name in methods:
             owner: Any = import_module(library)
             for part in path.split("."):
                 owner = getattr(owner, part)
-            sender = getattr(owner, name)
-            if not hasattr(sender, "_idempotency_guarded"):
-                setattr(owner, name, _guarded(sender))
+            yield owner, name
 
 
 def _guarded(send: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,13 +6,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
 from django_idempotency.engine.idempotency import Idempotency
-from django_idempotency.engine.outside_calls import SENDERS
+from django_idempotency.engine.outside_calls import senders
 from django_idempotency.http import protection
 
 
@@ -55,22 +53,11 @@ def watched(points: Points) -> Iterator[None]:
         for name in ("call", "write"):
             replace(Idempotency, name, _step)
             replace(Idempotency, f"a{name}", _async_step)
-        for sender, name, is_async in _senders():
+        for sender, name in senders():
+            is_async = sender.__name__.startswith("Async")
             replace(sender, name, _async_sender if is_async else _sender)
         replace(protection, "outcome_of", _end)
         yield
-
-
-def _senders() -> Iterator[tuple[Any, str, bool]]:
-    """Find what the installed libraries send requests with, and whether it is async."""
-    for library, senders in SENDERS.items():
-        if find_spec(library) is None:
-            continue
-        for path, name in senders:
-            owner: Any = import_module(library)
-            for part in path.split("."):
-                owner = getattr(owner, part)
-            yield owner, name, path.startswith("Async")
 
 
 def _lost(name: str) -> tuple[str, type[BaseException]]:
