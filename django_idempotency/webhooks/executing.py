@@ -115,9 +115,7 @@ class Execution:
                 },
             )
         try:
-            if self._is_final(error):
-                return self._buried(error)
-            if not self._row.fail(error):
+            if self._is_final(error) or not self._row.fail(error):
                 return self._buried(error)
         except Exception as trouble:
             logger.warning(
