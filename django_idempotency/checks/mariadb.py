@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning
@@ -38,14 +39,13 @@ def never_gives_up(connection: BaseDatabaseWrapper) -> str:
 def _tables_can_roll_back(  # pragma: no cover - MariaDB
     connection: BaseDatabaseWrapper, tables: list[str]
 ) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT table_name, engine FROM information_schema.tables"
-            " WHERE table_schema = DATABASE() AND table_name IN %s"
-            " AND engine <> 'InnoDB' ORDER BY table_name",
-            [tables],
-        )
-        found = cursor.fetchall()
+    found = _asked(
+        connection,
+        "SELECT table_name, engine FROM information_schema.tables"
+        " WHERE table_schema = DATABASE() AND table_name IN %s"
+        " AND engine <> 'InnoDB' ORDER BY table_name",
+        tables,
+    )
     for table, engine in found:
         yield Error(
             f"Table {table} must use the engine InnoDB, not {engine}, which has no "
@@ -69,20 +69,19 @@ def _projects_tables_can_roll_back(  # pragma: no cover - MariaDB
     }
     if not (theirs := sorted(written - {*ours})):
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT table_name FROM information_schema.tables"
-            " WHERE table_schema = DATABASE() AND table_name IN %s"
-            " AND engine IN ('Aria', 'MyISAM') ORDER BY table_name",
-            [theirs],
-        )
-        found = [table for (table,) in cursor.fetchall()]
-    if found:
+    found = _asked(
+        connection,
+        "SELECT table_name FROM information_schema.tables"
+        " WHERE table_schema = DATABASE() AND table_name IN %s"
+        " AND engine IN ('Aria', 'MyISAM') ORDER BY table_name",
+        theirs,
+    )
+    if names := [table for (table,) in found]:
         yield Warning(
-            f"What a protected view writes to {', '.join(found)} can't be rolled back: "
+            f"What a protected view writes to {', '.join(names)} can't be rolled back: "
             "the engine has no transactions, so it stays when the view fails, and a "
             "retry writes it again.",
-            hint="\n".join(f"ALTER TABLE {table} ENGINE = InnoDB;" for table in found),
+            hint="\n".join(f"ALTER TABLE {table} ENGINE = InnoDB;" for table in names),
             id="django_idempotency.W040",
         )
 
@@ -90,17 +89,15 @@ def _projects_tables_can_roll_back(  # pragma: no cover - MariaDB
 def _columns_hold_any_text(  # pragma: no cover - MariaDB
     connection: BaseDatabaseWrapper, tables: list[str]
 ) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT DISTINCT table_name FROM information_schema.columns"
-            " WHERE table_schema = DATABASE() AND table_name IN %s"
-            " AND collation_name NOT LIKE 'utf8mb4%%bin' ORDER BY table_name",
-            [tables],
-        )
-        found = [table for (table,) in cursor.fetchall()]
-        cursor.execute("SELECT @@character_set_client")
-        (client,) = cursor.fetchone()
-    for table in found:
+    found = _asked(
+        connection,
+        "SELECT DISTINCT table_name FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name IN %s"
+        " AND collation_name NOT LIKE 'utf8mb4%%bin' ORDER BY table_name",
+        tables,
+    )
+    ((client,),) = _asked(connection, "SELECT @@character_set_client")
+    for (table,) in found:
         yield Error(
             f"Table {table} must hold any text and compare it exactly: a key whose path "
             "has other letters would be refused or lost, and two ids could be one.",
@@ -127,9 +124,7 @@ def _bodies_fit_into_a_packet(  # pragma: no cover - MariaDB
         name = f"the longest payload of the webhook {endpoint.name!r}"
         wanted[name] = endpoint.profile.max_body
     what, longest = max(wanted.items(), key=lambda each: each[1])
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@max_allowed_packet")
-        (limit,) = cursor.fetchone()
+    ((limit,),) = _asked(connection, "SELECT @@max_allowed_packet")
     if limit < longest + ROOM:
         mebibytes = -(-2 * (longest + ROOM) // 2**20)
         yield Warning(
@@ -146,9 +141,7 @@ def _bodies_fit_into_a_packet(  # pragma: no cover - MariaDB
 def _purge_can_be_logged(  # pragma: no cover - MariaDB
     connection: BaseDatabaseWrapper,
 ) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@log_bin, @@binlog_format")
-        is_logged, form = cursor.fetchone()
+    ((is_logged, form),) = _asked(connection, "SELECT @@log_bin, @@binlog_format")
     if is_logged and form == "STATEMENT":
         yield Warning(
             f"Database {connection.alias!r} should not log statements: with binlog_format "
@@ -163,9 +156,7 @@ def _purge_can_be_logged(  # pragma: no cover - MariaDB
 def _idle_transactions_end(  # pragma: no cover - MariaDB
     connection: BaseDatabaseWrapper,
 ) -> Iterator[CheckMessage]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@idle_transaction_timeout")
-        (seconds,) = cursor.fetchone()
+    ((seconds,),) = _asked(connection, "SELECT @@idle_transaction_timeout")
     if seconds == 0:
         yield Warning(
             never_gives_up(connection),
@@ -174,3 +165,11 @@ def _idle_transactions_end(  # pragma: no cover - MariaDB
             "    SET GLOBAL idle_transaction_timeout = 60;",
             id="django_idempotency.W015",
         )
+
+
+def _asked(  # pragma: no cover - MariaDB
+    connection: BaseDatabaseWrapper, sql: str, *parameters: Any
+) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
