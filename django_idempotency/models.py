@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -9,10 +11,14 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from . import signals
 from .conf import conf
 from .core.decisions import RecordState
 from .core.events import EventState
+from .core.history import Happening, with_note
 from .core.journal import Journal
+from .core.links import LinkKind
+from .core.operations import on_one_line, reference_of
 from .core.seen import changed_since, described, seen_as, told
 from .fields import DigestField, JSONText, UtcNow
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 else:
     from .fields import MomentField
 
-__all__ = ["IdempotencyRecord", "ProcessedEvent"]
+__all__ = ["IdempotencyRecord", "OperationLink", "ProcessedEvent"]
 
 # Else Django says what is wrong with a model that the reader has never heard of.
 if apps.apps_ready and not apps.is_installed("django_idempotency"):
@@ -31,6 +37,8 @@ if apps.apps_ready and not apps.is_installed("django_idempotency"):
         '    INSTALLED_APPS = [..., "django_idempotency"]'
     )
 
+
+logger = logging.getLogger("django_idempotency")
 
 LOST = Q(state=RecordState.IN_FLIGHT, lease_expires_at=None)
 """Committed in the middle of its work: see Note [The transaction of the claim]."""
@@ -77,9 +85,11 @@ class IdempotencyRecord(models.Model):
     """One claimed key: who used it and where, for what, and what the answer was.
 
     Note [Which columns are indexed]
-    Only the primary key and `expires_at`, because a later UPDATE touches neither: on
-    PostgreSQL such an update stays on its page (HOT) and the indexes stay small.
-    `expires_at` is written once per life of a record, when it is claimed.
+    The primary key, `key` and `expires_at`, because a later UPDATE touches none of them:
+    on PostgreSQL such an update stays on its page (HOT) and the indexes stay small.
+    `expires_at` is written once per life of a record, when it is claimed. `held_since`
+    is in an index only where it isn't null, which is rare; an index with a condition on
+    `state` would take each update off its page.
     """
 
     class State(models.TextChoices):
@@ -129,6 +139,16 @@ class IdempotencyRecord(models.Model):
     )
     replays = models.PositiveIntegerField(default=0)
     last_replayed_at = MomentField(null=True)
+    history = models.JSONField(
+        default=list,
+        help_text=_(
+            "The first thing that happened and the last ones, with their times."
+        ),
+    )
+    held_since = MomentField(
+        null=True,
+        help_text=_("Since when an outcome is unknown, or may be."),
+    )
     lease_token = models.UUIDField(null=True)
     lease_expires_at = MomentField(null=True)
     created_at = MomentField()
@@ -156,6 +176,12 @@ class IdempotencyRecord(models.Model):
         ]
         indexes = [
             models.Index(fields=["expires_at"], name="idempotency_record_expires"),
+            models.Index(fields=["key"], name="idempotency_record_key"),
+            models.Index(
+                fields=["held_since"],
+                condition=models.Q(held_since__isnull=False),
+                name="idempotency_record_held",
+            ),
         ]
         permissions = [("settle_idempotencyrecord", "Can settle a held operation")]
 
@@ -166,6 +192,11 @@ class IdempotencyRecord(models.Model):
     def steps(self) -> list[dict[str, Any]]:
         """What the operation remembers of its steps, in their order."""
         return Journal(self.effects, self.earlier_steps).steps
+
+    @property
+    def reference(self) -> str:
+        """What people call the operation by, as in `Idempotency-Reference`."""
+        return reference_of(self.pk)
 
     @property
     def seen(self) -> str:
@@ -208,11 +239,12 @@ class IdempotencyRecord(models.Model):
         held = rows.held().filter(attempts=self.attempts, created_at=self.created_at)
         with transaction.atomic(using=using):
             locked = held.select_for_update()
-            found = locked.values_list("effects", "earlier_steps").first()
+            found = locked.values_list("effects", "earlier_steps", "history").first()
             if found is None:
                 raise ValueError(_why_not_settled(self, rows.first()))
             note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
-            journal = Journal(*found)
+            effects, earlier_steps, history = found
+            journal = Journal(effects, earlier_steps)
             # No step is left for a retry to go on after: all of it is done.
             is_done = applied and journal.unfinished is None
             journal.settle(applied=applied, result=result, note=note)
@@ -224,9 +256,40 @@ class IdempotencyRecord(models.Model):
                 earlier_steps=memory.earlier_steps or None,
                 lease_token=None,
                 lease_expires_at=None,
+                held_since=None,
+                history=with_note(
+                    history,
+                    {
+                        "what": Happening.SETTLED,
+                        "by": by,
+                        "applied": applied,
+                        "reason": reason,
+                    },
+                ),
                 expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,
             )
         self.refresh_from_db(using=using)
+        told = partial(self._tell_settled, by=by, reason=reason, applied=applied)
+        transaction.on_commit(told, using=using, robust=True)
+
+    def _tell_settled(self, *, by: str, reason: str, applied: bool) -> None:
+        logger.warning(
+            "idempotency settled: %s %s (%s, record %s) by %s: %s",
+            self.method,
+            on_one_line(self.path),
+            reference_of(self.pk),
+            self.pk,
+            on_one_line(by) or "somebody",
+            "applied" if applied else "not applied",
+            extra={"action": "settled", "record_id": str(self.pk)},
+        )
+        signals.settled.send_robust(
+            sender=IdempotencyRecord,
+            record=self,
+            by=by,
+            reason=reason,
+            applied=applied,
+        )
 
 
 def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> str:
@@ -266,7 +329,9 @@ class EventQuerySet(models.QuerySet["ProcessedEvent"]):
         that only if it is due itself. What another worker is taking at this moment, and
         has locked, is still among them.
         """
-        waiting = ProcessedEvent._base_manager.exclude(next_attempt_at=None)
+        waiting = ProcessedEvent._base_manager.filter(
+            next_attempt_at__isnull=False, is_ordered=True
+        )
         of_same_object = waiting.filter(
             endpoint=OuterRef("endpoint"), object_key=OuterRef("object_key")
         )
@@ -275,7 +340,7 @@ class EventQuerySet(models.QuerySet["ProcessedEvent"]):
             | Q(received_at=OuterRef("received_at"), pk__lt=OuterRef("pk"))
         )
         return self.filter(
-            Q(object_key="") | ~Exists(earlier), next_attempt_at__lte=UtcNow()
+            Q(is_ordered=False) | ~Exists(earlier), next_attempt_at__lte=UtcNow()
         )
 
 
@@ -319,9 +384,11 @@ class ProcessedEvent(models.Model):
         max_length=255,
         blank=True,
         default="",
-        help_text=_(
-            "What the event is about; events of one object can be kept in order."
-        ),
+        help_text=_("What the event is about, such as the id of a payment."),
+    )
+    is_ordered = models.BooleanField(
+        default=False,
+        help_text=_("Whether it waits for earlier events of its object."),
     )
     body_digest = models.CharField(max_length=64, blank=True, default="")
     state = models.CharField(max_length=16, choices=State.choices)
@@ -354,6 +421,7 @@ class ProcessedEvent(models.Model):
     reruns = models.JSONField(
         default=list, help_text=_("Who ran it again, when and why.")
     )
+    dead_since = MomentField(null=True, help_text=_("Since when it is given up."))
     occurred_at = MomentField(null=True)
     received_at = MomentField()
     processed_at = MomentField(null=True)
@@ -404,9 +472,14 @@ class ProcessedEvent(models.Model):
             ),
             models.Index(
                 fields=["endpoint", "object_key", "received_at", "id"],
-                condition=models.Q(next_attempt_at__isnull=False)
-                & ~models.Q(object_key=""),
+                condition=models.Q(next_attempt_at__isnull=False, is_ordered=True),
                 name="idempotency_event_order",
+            ),
+            models.Index(fields=["object_key"], name="idempotency_event_object"),
+            models.Index(
+                fields=["dead_since"],
+                condition=models.Q(dead_since__isnull=False),
+                name="idempotency_event_dead",
             ),
         ]
 
@@ -422,3 +495,50 @@ class ProcessedEvent(models.Model):
     def last_act(self) -> str:
         """A sentence about who ran or reopened it last, and why; empty if nobody has."""
         return told(self.reruns, "ran it again, or reopened it")
+
+
+class OperationLink(models.Model):
+    """Something that an operation or an event is found by, beside its own key.
+
+    Written in the transaction of the operation, and only where there is such a thing.
+    """
+
+    class Kind(models.TextChoices):
+        OBJECT = LinkKind.OBJECT, _("object")
+        CALL = LinkKind.CALL, _("key of a call")
+        REFERENCE = LinkKind.REFERENCE, _("reference")
+
+    id = DigestField(
+        primary_key=True,
+        editable=False,
+        help_text=_("Digest of the row, kind and value."),
+    )
+    row_id = DigestField(help_text=_("The id of the record or event."))
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    value = models.CharField(
+        max_length=255,
+        help_text=_(
+            "A model and primary key, a derived key, or what the other side calls it."
+        ),
+    )
+    label = models.CharField(
+        max_length=255, blank=True, default="", help_text=_("The same for people.")
+    )
+    amount = models.CharField(max_length=64, blank=True, default="")
+    created_at = MomentField()
+    expires_at = MomentField()
+
+    objects = models.Manager()
+
+    class Meta:
+        verbose_name = _("link of an operation")
+        verbose_name_plural = _("links of operations")
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["row_id"], name="idempotency_link_row"),
+            models.Index(fields=["value"], name="idempotency_link_value"),
+            models.Index(fields=["expires_at"], name="idempotency_link_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return self.label or self.value

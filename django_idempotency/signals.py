@@ -21,11 +21,14 @@ __all__ = [
     "event_failed",
     "event_ignored",
     "event_processed",
+    "held",
     "in_flight",
     "kept",
     "mismatched",
     "released",
     "replayed",
+    "rerun",
+    "settled",
     "unkeyed",
 ]
 
@@ -43,6 +46,14 @@ replayed = Signal()
 
 in_flight = Signal()
 """A copy waited as long as allowed and was told to come back (409)."""
+
+held = Signal()
+"""The outcome of a call is unknown, and a person has to find out: sent when its view
+has ended, and for each request that is refused because of it (409)."""
+
+settled = Signal()
+"""A person has found out. Its arguments are the `record` as it is now, `by`, `reason`
+and `applied`."""
 
 unkeyed = Signal()
 """A POST or PATCH to a protected view came without a key; before anything else happens.
@@ -65,6 +76,10 @@ event_failed = Signal()
 
 event_dead = Signal()
 """The event was given up, and its payload kept for a person."""
+
+rerun = Signal()
+"""A person lets an event run again. Its arguments are the `event`, which is the row as it
+was seen, `by`, `reason`, and `act`: ``"rerun"`` or ``"reopen"``."""
 
 event_ignored = Signal()
 """An event was stored that nobody handles: there is no handler for its type, or the

@@ -13,6 +13,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from django_idempotency.exceptions import CallRefused, StepError
 
+from .history import now_text
+
 Kind = Literal["call", "write"]
 
 
@@ -33,6 +35,9 @@ class Entry:
     result: Any = None
     is_kept: bool = True
     """Whether a retry finds the result; else it finds that the step was begun."""
+    began_at: str = ""
+    ended_at: str = ""
+    """When, for people; by the clock of the server that ran it."""
     is_refused: bool = False
     """Whether the result is what the other side has refused the call with."""
 
@@ -50,6 +55,7 @@ class Entry:
     def finish(self, result: Any) -> Any:
         """Note the result; return it as a retry would find it."""
         self.result, self.is_done = as_json(result, self.name), True
+        self.ended_at = now_text()
         return self.result
 
     def finish_call(self, result: Any) -> None:
@@ -64,7 +70,7 @@ class Entry:
             self.result = json.loads(text) if self.is_kept else result
         except RecursionError:
             self.result, self.is_kept = result, False
-        self.is_done = True
+        self.is_done, self.ended_at = True, now_text()
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -72,6 +78,10 @@ class Entry:
         entry = {"name": self.name, "kind": self.kind, "done": is_done}
         if is_done:
             entry["result"] = self.result
+        if self.began_at:
+            entry["began"] = self.began_at
+        if self.ended_at:
+            entry["ended"] = self.ended_at
         return entry | ({"refused": True} if self.is_refused else {})
 
 
@@ -112,6 +122,8 @@ class Journal:
                 each["kind"],
                 each["done"],
                 each.get("result"),
+                began_at=each.get("began", ""),
+                ended_at=each.get("ended", ""),
                 is_refused=each.get("refused", False),
             )
             for each in [*steps, *stored.get("steps", [])]
@@ -193,7 +205,7 @@ class Journal:
 
     def begin(self, name: str, kind: Kind) -> Entry:
         """Note that the step has begun."""
-        entry = Entry(name, kind)
+        entry = Entry(name, kind, began_at=now_text())
         self.entries.append(entry)
         self._asked_for += 1
         return entry

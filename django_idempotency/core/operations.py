@@ -42,6 +42,8 @@ class Operation:
     retention: timedelta
     using: str
     """The alias of the database that its record is in."""
+    trace: str = ""
+    """The id of the request, by which its log lines are found; not part of what it is."""
     lease: timedelta | None = None
     """How long a claim that is committed on its own is valid; ``None``: atomic shape."""
 
@@ -49,6 +51,37 @@ class Operation:
     def record_id(self) -> uuid.UUID:
         """The primary key of its record."""
         return record_id_of(self.scope, self.key)
+
+    @property
+    def reference(self) -> str:
+        """What people call it by: see `reference_of`."""
+        return reference_of(self.record_id)
+
+    def __str__(self) -> str:
+        """What it is, for a line of a log: never the key."""
+        where = on_one_line(f"{self.scope.method} {self.scope.path}")
+        return f"{where} ({self.reference}, record {self.record_id})"
+
+
+LONGEST_ON_LINE = 200
+
+
+def on_one_line(text: str) -> str:
+    """Return what anybody has sent as part of a line, in which it can forge nothing."""
+    shown = text[:LONGEST_ON_LINE]
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in shown
+    )
+
+
+def reference_of(row_id: uuid.UUID) -> str:
+    """Return the beginning of a record's id as people read it out: ``A7C1-11BF``.
+
+    It tells nothing of the key, and the admin finds the record by it.
+    """
+    text = row_id.hex.upper()
+    return f"{text[:4]}-{text[4:8]}"
 
 
 def record_id_of(scope: Scope, key: str) -> uuid.UUID:

@@ -26,7 +26,7 @@ from .claiming import Claiming
 from .gate import Gate
 from .record_row import RecordRow
 from .reporting import report, report_verdict
-from .steps import RunningSteps
+from .steps import RunningSteps, Steps
 from .work import Outcome, Ran, Result, Work
 
 logger = logging.getLogger("django_idempotency")
@@ -167,10 +167,10 @@ class _Attempt(Generic[T]):
         steps = RunningSteps(self.operation, self.row.journal, claim.using)
         with steps.running():
             self.outcome = self.work(steps)
-        self.is_settled = self._settle(claim, self.outcome)
+        self.is_settled = self._settle(claim, self.outcome, steps)
         return Ran(self.outcome.value, self.outcome.is_final)
 
-    def _settle(self, claim: Claim, outcome: Outcome[T]) -> bool:
+    def _settle(self, claim: Claim, outcome: Outcome[T], steps: Steps) -> bool:
         """End the operation, or mark the transaction for rollback; return which."""
         if not outcome.commits or _is_broken(outcome, claim.using):
             transaction.set_rollback(True, using=claim.using)
@@ -181,6 +181,7 @@ class _Attempt(Generic[T]):
         if not self.silent:
             self.row.journal.require_all_asked_for()
         records.keep(claim, outcome.answer)
+        steps.links.store()
         return True
 
     def _committed(self) -> None:

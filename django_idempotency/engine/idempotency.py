@@ -9,10 +9,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal, overload
 
+from django.db.models import Model
+
 from django_idempotency.conf import conf, fault_of_duration
 from django_idempotency.core.json_types import J, N
 from django_idempotency.exceptions import NoOperation
 
+from .links import link_to
 from .steps import IfUnknown, Refused, RunningSteps, Steps
 from .threads import in_thread
 
@@ -47,6 +50,20 @@ class Idempotency:
         """
         return self._steps.key_for(label)
 
+    def about(self, subject: Model | str, *, amount: str = "", label: str = "") -> None:
+        """Say what the operation is about, so that people find it and know it again.
+
+        `subject` is a saved object, or a name such as the number of an order; `amount`
+        is for people, such as ``"46.82 EUR"``, and `label` what the subject is called,
+        by default ``str(subject)``. An operation may be about several things. It is
+        written in the transaction that keeps the answer, or that remembers the next
+        step; without a key nothing is.
+
+        Raises:
+            ValueError: the object isn't saved, or the name is empty.
+        """
+        self._steps.links.add(link_to(subject, amount, label))
+
     @overload
     def call(
         self,
@@ -55,6 +72,7 @@ class Idempotency:
         *,
         if_unknown: Literal["repeat", "hold"] = ...,
         refused: Refused = ...,
+        reference: str = ...,
     ) -> J: ...
     @overload
     def call(
@@ -64,6 +82,7 @@ class Idempotency:
         *,
         if_unknown: Callable[[str], N | None],
         refused: Refused = ...,
+        reference: str = ...,
     ) -> N: ...
     def call(
         self,
@@ -72,6 +91,7 @@ class Idempotency:
         *,
         if_unknown: IfUnknown = "repeat",
         refused: Refused = (),
+        reference: str = "",
     ) -> object:
         """Make an outside call: ``fn(key)`` with the key that `key_for` gives.
 
@@ -88,6 +108,9 @@ class Idempotency:
         the call was not applied; ``"hold"`` answers 409 ``outcome-unknown`` until a
         person settles the record.
 
+        `reference` is what the other side knows the call by, such as the order's number
+        that it is given: the operation is found by it, as it is by the key.
+
         In the atomic shape, and without a key, `fn` simply runs.
 
         Raises:
@@ -97,7 +120,7 @@ class Idempotency:
             TypeError: the result can't be stored as JSON.
             RuntimeError: in the leased shape, inside a transaction of the view's own.
         """
-        return self._steps.call(name, fn, if_unknown, refused)
+        return self._steps.call(name, fn, if_unknown, refused, reference)
 
     def write(self, name: str, fn: Callable[[], J]) -> J:
         """Run ``fn()`` and store its JSON result in one transaction.
@@ -145,6 +168,7 @@ class Idempotency:
         *,
         if_unknown: Literal["repeat", "hold"] = ...,
         refused: Refused = ...,
+        reference: str = ...,
     ) -> J: ...
     @overload
     async def acall(
@@ -154,6 +178,7 @@ class Idempotency:
         *,
         if_unknown: Callable[[str], N | None],
         refused: Refused = ...,
+        reference: str = ...,
     ) -> N: ...
     async def acall(
         self,
@@ -162,6 +187,7 @@ class Idempotency:
         *,
         if_unknown: IfUnknown = "repeat",
         refused: Refused = (),
+        reference: str = "",
     ) -> object:
         """`call` in an async view: ``await fn(key)``.
 
@@ -169,7 +195,7 @@ class Idempotency:
         ended and its result is remembered. So a time-out around it comes late; give
         one to the call itself.
         """
-        return await self._steps.acall(name, fn, if_unknown, refused)
+        return await self._steps.acall(name, fn, if_unknown, refused, reference)
 
     async def awrite(self, name: str, fn: Callable[[], J]) -> J:
         """`write` in an async view; `fn` is synchronous, as Django's transactions are."""

@@ -25,6 +25,7 @@ from django_idempotency.store.rows import Claim
 
 from . import record_row
 from .claiming import Claiming
+from .links import Links
 from .owner import Owner
 from .record_row import RecordRow
 from .reporting import report, report_verdict
@@ -123,8 +124,14 @@ class _Attempt:
             self.may_give_back = rows.is_unused(self.operation.using)
         claimed = self.claiming.commit(known)
         if isinstance(claimed, Claim):
-            owner = Owner(self.lease, self.row.journal)
-            return LeasedSteps(self.operation, owner, may_give_back=self.may_give_back)
+            operation = self.operation
+            links = Links(
+                operation.record_id,
+                retention=operation.retention,
+                using=operation.using,
+            )
+            owner = Owner(self.lease, self.row.journal, links)
+            return LeasedSteps(operation, owner, may_give_back=self.may_give_back)
         if isinstance(claimed, InFlight):
             self._give_back()
         return claimed
@@ -194,15 +201,20 @@ def _interrupted(
             logger.warning("idempotency lease lost", exc_info=error)
             return _answered(operation, InFlight())
         case OutcomeUnknown():
-            _release(steps, failure_of(error))
+            _release(steps, failure_of(error), error)
             return _answered(operation, Held())
         case _:
             _release(steps, failure_of(error))
             return None
 
 
-def _release(steps: LeasedSteps, failure: str | None) -> None:
-    """Free the key at once; if that fails, the lease ends by itself."""
+def _release(
+    steps: LeasedSteps, failure: str | None, error: BaseException | None = None
+) -> None:
+    """Free the key at once; if that fails, the lease ends by itself.
+
+    With an `OutcomeUnknown`, whoever answers it says that the operation is held.
+    """
     owner = steps.owner
     if owner.is_over:  # cancelled, or interrupted, after the end
         return
@@ -213,9 +225,11 @@ def _release(steps: LeasedSteps, failure: str | None) -> None:
     except LeaseLost:
         logger.warning("idempotency lease lost before it was released")
         return
-    except Error as error:
-        logger.warning("A lease could not be released: %s", type(error).__name__)
+    except Error as trouble:
+        logger.warning("A lease could not be released: %s", type(trouble).__name__)
         is_free = False
     report("claimed", operation)
     if is_free:
         report("released", operation)
+    elif owner.is_held and not isinstance(error, OutcomeUnknown):
+        report("held", operation)

@@ -16,6 +16,8 @@ from django_idempotency.exceptions import LeaseLost
 from django_idempotency.store import records, rows
 from django_idempotency.store.records import LEASE_LOST, Lease
 
+from .links import Links
+
 
 class Owner:
     """The hold on a row that a committed claim gives, until the lease ends.
@@ -25,9 +27,10 @@ class Owner:
     the lease.
     """
 
-    def __init__(self, lease: Lease, journal: Journal) -> None:
+    def __init__(self, lease: Lease, journal: Journal, links: Links) -> None:
         self.lease = lease
         self.journal = journal
+        self.links = links
         self.state = RecordState.IN_FLIGHT
         self.is_over = False
         """Whether the end, kept or released, is committed."""
@@ -68,7 +71,9 @@ class Owner:
         memory = self.journal.memory()
         with self._transaction():
             remember(self.lease, memory, state, was=self.state)
+            self.links.store()
         self.journal.is_stored(memory)
+        self.links.are_stored()
         self.state = state
 
     def write(self, name: str, fn: Callable[[], Any]) -> Any:
@@ -116,12 +121,13 @@ class Owner:
         self._require_lease()
         with self._transaction():
             records.keep_leased(self.lease, answer)
+            self.links.store()
         self.is_over = True
 
     def release(self, failure: str | None) -> None:
         """End the lease. Writes no journal, so it is safe after an unknown commit."""
         with self._transaction():
-            records.release_leased(self.lease, failure)
+            records.release_leased(self.lease, failure, is_held=self.is_held)
         self.is_over = True
 
     def _transaction(self) -> transaction.Atomic:

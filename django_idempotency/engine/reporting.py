@@ -29,10 +29,11 @@ def report_verdict(operation: Operation, verdict: Verdict) -> None:
         case Mismatch():
             report("mismatched", operation)
         case Held():
-            logger.warning("idempotency held", extra=_log_fields("held", operation))
+            report("held", operation)
         case Unreadable():
             logger.error(
-                "idempotency unreadable: the stored answer can't be read",
+                "idempotency unreadable: the stored answer can't be read: %s",
+                operation,
                 extra=_log_fields("unreadable", operation),
             )
         case Replay():  # pragma: no branch - mypy proves there is no other
@@ -44,19 +45,26 @@ def report_lost(operation: Operation) -> None:
     logger.error(
         "idempotency lost: the transaction of an operation was ended inside the work, "
         "so it is unknown what of it is done. A person has to find out, and settle it: "
-        "manage.py settle_idempotency_key %s",
+        "manage.py settle_idempotency_key %s: %s",
         operation.record_id,
+        operation,
         extra=_log_fields("lost", operation),
     )
 
 
 def report(action: str, operation: Operation) -> None:
     """Write one log line and send the signal of that name."""
-    if logger.isEnabledFor(logging.INFO):
-        logger.info("idempotency %s", action, extra=_log_fields(action, operation))
+    level = logging.WARNING if action == "held" else logging.INFO
+    if logger.isEnabledFor(level):
+        fields = _log_fields(action, operation)
+        logger.log(level, "idempotency %s: %s", action, operation, extra=fields)
     signal: Signal = getattr(signals, action)
     signal.send_robust(sender=IdempotencyRecord, operation=operation)
 
 
 def _log_fields(action: str, operation: Operation) -> dict[str, str]:
-    return {"action": action, "record_id": str(operation.record_id)}
+    return {
+        "action": action,
+        "record_id": str(operation.record_id),
+        "reference": operation.reference,
+    }

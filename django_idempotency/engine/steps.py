@@ -20,9 +20,11 @@ from typing import Any, Literal, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
+from django_idempotency.conf import conf
 from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.journal import Entry, Journal, Kind
 from django_idempotency.core.keys import derive_key, fresh_key
+from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.core.operations import Operation
 from django_idempotency.exceptions import (
     CallRefused,
@@ -33,6 +35,7 @@ from django_idempotency.exceptions import (
 )
 from django_idempotency.store import records, rows
 
+from .links import Links
 from .owner import Owner
 from .threads import in_thread, to_its_end
 
@@ -57,9 +60,12 @@ class Steps(ABC):
     has_handed_key_out = False
     """For `outside_calls`: whether a key was handed out for the other side."""
 
-    def __init__(self, operation: Operation | None, journal: Journal) -> None:
+    def __init__(
+        self, operation: Operation | None, journal: Journal, links: Links
+    ) -> None:
         self.operation = operation
         self.journal = journal
+        self.links = links
         self._running: str | None = None
         """The name of the step that is running."""
         self._is_crowded = False
@@ -69,13 +75,23 @@ class Steps(ABC):
 
     def key_for(self, label: str) -> str:
         self.has_handed_key_out = True
-        if self.operation is None:
+        if self.links.row_id is None:
             return fresh_key()
-        return derive_key(self.operation.record_id, label)
+        key = derive_key(self.links.row_id, label)
+        # Events of the other side may name the key of the call that has caused them.
+        self.links.add(Link(kind=LinkKind.CALL, value=key, label=label))
+        return key
 
     @abstractmethod
     def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
         """Return the step; if it is done, nothing needs to be called."""
+
+    def prepare_call(self, name: str, if_unknown: IfUnknown, reference: str) -> Entry:
+        """`begin_call`, with what the call can be found by."""
+        _require_if_unknown(if_unknown)
+        if reference:
+            self.links.add(Link(kind=LinkKind.REFERENCE, value=reference, label=name))
+        return self.begin_call(name, if_unknown)
 
     def key_to_call_with(self, name: str) -> str:
         """Return the key for a call that is made now."""
@@ -98,10 +114,11 @@ class Steps(ABC):
         fn: Callable[[str], Any],
         if_unknown: IfUnknown,
         refused: Refused,
+        reference: str,
     ) -> Any:
         refusals = _refusals(refused)
         with self._alone(name):
-            entry = self.begin_call(name, if_unknown)
+            entry = self.prepare_call(name, if_unknown, reference)
             if entry.is_done:
                 return entry.outcome
             key = self.key_to_call_with(name)
@@ -122,11 +139,12 @@ class Steps(ABC):
         fn: Callable[[str], Awaitable[Any]],
         if_unknown: IfUnknown,
         refused: Refused,
+        reference: str,
     ) -> Any:
         refusals = _refusals(refused)
 
         async def called() -> Any:
-            entry = await in_thread(self.begin_call, name, if_unknown)
+            entry = await in_thread(self.prepare_call, name, if_unknown, reference)
             if entry.is_done:
                 return entry.outcome
             key = self.key_to_call_with(name)
@@ -210,7 +228,12 @@ class RunningSteps(Steps):
     def __init__(
         self, operation: Operation | None, journal: Journal, using: str
     ) -> None:
-        super().__init__(operation, journal)
+        if operation is None:
+            links = Links(None, retention=timedelta(0), using=using)
+        else:
+            retention = operation.retention
+            links = Links(operation.record_id, retention=retention, using=using)
+        super().__init__(operation, journal, links)
         self.using = using
 
     @classmethod
@@ -235,7 +258,6 @@ class RunningSteps(Steps):
                 raise self.unkeyed_call
 
     def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
-        _require_if_unknown(if_unknown)
         return self._asked_for(name, "call")
 
     def finish(self, entry: Entry, result: Any) -> Any:
@@ -264,10 +286,8 @@ class EventSteps(RunningSteps):
 
     def __init__(self, row_id: uuid.UUID, using: str) -> None:
         super().__init__(None, Journal(), using)
-        self._row_id = row_id
-
-    def key_for(self, label: str) -> str:
-        return derive_key(self._row_id, label)
+        retention = conf.IDEMPOTENCY_EVENT_RETENTION
+        self.links = Links(row_id, retention=retention, using=using)
 
 
 class LeasedSteps(Steps):
@@ -278,7 +298,7 @@ class LeasedSteps(Steps):
     def __init__(
         self, operation: Operation, owner: Owner, *, may_give_back: bool
     ) -> None:
-        super().__init__(operation, owner.journal)
+        super().__init__(operation, owner.journal, owner.links)
         self.owner = owner
         self.may_give_back = may_give_back
         """Whether nothing had used the connection before the operation."""
@@ -289,7 +309,6 @@ class LeasedSteps(Steps):
         Raises:
             LeaseLost, OutcomeUnknown, StepError: nothing is called.
         """
-        _require_if_unknown(if_unknown)
         entry = self.journal.ask_for(name, "call")
         if entry is not None and entry.is_done:
             return entry
@@ -304,6 +323,7 @@ class LeasedSteps(Steps):
             if found is not None:
                 self.finish(entry, found)
                 return entry
+        self.key_for(name)  # so that it is stored with what follows
         # Held from now on: if this process dies, no retry runs the operation again.
         self.owner.begin_call(
             RecordState.HELD if if_unknown == "hold" else RecordState.IN_FLIGHT

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
 
 
+REFERENCE_HEADER = "Idempotency-Reference"
+"""What people call the operation by, on each answer to a request with a key."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One way to refuse a request; contains nothing of the request itself."""
@@ -154,23 +158,28 @@ def problem_response(
     *,
     reason: str = "",
     retry_after: timedelta | None = None,
+    reference: str = "",
 ) -> HttpResponse:
     """Return the problem as JSON, or as a page to a browser that sent a form.
 
     `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
-    own. The page is ``django_idempotency/<code>.html`` if the project has that
+    own. `reference` is what people call the operation by. The page is ``django_idempotency/<code>.html`` if the project has that
     template, else ``django_idempotency/problem.html``.
     """
     detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
-    page = _page(problem, detail, request) if _is_from_a_form(request) else None
+    page = None
+    if _is_from_a_form(request):
+        page = _page(problem, detail, request, reference)
     if page is not None:
         response = HttpResponse(page, status=problem.status)
     else:
         response = JsonResponse(
-            _document(problem, detail),
+            _document(problem, detail, reference),
             status=problem.status,
             content_type="application/problem+json",
         )
+    if reference:
+        response.headers[REFERENCE_HEADER] = reference
     if problem.status == 401:
         # Required by RFC 9110, 15.5.2; there is no registered name for what Django does.
         response.headers["WWW-Authenticate"] = "Session"
@@ -182,14 +191,17 @@ def problem_response(
     return response
 
 
-def _document(problem: Problem, detail: str) -> dict[str, str | int]:
-    return {
+def _document(problem: Problem, detail: str, reference: str) -> dict[str, str | int]:
+    document: dict[str, str | int] = {
         "type": f"{conf.IDEMPOTENCY_PROBLEM_BASE_URL}{problem.code}",
         "title": str(problem.title),
         "status": problem.status,
         "detail": detail,
         "code": problem.code,
     }
+    if reference:
+        document["reference"] = reference
+    return document
 
 
 def _is_from_a_form(request: HttpRequest) -> bool:
@@ -199,7 +211,9 @@ def _is_from_a_form(request: HttpRequest) -> bool:
     return preferred == "text/html"
 
 
-def _page(problem: Problem, detail: str, request: HttpRequest) -> str | None:
+def _page(
+    problem: Problem, detail: str, request: HttpRequest, reference: str
+) -> str | None:
     names = [
         f"django_idempotency/{problem.code}.html",
         "django_idempotency/problem.html",
@@ -209,6 +223,7 @@ def _page(problem: Problem, detail: str, request: HttpRequest) -> str | None:
         "title": problem.title,
         "detail": detail,
         "can_be_repeated": problem.retry_after_seconds is not None,
+        "reference": reference,
     }
     try:
         try:

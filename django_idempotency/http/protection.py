@@ -7,18 +7,18 @@ handler method or a framework's view; everything else is the same for all of the
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error, connections
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from django_idempotency import signals
-from django_idempotency.conf import conf
 from django_idempotency.core.decisions import (
     Held,
     InFlight,
@@ -26,6 +26,7 @@ from django_idempotency.core.decisions import (
     Replay,
     Unreadable,
 )
+from django_idempotency.core.history import Happening
 from django_idempotency.core.operations import Operation, StoredAnswer
 from django_idempotency.engine import running
 from django_idempotency.engine.idempotency import Confined
@@ -41,16 +42,15 @@ from django_idempotency.exceptions import (
 )
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policies import IdempotencyPolicy
-from django_idempotency.store import records
 
-from . import boundary, problems
+from . import afterwards, boundary, problems
 from .access import Checked, check_replay, with_refusal
 from .answers import replay_of
 from .boundary import METHODS_THAT_REQUIRE_KEYS
 from .endings import ended, left_open
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
-from .problems import problem_response
+from .problems import REFERENCE_HEADER, Problem, problem_response
 from .requests import is_refused_guest, is_too_large, key_of, operation_of
 
 logger = logging.getLogger("django_idempotency")
@@ -90,7 +90,7 @@ def protect(
             return _run_unkeyed(request, policy, view)
         return _run_once(request, asked, policy, view)
     except CallRefused:
-        return _refused(request)
+        return _refused(request, asked)
 
 
 async def aprotect(
@@ -115,13 +115,15 @@ async def aprotect(
         if asked is None:
             with Confined():
                 return (await work(RunningSteps.without_key())).value
+        begun = time.monotonic()
         result = await running.arun(asked, work, failure_of)
     except CallRefused:
-        return await in_thread(_refused, request)
+        return await in_thread(_refused, request, asked)
     except StoreUnavailable as error:
-        return await in_thread(_unavailable, request, error)
+        return await in_thread(_unavailable, request, asked, error)
+    waited = time.monotonic() - begun
     replay = partial(replay_of, request=request)
-    return await in_thread(_response_to, result, request, asked, replay)
+    return await in_thread(_response_to, result, request, asked, replay, waited)
 
 
 def _asked(
@@ -189,27 +191,44 @@ def _run_once(
     view: ProtectedView,
 ) -> HttpResponseBase:
     work = partial(_work, request, policy, view, has_key=True)
+    begun = time.monotonic()
     try:
         result = running.run(operation, work, failure_of)
     except StoreUnavailable as error:
-        return _unavailable(request, error)
+        return _unavailable(request, operation, error)
+    waited = time.monotonic() - begun
     if isinstance(result, Replay):
         check_replay(view, result.answer)
-    return _response_to(result, request, operation, view.replay_of)
+    return _response_to(result, request, operation, view.replay_of, waited)
 
 
-def _refused(request: HttpRequest) -> HttpResponse:
+def _refused(request: HttpRequest, operation: Operation | None) -> HttpResponse:
     # A retry would be refused again; what comes next is another operation.
-    return ended(problem_response(problems.CALL_REFUSED, request), request)
+    refusal = _problem(problems.CALL_REFUSED, request, operation)
+    return ended(refusal, request)
 
 
-def _unavailable(request: HttpRequest, error: Exception) -> HttpResponseBase:
+def _problem(
+    problem: Problem,
+    request: HttpRequest,
+    operation: Operation | None,
+    retry_after: timedelta | None = None,
+) -> HttpResponse:
+    reference = "" if operation is None else operation.reference
+    return problem_response(
+        problem, request, retry_after=retry_after, reference=reference
+    )
+
+
+def _unavailable(
+    request: HttpRequest, operation: Operation, error: Exception
+) -> HttpResponseBase:
     logger.error(
         "idempotency unavailable: a request could not be claimed",
         exc_info=error,
         extra={"action": "unavailable"},
     )
-    return problem_response(problems.STORE_UNAVAILABLE, request)
+    return _problem(problems.STORE_UNAVAILABLE, request, operation)
 
 
 def _response_to(
@@ -217,23 +236,30 @@ def _response_to(
     request: HttpRequest,
     operation: Operation,
     replay: Callable[[StoredAnswer], HttpResponse],
+    waited: float,
 ) -> HttpResponseBase:
     match result:
         case Ran(response, is_final):
+            response.headers[REFERENCE_HEADER] = operation.reference
             return ended(response, request) if is_final else left_open(response)
         case Replay(answer):
             report("replayed", operation)
-            return _counted(ended(replay(answer), request), operation)
+            response = ended(replay(answer), request)
+            response.headers[REFERENCE_HEADER] = operation.reference
+            return afterwards.count_replay(response, operation, waited)
         case InFlight(retry_after):
-            return problem_response(
-                problems.IN_FLIGHT, request, retry_after=retry_after
-            )
+            response = _problem(problems.IN_FLIGHT, request, operation, retry_after)
+            if retry_after is None:  # the first one's row isn't committed
+                return response
+            return afterwards.note(response, operation, Happening.IN_FLIGHT, waited)
         case Mismatch():
-            return ended(problem_response(problems.KEY_REUSED, request), request)
+            response = ended(_problem(problems.KEY_REUSED, request, operation), request)
+            return afterwards.note(response, operation, Happening.MISMATCHED, waited)
         case Held():
-            return problem_response(problems.OUTCOME_UNKNOWN, request)
+            response = _problem(problems.OUTCOME_UNKNOWN, request, operation)
+            return afterwards.hold(response, operation, waited)
         case Unreadable():  # pragma: no branch - mypy proves there is no other
-            return problem_response(problems.ANSWER_UNAVAILABLE, request)
+            return _problem(problems.ANSWER_UNAVAILABLE, request, operation)
 
 
 def rendered(response: Any, view: Callable[..., Any]) -> HttpResponseBase:
@@ -272,22 +298,3 @@ def _no_response(result: object, view: str) -> Exception:
         "    @the_decorator_that_makes_the_response\n"
         f"    def {view.rpartition('.')[2]}(request):"
     )
-
-
-def _counted(response: HttpResponse, operation: Operation) -> HttpResponse:
-    if conf.IDEMPOTENCY_COUNT_REPLAYS:
-        # Called when the response is closed, after the last byte has been sent.
-        count = partial(_count_replay, operation)
-        response._resource_closers.append(count)  # type: ignore[attr-defined]
-    return response
-
-
-def _count_replay(operation: Operation) -> None:
-    # The look-up has left the connection open. If there is none, the response is closed
-    # in another thread, where nobody would close a new connection.
-    if connections[operation.using].connection is None:
-        return
-    try:
-        records.count_replay(operation)
-    except Error as error:
-        logger.info("A replay was not counted: %s", type(error).__name__)

@@ -18,6 +18,7 @@ from django_idempotency.core.fingerprints import (
     canonical_query,
     fingerprint_of,
 )
+from django_idempotency.core.history import LONGEST_TRACE
 from django_idempotency.core.keys import (
     is_browsers_own,
     is_owned_by,
@@ -207,7 +208,14 @@ def operation_of(
         retention=policy.effective_retention,
         using=record_alias(),
         lease=policy.lease,
+        trace=_trace_of(request),
     )
+
+
+def _trace_of(request: HttpRequest) -> str:
+    """Return the id that a proxy or a middleware has given the request, if any."""
+    trace: str = request.META.get("HTTP_X_REQUEST_ID", "")
+    return trace[:LONGEST_TRACE] if trace.isascii() and trace.isprintable() else ""
 
 
 def may_carry_key(request: HttpRequest) -> bool:

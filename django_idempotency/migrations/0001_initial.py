@@ -122,6 +122,21 @@ class Migration(migrations.Migration):
                 ),
                 ("replays", models.PositiveIntegerField(default=0)),
                 ("last_replayed_at", MomentField(null=True)),
+                (
+                    "history",
+                    models.JSONField(
+                        default=list,
+                        help_text="The first thing that happened and the last ones, "
+                        "with their times.",
+                    ),
+                ),
+                (
+                    "held_since",
+                    MomentField(
+                        help_text="Since when an outcome is unknown, or may be.",
+                        null=True,
+                    ),
+                ),
                 ("lease_token", models.UUIDField(null=True)),
                 ("lease_expires_at", MomentField(null=True)),
                 ("created_at", MomentField()),
@@ -134,7 +149,13 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(
                         fields=["expires_at"], name="idempotency_record_expires"
-                    )
+                    ),
+                    models.Index(fields=["key"], name="idempotency_record_key"),
+                    models.Index(
+                        condition=models.Q(held_since__isnull=False),
+                        fields=["held_since"],
+                        name="idempotency_record_held",
+                    ),
                 ],
                 "constraints": [
                     models.CheckConstraint(

@@ -78,8 +78,15 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="What the event is about; events of one object can be kept in order.",
+                        help_text="What the event is about, such as the id of a payment.",
                         max_length=255,
+                    ),
+                ),
+                (
+                    "is_ordered",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Whether it waits for earlier events of its object.",
                     ),
                 ),
                 (
@@ -138,6 +145,10 @@ class Migration(migrations.Migration):
                         default=list, help_text="Who ran it again, when and why."
                     ),
                 ),
+                (
+                    "dead_since",
+                    MomentField(help_text="Since when it is given up.", null=True),
+                ),
                 ("occurred_at", MomentField(null=True)),
                 ("received_at", MomentField()),
                 ("processed_at", MomentField(null=True)),
@@ -169,11 +180,18 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(
-                            ("next_attempt_at__isnull", False),
-                            models.Q(("object_key", ""), _negated=True),
+                            ("is_ordered", True), ("next_attempt_at__isnull", False)
                         ),
                         fields=["endpoint", "object_key", "received_at", "id"],
                         name="idempotency_event_order",
+                    ),
+                    models.Index(
+                        fields=["object_key"], name="idempotency_event_object"
+                    ),
+                    models.Index(
+                        condition=models.Q(("dead_since__isnull", False)),
+                        fields=["dead_since"],
+                        name="idempotency_event_dead",
                     ),
                 ],
                 "constraints": [

@@ -52,8 +52,8 @@ def look(*, using: str, free_after: timedelta, endpoints: Collection[str] = ()) 
     row = _next_due(statements, endpoints, using)
     if row is None:
         return Look()
-    row_id, endpoint, object_key = row
-    if object_key and _postponed_behind_first(row_id, endpoint, object_key, using):
+    row_id, endpoint, object_key, is_ordered = row
+    if is_ordered and _postponed_behind_first(row_id, endpoint, object_key, using):
         return Look(has_postponed=True)
     after = free_after.total_seconds()
     _execute(statements.begin, {"after": after, "id": row_id}, using)

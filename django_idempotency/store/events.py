@@ -52,7 +52,7 @@ class NewEvent:
     endpoint: str
     facts: EventFacts
     is_ordered: bool
-    """Whether events of one object are kept in order; only then the row names it."""
+    """Whether it waits for earlier events of its object."""
     body_digest: str
 
 
@@ -83,6 +83,8 @@ class StoredEvent:
     headers: str
     """As JSON; whether it can be read is for whoever runs the event."""
     payload: bytes
+    is_ordered: bool
+    """Whether others of its object wait for it."""
     attempts: int
     uncounted_attempts: int
     """Those that don't use up `max_attempts`."""
@@ -264,7 +266,7 @@ def _waited_for(statement: str, parameters: Parameters, using: str) -> Any:
 
 def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
     endpoint, source, account, event_id, event_type, object_key, *rest = row
-    headers, payload, attempts, uncounted = rest
+    is_ordered, headers, payload, attempts, uncounted = rest
     return StoredEvent(
         row_id=row_id,
         endpoint=endpoint,
@@ -279,6 +281,7 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
         ),
         headers=headers,
         payload=bytes(payload),
+        is_ordered=bool(is_ordered),
         attempts=attempts,
         uncounted_attempts=uncounted,
     )
@@ -366,7 +369,6 @@ def _fresh(
 ) -> Parameters:
     connection = connections[using]
     facts = event.facts
-    object_key = facts.object_key if event.is_ordered else ""
     return {
         "id": db_id(event.row_id, using),
         "endpoint": event.endpoint,
@@ -374,7 +376,8 @@ def _fresh(
         "account": storable(facts.account),
         "event_id": storable(facts.id),
         "event_type": storable(facts.type)[:255],
-        "object_key": storable(object_key)[:255],
+        "object_key": storable(facts.object_key)[:255],
+        "is_ordered": event.is_ordered and facts.object_key != "",
         "body_digest": event.body_digest,
         "headers": json.dumps(dict(facts.headers)),
         "occurred_at": OCCURRED_AT.get_db_prep_value(facts.occurred_at, connection),

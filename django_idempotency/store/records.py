@@ -17,6 +17,7 @@ from django.db import connections, router, transaction
 
 from django_idempotency.conf import LONGEST_DURATION
 from django_idempotency.core.decisions import RecordState, RowView
+from django_idempotency.core.history import Happening, noted, noted_claim
 from django_idempotency.core.journal import Memory
 from django_idempotency.core.operations import Operation, StoredAnswer
 from django_idempotency.exceptions import ClaimConflict, LeaseLost
@@ -107,7 +108,8 @@ def claim_leased(operation: Operation, lease: Lease, *, wait: timedelta) -> Clai
 def _insert(
     statement: str, operation: Operation, leased: Parameters, wait: timedelta
 ) -> Claim:
-    parameters = {**_fresh(operation), **leased}
+    note = noted_claim(operation.trace)
+    parameters = {**_fresh(operation, note), **leased}
     return insert_first(
         statement, parameters, operation.record_id, operation.using, wait
     )
@@ -130,6 +132,7 @@ def _renew(
     parameters = {
         "fingerprint": operation.fingerprint.sign(),
         "retention": operation.retention.total_seconds(),
+        **_history(noted_claim(operation.trace)),
         **leased,
         **at_row(operation.record_id, location, operation.using),
     }
@@ -198,7 +201,7 @@ def release(claim: Claim, failure: str | None) -> None:
     statements, row = _statements(claim.using), at_claim(claim)
     if failure is None and write_claimed(statements.forget, row, claim):
         return
-    noted = {**row, "last_error": (failure or "")[:255]}
+    noted = {**row, **_noted_end(Happening.RELEASED, failure)}
     if not write_claimed(statements.release, noted, claim):
         raise RuntimeError(GONE)
 
@@ -302,7 +305,7 @@ def keep_leased(lease: Lease, answer: StoredAnswer) -> None:
     _execute_owned(_statements(lease.using).keep_leased, parameters, lease)
 
 
-def release_leased(lease: Lease, failure: str | None) -> None:
+def release_leased(lease: Lease, failure: str | None, *, is_held: bool) -> None:
     """End the lease. Without a failure to note, a row with an empty journal is deleted.
 
     Raises:
@@ -314,8 +317,16 @@ def release_leased(lease: Lease, failure: str | None) -> None:
             cursor.execute(statements.forget_leased, lease.ownership)
             if cursor.rowcount == 1:
                 return
-    note = {"last_error": (failure or "")[:255]}
-    _execute_owned(statements.release_leased, note, lease)
+    what = Happening.HELD if is_held else Happening.RELEASED
+    _execute_owned(statements.release_leased, _noted_end(what, failure), lease)
+
+
+def _noted_end(what: Happening, failure: str | None) -> Parameters:
+    error = (failure or "")[:255]
+    return {
+        "last_error": error,
+        "note": noted(what, **({"error": error} if error else {})),
+    }
 
 
 LEASE_LOST = (
@@ -343,29 +354,60 @@ def note_failure(operation: Operation, error_name: str) -> None:
     insert_or_update(
         statements.insert_failure,
         statements.note_failure,
-        _fresh(operation, last_error=error_name[:255]),
+        _fresh(
+            operation,
+            noted(Happening.RELEASED, error=error_name[:255]),
+            last_error=error_name[:255],
+        ),
         row_id=operation.record_id,
         using=using,
     )
 
 
-def count_replay(operation: Operation) -> None:
-    """Count one replay, unless another session holds the row just now.
+def count_replay(operation: Operation, *, waited: float = 0) -> None:
+    """Count one replay and note it, unless another session holds the row just now.
 
     A power cut may undo it, since the commit doesn't wait for the disk.
     """
+    statement = _statements(operation.using).count_replay
+    _write_aside(statement, operation, _noted_answer(Happening.REPLAYED, waited))
+
+
+def add_note(operation: Operation, *, what: Happening, waited: float) -> None:
+    """Note what a request of the operation was told that did not run.
+
+    As `count_replay`. Nothing is noted where no row is committed.
+    """
+    statement = _statements(operation.using).add_note
+    _write_aside(statement, operation, _noted_answer(what, waited))
+
+
+def hold(operation: Operation, *, waited: float = 0) -> None:
+    """Note that a request was told of an unknown outcome, and since when it is.
+
+    As `count_replay`. A record that was committed in the middle of its work is held from
+    now on; of one whose call is being made at this moment nothing is written.
+    """
+    statement = _statements(operation.using).hold
+    _write_aside(statement, operation, _noted_answer(Happening.REFUSED, waited))
+
+
+def _noted_answer(what: Happening, waited: float) -> str:
+    return noted(what, waited=round(waited, 3))
+
+
+def _write_aside(statement: str, operation: Operation, note: str) -> None:
     using = operation.using
-    connection, statements = connections[using], _statements(using)
+    connection = connections[using]
     is_alone = connection.get_autocommit()
     with ExitStack() as stack:
         stack.enter_context(opened(using, NO_WAIT))
         if not is_alone:  # such as in a test case's transaction
             stack.enter_context(transaction.atomic(using=using))
         cursor = stack.enter_context(connection.cursor())
-        cursor.execute(
-            statements.count_replay_alone if is_alone else statements.count_replay,
-            {"id": db_id(operation.record_id, using)},
-        )
+        alone = dialect_of(connection).and_unflushed if is_alone else ""
+        row = {"id": db_id(operation.record_id, using), "note": note}
+        cursor.execute(statement + alone, row)
 
 
 def _statements(using: str) -> RecordStatements:
@@ -391,7 +433,7 @@ def _answer_parameters(answer: StoredAnswer, using: str) -> Parameters:
     }
 
 
-def _fresh(operation: Operation, *, last_error: str = "") -> Parameters:
+def _fresh(operation: Operation, note: str, *, last_error: str = "") -> Parameters:
     scope = operation.scope
     return {
         "id": db_id(operation.record_id, operation.using),
@@ -402,7 +444,12 @@ def _fresh(operation: Operation, *, last_error: str = "") -> Parameters:
         "fingerprint": operation.fingerprint.sign(),
         "last_error": last_error,
         "retention": operation.retention.total_seconds(),
+        **_history(note),
     }
+
+
+def _history(note: str) -> Parameters:
+    return {"note": note, "history": f"[{note}]"}
 
 
 def _answer(

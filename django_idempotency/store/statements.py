@@ -41,6 +41,7 @@ class RecordStatements:
             "effects": "'{}'",
             "attempts": "1",
             "last_error": "%(last_error)s",
+            "history": dialect.json("%(history)s"),
             "replays": "0",
             "created_at": now,
             "expires_at": retained,
@@ -77,6 +78,13 @@ class RecordStatements:
             f" earlier_steps = {unless_expired('earlier_steps', 'NULL')},"
         )
 
+        noted = dialect.appended("history", "note")
+        # Read before anything of the row is written: MariaDB assigns from left to right.
+        history = (
+            f"history = CASE WHEN {table}.expires_at <= {now}"
+            f" THEN {dialect.json('%(history)s')} ELSE {noted} END,"
+        )
+
         def renewal(token: str, lease_end: str) -> str:
             return (
                 f"UPDATE {table} SET state = {in_flight},"
@@ -84,6 +92,7 @@ class RecordStatements:
                 f" attempts = {unless_expired('attempts + 1', '1')},"
                 f" {journal}"
                 f" last_error = {unless_expired('last_error', nothing)},"
+                f" {history} held_since = NULL,"
                 f" replays = {unless_expired('replays', '0')},"
                 f" created_at = {unless_expired('created_at', now)},"
                 " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
@@ -105,8 +114,8 @@ class RecordStatements:
             f" WHERE {claimed}"
         )
         self.release = (
-            f"UPDATE {table} SET state = {released}, last_error = %(last_error)s"
-            f" WHERE {claimed}"
+            f"UPDATE {table} SET state = {released}, last_error = %(last_error)s,"
+            f" history = {noted} WHERE {claimed}"
         )
         self.forget = (
             f"DELETE FROM {table} WHERE {claimed} AND attempts = 1 AND effects = '{{}}'"
@@ -116,16 +125,25 @@ class RecordStatements:
         # and reads what it has just written.
         self.note_failure = (
             f"UPDATE {table} SET attempts = {unless_expired('attempts + 1', '1')},"
-            f" {journal}"
+            f" {journal} {history}"
             f" created_at = {unless_expired('created_at', now)},"
             " last_error = %(last_error)s, fingerprint = %(fingerprint)s,"
             f" expires_at = {retained} WHERE id = %(id)s AND state = {released}"
         )
+        here = f"WHERE id = (SELECT id FROM {table} WHERE id = %(id)s{dialect.skip_locked})"
         self.count_replay = (
-            f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now}"
-            f" WHERE id = (SELECT id FROM {table} WHERE id = %(id)s{dialect.skip_locked})"
+            f"UPDATE {table} SET replays = replays + 1, last_replayed_at = {now},"
+            f" history = {noted}"
+            f" {here}"
         )
-        self.count_replay_alone = self.count_replay + dialect.and_unflushed
+        self.add_note = f"UPDATE {table} SET history = {noted} {here}"
+        # Also what was committed in the middle of its work waits for a person.
+        self.hold = (
+            f"UPDATE {table} SET history = {noted}, state = {held},"
+            f" held_since = COALESCE(held_since, {now}) {here} AND"
+            f" (state = {held} OR state = {in_flight} AND lease_expires_at IS NULL)"
+            f" AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
+        )
         self._write_leased(dialect, table, answer)
         # Nor one that was committed in the middle of its work, without a lease.
         expired = (
@@ -155,15 +173,20 @@ class RecordStatements:
             f"CASE WHEN lease_expires_at > {later} THEN lease_expires_at"
             f" ELSE {later} END"
         )
-        self.remember = (
+        remembered = (
             f"UPDATE {table} SET effects = %(effects)s, earlier_steps ="
             " COALESCE(%(earlier_steps)s, earlier_steps),"
-            f" state = %(state)s, lease_expires_at = {renewed} {owned}"
-            " AND state = %(was)s"
+            f" state = %(state)s, lease_expires_at = {renewed}"
+        )
+        as_left = f"{owned} AND state = %(was)s"
+        self.remember = (
+            f"{remembered}, held_since = CASE WHEN %(state)s = {held}"
+            f" THEN COALESCE(held_since, {dialect.now}) END {as_left}"
         )
         self.begin_call = f"{self.remember} AND lease_expires_at > {dialect.now}"
-        self.begin_write = f"{self.remember}{dialect.renew_returns}"
-        self.finish_write = f"{self.remember}{dialect.same_transaction}"
+        # Without the time: a write is held only if it ends its transaction.
+        self.begin_write = f"{remembered} {as_left}{dialect.renew_returns}"
+        self.finish_write = f"{remembered} {as_left}{dialect.same_transaction}"
         self.extend = f"UPDATE {table} SET lease_expires_at = {later} {owned}"
         self.keep_leased = (
             f"UPDATE {table} SET state = {kept}, {answer},"
@@ -172,7 +195,10 @@ class RecordStatements:
         # A held record stays held: a person has to find out.
         self.release_leased = (
             f"UPDATE {table} SET state = CASE WHEN state = {held} THEN {held}"
-            f" ELSE {released} END, last_error = %(last_error)s, {no_lease} {owned}"
+            f" ELSE {released} END, held_since = CASE WHEN state = {held}"
+            f" THEN COALESCE(held_since, {dialect.now}) END,"
+            f" history = {dialect.appended('history', 'note')},"
+            f" last_error = %(last_error)s, {no_lease} {owned}"
         )
         self.forget_leased = (
             f"DELETE FROM {table} {owned} AND attempts = 1 AND effects = '{{}}'"
@@ -202,6 +228,7 @@ class EventStatements:
             "event_id": "%(event_id)s",
             "event_type": "%(event_type)s",
             "object_key": "%(object_key)s",
+            "is_ordered": "%(is_ordered)s",
             "body_digest": "%(body_digest)s",
             "headers": dialect.json("%(headers)s"),
             "occurred_at": "%(occurred_at)s",
@@ -230,21 +257,25 @@ class EventStatements:
         self.read_newest = f"{self.read}{dialect.newest}"
         self.take_over = (
             f"UPDATE {table} SET state = {received}, attempts = attempts + 1,"
-            f" payload = NULL, next_attempt_at = NULL, expires_at = {retained}"
+            f" payload = NULL, next_attempt_at = NULL, dead_since = NULL,"
+            f" expires_at = {retained}"
             f" WHERE id = %(id)s{dialect.renew_returns}"
         )
         done = (
             "state = %(state)s, payload = %(payload)s, next_attempt_at = NULL,"
-            f" processed_at = {now}"
+            f" dead_since = NULL, processed_at = {now}"
         )
         self.settle = (
             f"UPDATE {table} SET {done} WHERE {dialect.at_row} AND state = {received}"
             f"{dialect.same_transaction}"
         )
         self.insert_failed = dialect.insert_first(table, fresh, EventState.FAILED)
-        self.insert_dead = dialect.insert_first(table, fresh, EventState.DEAD)
+        self.insert_dead = dialect.insert_first(
+            table, {**fresh, "dead_since": now}, EventState.DEAD
+        )
         self.note_failure = (
             f"UPDATE {table} SET state = %(state)s, payload = %(payload)s,"
+            f" dead_since = CASE WHEN %(state)s = {dead} THEN {now} END,"
             " last_error = %(last_error)s, attempts = attempts + 1,"
             " uncounted_attempts = uncounted_attempts + %(uncounted)s,"
             " next_attempt_at = NULL WHERE id = %(id)s"
@@ -254,7 +285,8 @@ class EventStatements:
             f" ELSE %(state)s = {dead} END"
         )
         again = (
-            *("event_type", "object_key", "body_digest", "headers", "occurred_at"),
+            *("event_type", "object_key", "is_ordered", "body_digest", "headers"),
+            "occurred_at",
             *("payload", "last_error", "expires_at"),
         )
         self.store_again = (
@@ -275,7 +307,7 @@ class EventStatements:
         after = dialect.later("after")
         stored = (
             "SELECT endpoint, source, account, event_id, event_type, object_key,"
-            " headers, payload, attempts, uncounted_attempts"
+            " is_ordered, headers, payload, attempts, uncounted_attempts"
             f" FROM {table} WHERE id = %(id)s AND"
         )
         waiting, finished = (
@@ -300,7 +332,7 @@ class EventStatements:
             f"{failed} {after}, uncounted_attempts = uncounted_attempts + %(uncounted)s"
             f" {mine} AND next_attempt_at IS NOT NULL"
         )
-        self.bury = f"{failed} NULL {mine}"
+        self.bury = f"{failed} NULL, dead_since = {dialect.now} {mine}"
         self.begin_run = (
             f"UPDATE {table} SET next_attempt_at = NULL WHERE id = %(id)s"
             f"{dialect.renew_returns}"
@@ -320,11 +352,12 @@ class SearchStatements:
         of_endpoint = "endpoint = %(endpoint)s"
         of_object = (
             f"{of_endpoint} AND object_key = %(object_key)s"
-            " AND object_key <> ''"  # for the index
+            f" AND is_ordered = {dialect.true}"  # for the index
         )
         first = f"ORDER BY next_attempt_at LIMIT 1{dialect.skip_locked}"
-        self.due = f"SELECT id, endpoint, object_key {due} {first}"
-        self.due_at = f"SELECT id, endpoint, object_key {due} AND {of_endpoint} {first}"
+        found = "SELECT id, endpoint, object_key, is_ordered"
+        self.due = f"{found} {due} {first}"
+        self.due_at = f"{found} {due} AND {of_endpoint} {first}"
         self.due_of_object = (
             f"SELECT id {due} AND {of_object} LIMIT %(size)s{dialect.skip_locked}"
         )

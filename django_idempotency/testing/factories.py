@@ -146,6 +146,7 @@ class IdempotencyRecordFactory(_RowFactory[IdempotencyRecord]):
             effects=LazyFunction(
                 lambda: {"steps": [{"name": "charge", "kind": "call", "done": False}]}
             ),
+            held_since=LazyFunction(UtcNow),
         )
         released = Trait(
             no_answer=True,
@@ -228,12 +229,12 @@ def _row_id(made: Any) -> uuid.UUID:
 
 
 def _object_key(made: Any) -> str:
-    """Only an ordered receiver stores what its events are about."""
+    return "" if made.event is None else str(made.event.object_key)
+
+
+def _is_ordered(made: Any) -> bool:
     endpoint = endpoint_named(made.endpoint)
-    if made.event is None or endpoint is None or not endpoint.ordered:
-        return ""
-    object_key: str = made.event.object_key
-    return object_key
+    return endpoint is not None and endpoint.ordered and made.object_key != ""
 
 
 class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
@@ -273,6 +274,7 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
             state=EventState.DEAD,
             attempts=DEFAULT_MAX_ATTEMPTS,
             last_error="TimeoutError",
+            dead_since=LazyFunction(UtcNow),
             processed_at=None,
         )
         failed = Trait(
@@ -297,6 +299,7 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
     )
     event_type = _told("type", "")
     object_key = LazyAttribute(_object_key)
+    is_ordered = LazyAttribute(_is_ordered)
     body_digest = LazyAttribute(lambda made: body_digest(_payload(made)))
     headers = LazyFunction(dict)
     id = LazyAttribute(_row_id)

@@ -10,6 +10,7 @@ from typing import Any
 from django_idempotency.conf import conf, fault_of_duration
 from django_idempotency.core.events import EventFacts
 from django_idempotency.core.keys import derive_key
+from django_idempotency.exceptions import name_of
 
 __all__ = ["Event", "NotReady", "PermanentError"]
 
@@ -72,8 +73,19 @@ class PermanentError(Exception):
     """Raised by a handler that will never be able to handle this event.
 
     What it wrote is rolled back, the event is kept as dead with its payload, and the
-    provider gets 2xx, since sending it again would not help.
+    provider gets 2xx, since sending it again would not help. What it says is stored with
+    the event, at most 255 characters with the name of its class, and logged: nothing of
+    a customer belongs into it.
     """
+
+
+def told_of(error: BaseException) -> str:
+    """Return what is stored of an error: its class, and what `PermanentError` says.
+
+    Others may say anything, such as what was in the payload.
+    """
+    said = str(error) if isinstance(error, PermanentError) else ""
+    return f"{name_of(error)}: {said}" if said else name_of(error)
 
 
 def pause_after(error: BaseException) -> timedelta:

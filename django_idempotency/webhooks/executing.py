@@ -18,14 +18,16 @@ from django.dispatch import Signal
 
 from django_idempotency import signals
 from django_idempotency.core.events import EventState
+from django_idempotency.core.operations import on_one_line
 from django_idempotency.engine.idempotency import Idempotency, set_current
+from django_idempotency.engine.links import Links
 from django_idempotency.engine.steps import EventSteps
 from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.store import rows
 
 from .endpoints import Endpoint
-from .events import Event, NotReady, PermanentError
+from .events import Event, NotReady, PermanentError, told_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -92,8 +94,9 @@ class Execution:
         if reason:
             self._row.settle(EventState.IGNORED, payload=self.event.raw)
             return Ending.IGNORED
-        run_handler(endpoint, self.event, using=self._using)
+        links = run_handler(endpoint, self.event, using=self._using)
         self._row.settle(EventState.PROCESSED, payload=None)
+        links.store()
         return Ending.PROCESSED
 
     def after(self, error: BaseException) -> Ending:
@@ -106,7 +109,8 @@ class Execution:
             return Ending.PROCESSED
         if not isinstance(error, NotReady | PermanentError):
             logger.error(
-                "webhook failed",
+                "webhook event_raised: %s",
+                _described(self.event),
                 exc_info=error,
                 extra={
                     "action": "event_raised",
@@ -132,7 +136,8 @@ class Execution:
     def _buried(self, error: BaseException) -> Ending:
         if not self._row.bury(error):
             return Ending.OVERTAKEN
-        report_event("event_dead", self.event)
+        reason = told_of(error) if isinstance(error, PermanentError) else ""
+        report_event("event_dead", self.event, on_one_line(reason))
         return Ending.DEAD
 
     def _committed(self, reason_to_ignore: str) -> None:
@@ -143,14 +148,17 @@ class Execution:
             report_event("event_processed", self.event)
 
 
-def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
+def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> Links:
     """Call the handler, and refuse what only looks like success.
+
+    Returns what it lets the event be found by.
 
     Raises:
         ImproperlyConfigured: it returned an awaitable, which nobody would await.
         BrokenTransaction: what it wrote can't be committed.
     """
-    set_current(Idempotency(EventSteps(event.row_id, using)))
+    steps = EventSteps(event.row_id, using)
+    set_current(Idempotency(steps))
     with rows.watched(using):
         returned: Any = endpoint.handler(event)
     if inspect.isawaitable(returned):
@@ -166,6 +174,17 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> None:
             "it swallowed a database error, or called set_rollback(True). Wrap the "
             "statement that may fail in its own atomic(), or let the error out."
         )
+    return steps.links
+
+
+def described(endpoint: str, event_type: str, event_id: str, row_id: object) -> str:
+    """Return what an event is, for a line of a log."""
+    what = on_one_line(f"{endpoint} {event_type} {event_id}")
+    return f"{what} (row {row_id})"
+
+
+def _described(event: Event) -> str:
+    return described(event.endpoint, event.type, event.id, event.row_id)
 
 
 LEVELS = {"event_dead": logging.ERROR, "event_ignored": logging.WARNING}
@@ -175,8 +194,9 @@ def report_event(action: str, event: Event, reason: str = "") -> None:
     """Write one log line and send the signal of that name."""
     logger.log(
         LEVELS.get(action, logging.INFO),
-        "webhook %s",
-        f"{action}: {reason}" if reason else action,
+        "webhook %s: %s",
+        action,
+        f"{_described(event)}: {reason}" if reason else _described(event),
         extra={"action": action, "endpoint": event.endpoint, "row_id": event.row_id},
     )
     signal: Signal = getattr(signals, action)

@@ -15,7 +15,9 @@ from enum import Enum, auto
 from django.db import Error, transaction
 from django.utils.datastructures import CaseInsensitiveMapping
 
+from django_idempotency import signals
 from django_idempotency.core.events import EventState
+from django_idempotency.core.operations import on_one_line
 from django_idempotency.engine.idempotency import Confined
 from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut, name_of
 from django_idempotency.models import ProcessedEvent
@@ -32,8 +34,8 @@ from .endpoints import (
     event_in_row,
     require_endpoints,
 )
-from .events import Event, NotReady, PermanentError, pause_after
-from .executing import Ending, Execution
+from .events import Event, NotReady, PermanentError, pause_after, told_of
+from .executing import Ending, Execution, described
 from .places import UnusableDelivery
 from .profiles import FACTS
 
@@ -111,6 +113,7 @@ def rerun(event: ProcessedEvent, *, reason: str, by: str = "") -> Step:
     using = event_store.event_alias()
     with transaction.atomic(using=using, durable=True):
         attempts = reruns.begin(event, reason=reason, by=by, using=using)
+    _tell("rerun", event, by, reason)
     return _BegunEvent(event.pk, using, rerun=attempts).step()
 
 
@@ -131,6 +134,20 @@ def reopen(event: ProcessedEvent, *, reason: str, by: str = "") -> None:
     using = event_store.event_alias()
     with transaction.atomic(using=using, durable=True):
         reruns.reopen(event, reason=reason, by=by, using=using)
+    _tell("reopen", event, by, reason)
+
+
+def _tell(act: str, event: ProcessedEvent, by: str, reason: str) -> None:
+    logger.warning(
+        "webhook %s: %s by %s",
+        act,
+        described(event.endpoint, event.event_type, event.event_id, event.pk),
+        on_one_line(by) or "somebody",
+        extra={"action": act, "endpoint": event.endpoint, "row_id": event.pk},
+    )
+    signals.rerun.send_robust(
+        sender=ProcessedEvent, event=event, by=by, reason=reason, act=act
+    )
 
 
 def _require(event: object, reason: str) -> None:
@@ -232,9 +249,16 @@ class _TakenRow:
         event_store.finish(self.claim, state, payload=payload)
         self._wake_next()
 
+    def _described(self) -> str:
+        stored = self.stored
+        return described(
+            stored.endpoint, stored.facts.type, stored.facts.id, stored.row_id
+        )
+
     def _wake_next(self) -> None:
-        if object_key := self.stored.facts.object_key:
-            due.wake_next(self.stored.endpoint, object_key, using=self.using)
+        stored = self.stored
+        if stored.is_ordered:
+            due.wake_next(stored.endpoint, stored.facts.object_key, using=self.using)
 
     def is_last_attempt(self, error: BaseException) -> bool:
         if self.is_rerun or isinstance(error, NotReady | CannotRun):
@@ -261,15 +285,16 @@ class _TakenRow:
 
     def bury(self, error: BaseException) -> bool:
         is_buried = event_store.bury(
-            self.stored.row_id, self.stored.attempts, name_of(error), using=self.using
+            self.stored.row_id, self.stored.attempts, told_of(error), using=self.using
         )
-        if is_buried and self.stored.facts.object_key:
+        if is_buried and self.stored.is_ordered:
             # Otherwise it is looked at a while later.
             with suppress(Error), transaction.atomic(using=self.using):
                 self._wake_next()
             logger.error(
                 "webhook event_passed_over: an event of an ordered receiver is dead, and "
-                "later ones of its object run without it",
+                "later ones of its object run without it: %s",
+                self._described(),
                 extra={
                     "action": "event_passed_over",
                     "endpoint": self.stored.endpoint,

@@ -20,7 +20,7 @@ from django_idempotency.store.rows import Claim
 
 from .endpoints import Endpoint
 from .event_row import Duplicate, InboxRow, InlineRow, Lost
-from .events import Event, NotReady, pause_after
+from .events import Event, NotReady, pause_after, told_of
 from .executing import Ending, Execution, report_event
 from .profiles import body_digest
 
@@ -181,7 +181,7 @@ class _ClaimedRow:
         return event_store.note_failure(
             self.row.new_event,
             state,
-            name_of(error),
+            told_of(error),
             payload=payload,
             uses_up=not isinstance(error, NotReady),
             using=self.row.using,

@@ -24,8 +24,8 @@ TABLE = IdempotencyRecord._meta.db_table
 
 CLAIM = (
     f"INSERT INTO {TABLE} (id, scope, key, method, path, fingerprint, state, effects,"  # noqa: S608
-    " attempts, last_error, replays, created_at, expires_at) VALUES (%s, %s, %s, %s, %s,"
-    " %s, 'in_flight', '{}', 1, '', 0, clock_timestamp(), clock_timestamp() + interval"
+    " attempts, last_error, history, replays, created_at, expires_at) VALUES (%s, %s, %s, %s, %s,"
+    " %s, 'in_flight', '{}', 1, '', '[]', 0, clock_timestamp(), clock_timestamp() + interval"
     " '48 hours') ON CONFLICT (id) DO NOTHING"
 )
 KEEP = (

@@ -77,9 +77,9 @@ def fill(expired: int, live: int) -> None:
     """Make records in turns, so that each part has both kinds in the same places."""
     asked(
         f"INSERT INTO {TABLE} (id, scope, key, method, path, fingerprint, state,"  # noqa: S608
-        " effects, attempts, last_error, replays, created_at, expires_at)"
+        " effects, attempts, last_error, history, replays, created_at, expires_at)"
         " SELECT gen_random_uuid(), '', n::text, 'POST', '/', '', 'released', '{}', 1,"
-        " '', 0, now(), now() + CASE WHEN n % 2 = 0 THEN interval '-1 hour'"
+        " '', '[]', 0, now(), now() + CASE WHEN n % 2 = 0 THEN interval '-1 hour'"
         f" ELSE interval '1 hour' END FROM generate_series(1, {expired + live}) AS n"
     )
 

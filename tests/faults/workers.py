@@ -105,19 +105,19 @@ def _make_expired() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO django_idempotency_idempotencyrecord (id, scope, key, method,"
-            " path, fingerprint, state, effects, attempts, last_error, replays,"
+            " path, fingerprint, state, effects, attempts, last_error, history, replays,"
             " created_at, expires_at) SELECT gen_random_uuid(), '', %s, 'POST', '/', '',"
-            " 'released', '{}', 1, '', 0, now(), now() - n * interval '1 second'"
+            " 'released', '{}', 1, '', '[]', 0, now(), now() - n * interval '1 second'"
             " FROM generate_series(1, %s) AS n",
             [OLD, EXPIRED],
         )
         cursor.execute(
             "INSERT INTO django_idempotency_processedevent (id, endpoint, source,"
             " account, event_id, event_type, object_key, body_digest, headers, state,"
-            " attempts, uncounted_attempts, last_error, reruns, received_at,"
-            " expires_at)"
+            " attempts, uncounted_attempts, last_error, reruns, is_ordered,"
+            " received_at, expires_at)"
             " SELECT gen_random_uuid(), %s, '', '', n::text, '', '', '', '{}',"
-            " 'processed', 1, 0, '', '[]', now(), now() - n * interval '1 second'"
+            " 'processed', 1, 0, '', '[]', false, now(), now() - n * interval '1 second'"
             " FROM generate_series(1, %s) AS n",
             [OLD, EXPIRED],
         )

@@ -53,6 +53,30 @@ def interrupted() -> Journal:
     return Journal(journal.effects)
 
 
+@pytest.fixture(autouse=True)
+def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a journal can be compared; a time that isn't known isn't stored."""
+    monkeypatch.setattr("django_idempotency.core.journal.now_text", lambda: "")
+
+
+@pytest.mark.parametrize(
+    "finish", [Entry.finish, Entry.finish_call], ids=["write", "call"]
+)
+def test_step_has_the_times_at_which_it_began_and_ended(
+    finish: Callable[[Entry, Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(["10:00:00", "10:00:05"])
+    monkeypatch.setattr("django_idempotency.core.journal.now_text", lambda: next(clock))
+    journal = Journal()
+    step = journal.begin("charge", "call")
+    began = Journal(journal.effects).steps
+    finish(step, {"id": "ch_1"})
+
+    (ended,) = Journal(journal.effects).steps
+    assert [each.get("ended") for each in began] == [None]
+    assert (ended["began"], ended["ended"]) == ("10:00:00", "10:00:05")
+
+
 def test_steps_are_remembered_in_their_order() -> None:
     journal = Journal()
     do(journal, "charge", "call", {"id": "ch_1"})

@@ -13,8 +13,11 @@ from django_idempotency.management.durations import duration
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.management.progress import Progress
 from django_idempotency.store.events import event_alias
+from django_idempotency.store.links import LinkPurge
 from django_idempotency.store.purging import Purge
 from django_idempotency.store.records import record_alias
+
+LINKS = "links of operations"
 
 
 class Command(BaseCommand):
@@ -63,13 +66,14 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         wanted = {"for_at_least": options["older_than"]}
-        purges = {
+        purges: dict[str, Purge | LinkPurge] = {
             "idempotency records": Purge.of_records(
                 using=options["database"] or record_alias(), **wanted
             ),
             "processed events": Purge.of_events(
                 using=options["database"] or event_alias(), **wanted
             ),
+            LINKS: LinkPurge(using=options["database"] or record_alias(), **wanted),
         }
         if options["dry_run"]:
             counts = {name: purge.count() for name, purge in purges.items()}
@@ -81,7 +85,10 @@ class Command(BaseCommand):
         self._purge(purges, options["batch_size"], stop_at)
 
     def _purge(
-        self, purges: dict[str, Purge], batch_size: int, stop_at: float | None
+        self,
+        purges: dict[str, Purge | LinkPurge],
+        batch_size: int,
+        stop_at: float | None,
     ) -> None:
         def count_left() -> int:
             return sum(purge.count() for purge in purges.values())
@@ -110,7 +117,10 @@ class Command(BaseCommand):
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
+    # Links go with the rows that they belong to, and few projects have any.
+    return ", ".join(
+        f"{count} {name}" for name, count in counts.items() if count or name != LINKS
+    )
 
 
 def _positive(text: str) -> int:

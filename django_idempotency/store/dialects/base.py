@@ -106,6 +106,7 @@ class Dialect(ABC):
     """How many rows a purge may delete at a time, if all others have to wait for it."""
     rest_after_batch = timedelta(0)
     """How long a purge at least lets others write between two batches."""
+    true = "TRUE"
     cutoff = "%(cutoff)s"
     """A parameter that is an instant in the database's own spelling."""
     as_text = "{}"
@@ -135,6 +136,10 @@ class Dialect(ABC):
     def json(self, text: str) -> str:
         """Write a text into a JSON column, with a cast if an expression needs one."""
         return text
+
+    @abstractmethod
+    def appended(self, column: str, parameter: str) -> str:
+        """A JSON list with one more object: the first one stays, and the last ones."""
 
     @abstractmethod
     def seconds_until(self, column: str) -> str:

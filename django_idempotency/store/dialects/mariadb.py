@@ -26,6 +26,8 @@ from typing import Any
 from django.db import Error, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_idempotency.core.history import MOST_NOTES
+
 from .base import ENDS, Dialect, Trouble, statement_of
 
 IMPLIES_COMMIT = (
@@ -90,6 +92,13 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
 
     def later(self, parameter: str) -> str:
         return f"{self.now} + INTERVAL %({parameter})s SECOND"
+
+    def appended(self, column: str, parameter: str) -> str:
+        return (
+            f"JSON_ARRAY_APPEND(CASE WHEN JSON_LENGTH({column}) < {MOST_NOTES}"
+            f" THEN {column} ELSE JSON_REMOVE({column}, '$[1]') END,"
+            f" '$', JSON_COMPACT(%({parameter})s))"
+        )
 
     def seconds_until(self, column: str) -> str:
         return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1e6"

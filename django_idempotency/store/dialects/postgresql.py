@@ -24,6 +24,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 
+from django_idempotency.core.history import MOST_NOTES
+
 from .base import Dialect, Trouble, milliseconds
 
 
@@ -82,6 +84,12 @@ class PostgreSQL(Dialect):
 
     def json(self, text: str) -> str:
         return f"{text}::jsonb"
+
+    def appended(self, column: str, parameter: str) -> str:
+        return (
+            f"CASE WHEN jsonb_array_length({column}) < {MOST_NOTES} THEN {column}"
+            f" ELSE {column} - 1 END || %({parameter})s::jsonb"
+        )
 
     def seconds_until(self, column: str) -> str:
         return f"extract(epoch FROM {column} - {self.now})::float8"

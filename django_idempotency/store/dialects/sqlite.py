@@ -11,6 +11,8 @@ from typing import Any
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_idempotency.core.history import MOST_NOTES
+
 from .base import Dialect, Trouble, milliseconds
 
 
@@ -39,6 +41,13 @@ class SQLite(Dialect):
 
     def later(self, parameter: str) -> str:
         return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now', %({parameter})s || ' seconds')"
+
+    def appended(self, column: str, parameter: str) -> str:
+        return (
+            f"json_insert(CASE WHEN json_array_length({column}) < {MOST_NOTES}"
+            f" THEN {column} ELSE json_remove({column}, '$[1]') END,"
+            f" '$[#]', json(%({parameter})s))"
+        )
 
     def seconds_until(self, column: str) -> str:
         return f"(julianday({column}) - julianday('now')) * 86400.0"

@@ -118,6 +118,7 @@ def test_plans_of_the_hot_paths_read_one_row() -> None:
         "response_status": 201,
         "response_headers": "[]",
         "response_body": b"",
+        "note": "{}",
         "lease": 60,
         "lease_token": uuid.uuid4(),
     }

@@ -184,9 +184,9 @@ impatient: Any = idempotent(wait=timedelta(0))(ordered)
 MANY_EXPIRED = """
     WITH RECURSIVE numbers(n) AS (SELECT 1 UNION SELECT n + 1 FROM numbers WHERE n < 3000)
     INSERT INTO django_idempotency_idempotencyrecord (id, scope, key, method, path,
-        fingerprint, state, effects, attempts, last_error, replays, created_at,
+        fingerprint, state, effects, attempts, last_error, history, replays, created_at,
         expires_at, response_body)
-    SELECT lower(hex(randomblob(16))), '', n, 'POST', '/', '', 'released', '{}', 1, '', 0,
+    SELECT lower(hex(randomblob(16))), '', n, 'POST', '/', '', 'released', '{}', 1, '', '[]', 0,
         '2020-01-01', '2020-01-01', zeroblob(2000) FROM numbers
 """
 EVENTS = ProcessedEvent._meta.db_table

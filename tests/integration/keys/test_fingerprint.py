@@ -151,10 +151,13 @@ def test_fr052_other_amount_is_refused_and_the_first_answer_stays_to_be_had() ->
     """FR-052: it is not run, and the record of the first is untouched."""
     client = signed_in_client()
     first = send(client, body='{"amount":10}')
-    before = IdempotencyRecord.objects.values().get()
+    columns = IdempotencyRecord.objects.values()
+    before = columns.get()
 
     assert word(send(client, body='{"amount":12}')) == MISMATCH
-    assert (orders(), IdempotencyRecord.objects.values().get()) == (1, before)
+    history = columns.get()["history"]
+    assert [note["what"] for note in history] == ["claimed", "mismatched"]
+    assert (orders(), columns.get()) == (1, {**before, "history": history})
     again = send(client, body='{"amount":10}')
     assert (is_replay(again), again.content) == (True, first.content)
 

@@ -73,8 +73,8 @@ def test_wait_for_an_uncommitted_claim_is_not_waited_again() -> None:
         leader.set_autocommit(False)
         cursor.execute(
             f"INSERT INTO {TABLE} (id, scope, key, method, path, fingerprint, state,"  # noqa: S608
-            " effects, attempts, last_error, replays, created_at, expires_at) VALUES"
-            " (%s, '', '', '', '', '', 'in_flight', '{}', 1, '', 0, now(), now())",
+            " effects, attempts, last_error, history, replays, created_at, expires_at) VALUES"
+            " (%s, '', '', '', '', '', 'in_flight', '{}', 1, '', '[]', 0, now(), now())",
             [LEASED.record_id],
         )
         asking = _Attempt(LEASED)

@@ -7,10 +7,15 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.models import (
+    IdempotencyRecord,
+    OperationLink,
+    ProcessedEvent,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+MODELS = (IdempotencyRecord, OperationLink, ProcessedEvent)
 TABLE = IdempotencyRecord._meta.db_table
 
 
@@ -41,7 +46,7 @@ def test_migrations_are_reversible() -> None:
     migrate()
 
     assert unmade == set()
-    assert tables() == {TABLE, ProcessedEvent._meta.db_table}
+    assert tables() == {model._meta.db_table for model in MODELS}
 
 
 @pytest.mark.postgresql
@@ -67,11 +72,11 @@ def test_constraints_and_indexes_are_named() -> None:
 
 
 @pytest.mark.postgresql
-def test_only_the_key_and_the_expiry_are_indexed() -> None:
+def test_only_what_no_common_update_changes_is_indexed() -> None:
     """Note [Which columns are indexed]"""
     indexed = sorted(
         what["columns"]
         for what in constraints().values()
         if what["index"] or what["primary_key"]
     )
-    assert indexed == [["expires_at"], ["id"]]
+    assert indexed == [["expires_at"], ["held_since"], ["id"], ["key"]]

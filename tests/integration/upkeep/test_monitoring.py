@@ -95,16 +95,25 @@ def _events() -> None:
     event("again", due=True, state="failed")
     event("processed")
     # Of one object only the first that is not done.
-    event("a-done", object_key="a", received_at=Now() - 3 * HOUR)
-    event("a-1", due=True, object_key="a", received_at=Now() - 2 * HOUR)
-    event("a-2", due=True, object_key="a")
+    event("a-done", is_ordered=True, object_key="a", received_at=Now() - 3 * HOUR)
+    event(
+        "a-1", due=True, is_ordered=True, object_key="a", received_at=Now() - 2 * HOUR
+    )
+    event("a-2", due=True, is_ordered=True, object_key="a")
     # The first waits for its next attempt, and the second for the first.
     long_ago = Now() - 2 * HOUR
-    event("b-1", due=True, object_key="b", received_at=long_ago, next_attempt_at=AHEAD)
-    event("b-2", due=True, object_key="b")
+    event(
+        "b-1",
+        due=True,
+        is_ordered=True,
+        object_key="b",
+        received_at=long_ago,
+        next_attempt_at=AHEAD,
+    )
+    event("b-2", due=True, is_ordered=True, object_key="b")
     # Another object, on each database.
-    event("B-1", due=True, object_key="B")
-    event("other-b", due=True, object_key="b", endpoint="refunds")
+    event("B-1", due=True, is_ordered=True, object_key="B")
+    event("other-b", due=True, is_ordered=True, object_key="b", endpoint="refunds")
 
 
 @pytest.mark.usefixtures("_events")
@@ -129,7 +138,14 @@ def test_events_of_one_instant_are_due_in_the_order_of_their_ids() -> None:
     instant = timezone.now()
     for number, name in enumerate(("first", "second")):
         row_id = uuid.UUID(int=number)
-        event(name, due=True, id=row_id, object_key="a", received_at=instant)
+        event(
+            name,
+            due=True,
+            id=row_id,
+            is_ordered=True,
+            object_key="a",
+            received_at=instant,
+        )
 
     assert [each.event_id for each in ProcessedEvent.objects.due()] == ["first"]
 

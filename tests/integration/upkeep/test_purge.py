@@ -37,9 +37,9 @@ def make_expired(count: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {TABLE} (id, scope, key, method, path, fingerprint, state,"  # noqa: S608
-            " effects, attempts, last_error, replays, created_at, expires_at)"
+            " effects, attempts, last_error, history, replays, created_at, expires_at)"
             " SELECT gen_random_uuid(), '', n::text, 'POST', '/', '', 'released',"
-            " '{}', 1, '', 0, now(), now() - n * interval '1 second'"
+            " '{}', 1, '', '[]', 0, now(), now() - n * interval '1 second'"
             " FROM generate_series(1, %s) AS n",
             [count],
         )

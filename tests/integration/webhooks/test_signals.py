@@ -133,4 +133,9 @@ def test_log_has_each_decision_and_no_secret(caplog: pytest.LogCaptureFixture) -
     for line in lines:
         assert SECRET not in line.getMessage()
         assert "v1=" not in line.getMessage()
-        assert "in_1" not in line.getMessage()
+        assert "in_1 failed" not in line.getMessage()
+    # A sentence for people, and by the handler's own choice.
+    assert ["in_1 never" in line.getMessage() for line in lines].count(True) == 1
+    assert ProcessedEvent.objects.get(event_id="evt_2").last_error.endswith(
+        "PermanentError: in_1 never"
+    )

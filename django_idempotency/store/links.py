@@ -1,0 +1,104 @@
+"""All queries about links: what an operation is found by, beside its own key.
+
+The verbs run in whatever transaction is open on the alias.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections
+from django.db.models import Exists, OuterRef, QuerySet
+
+from django_idempotency.core.links import Link, LinkKind
+from django_idempotency.fields import UtcNow
+from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+
+from .rows import storable
+
+LONGEST_AMOUNT = 64
+LONGEST = 255
+AT_ONCE = 500
+"""Rows of a purge's batch; SQLite takes a thousand parameters."""
+
+
+def add(
+    links: Iterable[Link], row_id: uuid.UUID, *, retention: timedelta, using: str
+) -> None:
+    """Let the row be found by these; a link that is there gets its newest label."""
+    new = [
+        OperationLink(
+            id=link.id_for(row_id),
+            row_id=row_id,
+            kind=link.kind,
+            value=storable(link.value)[:LONGEST],
+            label=storable(link.label)[:LONGEST],
+            amount=storable(link.amount)[:LONGEST_AMOUNT],
+            created_at=UtcNow(),
+            expires_at=UtcNow() + retention,
+        )
+        for link in links
+    ]
+    takes_target = connections[using].features.supports_update_conflicts_with_target
+    _rows(using).bulk_create(
+        new,
+        update_conflicts=True,
+        update_fields=["label", "amount", "expires_at"],
+        unique_fields=["id"] if takes_target else None,
+    )
+
+
+def of_row(row_id: uuid.UUID, *, using: str) -> list[OperationLink]:
+    """Return what the record or event is found by, in the order in which it was added."""
+    return list(_rows(using).filter(row_id=row_id).order_by("created_at", "kind"))
+
+
+def rows_with(
+    value: str, *, using: str, kind: LinkKind | None = None, most: int = 100
+) -> list[uuid.UUID]:
+    """Return the ids of the records and events that are found by this value."""
+    found = _rows(using).filter(value=storable(value)[:LONGEST])
+    if kind is not None:
+        found = found.filter(kind=kind)
+    return list(found.values_list("row_id", flat=True)[:most])
+
+
+def _rows(using: str) -> QuerySet[OperationLink]:
+    # Not by a manager: a project's own could join tables in.
+    return QuerySet(OperationLink, using=using)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPurge:
+    """The links of rows that are gone, expired for `for_at_least` or longer."""
+
+    using: str
+    for_at_least: timedelta
+
+    def count(self) -> int:
+        return self._expired().count()
+
+    def batches(self, size: int) -> Iterator[int]:
+        """Delete at most `size` at a time; yield each batch's number."""
+        while ids := list(self._ids(min(size, AT_ONCE))):
+            deleted, _by_model = _rows(self.using).filter(pk__in=ids).delete()
+            yield deleted
+
+    def _ids(self, size: int) -> Any:
+        return (
+            self._expired().order_by("expires_at").values_list("pk", flat=True)[:size]
+        )
+
+    def _expired(self) -> QuerySet[OperationLink]:
+        gone = _rows(self.using).filter(expires_at__lte=UtcNow() - self.for_at_least)
+        # A record that is held, and an event that is dead, outlive their retention.
+        for model in (IdempotencyRecord, ProcessedEvent):
+            same: QuerySet[Any] = QuerySet(model, using=self.using).filter(
+                pk=OuterRef("row_id")
+            )
+            gone = gone.exclude(Exists(same))
+        return gone
