@@ -270,7 +270,7 @@ def _refusing_links(execute: Any, sql: str, *rest: Any) -> Any:
 def test_subject_that_nobody_could_find_is_refused(
     subject: Any, client: Client
 ) -> None:
-    deeds.append(lambda request: request.idempotency.about(subject))  # type: ignore[attr-defined]
+    deeds.append(lambda request: request.idempotency.about(subject))
 
     assert word(send(client, "/atomic/")) == "500"
 
