@@ -27,7 +27,7 @@ from django_idempotency.core.decisions import (
     Unreadable,
 )
 from django_idempotency.core.history import Happening
-from django_idempotency.core.operations import Operation, StoredAnswer
+from django_idempotency.core.operations import Operation, StoredAnswer, on_one_line
 from django_idempotency.engine import running
 from django_idempotency.engine.idempotency import Confined
 from django_idempotency.engine.reporting import report
@@ -51,7 +51,7 @@ from .endings import ended, left_open
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
 from .problems import REFERENCE_HEADER, Problem, problem_response
-from .requests import is_refused_guest, is_too_large, key_of, operation_of
+from .requests import is_refused_guest, is_too_large, key_of, operation_of, path_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -156,7 +156,12 @@ def _asked(
 
 def _report_unkeyed(request: HttpRequest) -> None:
     """Report a caller without a key, who is refused where keys are required."""
-    logger.info("idempotency unkeyed", extra={"action": "unkeyed", "request": request})
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(
+            "idempotency unkeyed: %s",
+            on_one_line(f"{request.method} {path_of(request)}"),
+            extra={"action": "unkeyed", "request": request},
+        )
     signals.unkeyed.send_robust(sender=IdempotencyRecord, request=request)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import logging.config
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -287,6 +290,33 @@ def test_refusal_that_needs_a_person_stands_out_and_leads_to_the_record(
 def test_nothing_is_shown_by_default(caplog: pytest.LogCaptureFixture) -> None:
     """A busy site's log is not ours to fill."""
     assert not logging.getLogger("django_idempotency").isEnabledFor(logging.INFO)
+
+
+@pytest.fixture
+def _logging_is_put_back() -> Iterator[None]:
+    logger = logging.getLogger("django_idempotency")
+    before = logger.level, list(logger.handlers), logger.propagate
+    yield
+    logger.level, logger.handlers, logger.propagate = before
+    logging.Logger.manager._clear_cache()  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("_logging_is_put_back")
+def test_configuration_of_the_page_tells_who_sends_no_key(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (Path(__file__).parents[3] / "docs/howto/roll-out.md").read_text()
+    block = page[page.index("   LOGGING = {") : page.index("   To count by client")]
+    namespace: dict[str, Any] = {}
+    exec(dedent(block.partition("```")[0]), namespace)  # noqa: S102 - our own page
+    logging.config.dictConfig(namespace["LOGGING"])
+    post("/optional/", None)
+    post("/optional/", None, method="PUT")
+    post()
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "idempotency unkeyed: POST /optional/"
+    assert lines[1].startswith("idempotency claimed: POST /order/ (")
 
 
 def test_every_signal_is_sent_in_some_situation() -> None:
