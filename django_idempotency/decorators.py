@@ -100,7 +100,7 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
 
 
 def _run_function(
-    view: Any, policy: IdempotencyPolicy, *args: Any, **kwargs: Any
+    view: Any, policy: IdempotencyPolicy, /, *args: Any, **kwargs: Any
 ) -> Any:
     request = _request_in(args)
     call = partial(view, *args, **kwargs)

@@ -69,6 +69,48 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         """
         return self.filter(lease_expires_at__gt=UtcNow())
 
+    def locked_journal(
+        self, *, skip_locked: bool = False
+    ) -> tuple[Journal | None, Any]:
+        """Lock the one row, and return its journal and history; for `settle`."""
+        columns = ("effects", "earlier_steps", "history")
+        locked = self.select_for_update(skip_locked=skip_locked)
+        found = locked.values_list(*columns).first()
+        if found is None:
+            return None, None
+        effects, earlier_steps, history = found
+        return Journal(effects, earlier_steps), history
+
+    def write_settlement(
+        self,
+        journal: Journal,
+        history: Any,
+        *,
+        applied: bool,
+        result: Any,
+        by: str,
+        reason: str,
+    ) -> None:
+        """Release the locked row with what has become of its call; for `settle`."""
+        # No step is left for a retry to go on after: all of it is done.
+        is_done = applied and journal.unfinished is None
+        told = {"by": by, "reason": reason}
+        at = timezone.now().isoformat()
+        journal.settle(applied=applied, result=result, note={"at": at, **told})
+        memory = journal.memory(whole=True)
+        note = {"what": Happening.SETTLED, "applied": applied, **told}
+        self.update(
+            **(DONE_WITHOUT_ANSWER if is_done else {}),
+            state=RecordState.KEPT if is_done else RecordState.RELEASED,
+            effects=journal.effects,
+            earlier_steps=memory.earlier_steps or None,
+            lease_token=None,
+            lease_expires_at=None,
+            held_since=None,
+            history=with_note(history, note),
+            expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,
+        )
+
     def expired(self) -> RecordQuerySet:
         """Records past their retention: what a purge would delete now.
 
@@ -238,41 +280,17 @@ class IdempotencyRecord(models.Model):
         rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=self.pk)
         held = rows.held().filter(attempts=self.attempts, created_at=self.created_at)
         with transaction.atomic(using=using):
-            locked = held.select_for_update()
-            found = locked.values_list("effects", "earlier_steps", "history").first()
-            if found is None:
+            journal, history = held.locked_journal()
+            if journal is None:
                 raise ValueError(_why_not_settled(self, rows.first()))
-            note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
-            effects, earlier_steps, history = found
-            journal = Journal(effects, earlier_steps)
-            # No step is left for a retry to go on after: all of it is done.
-            is_done = applied and journal.unfinished is None
-            journal.settle(applied=applied, result=result, note=note)
-            memory = journal.memory(whole=True)
-            held.update(
-                **(DONE_WITHOUT_ANSWER if is_done else {}),
-                state=RecordState.KEPT if is_done else RecordState.RELEASED,
-                effects=journal.effects,
-                earlier_steps=memory.earlier_steps or None,
-                lease_token=None,
-                lease_expires_at=None,
-                held_since=None,
-                history=with_note(
-                    history,
-                    {
-                        "what": Happening.SETTLED,
-                        "by": by,
-                        "applied": applied,
-                        "reason": reason,
-                    },
-                ),
-                expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,
+            held.write_settlement(
+                journal, history, applied=applied, result=result, by=by, reason=reason
             )
         self.refresh_from_db(using=using)
-        told = partial(self._tell_settled, by=by, reason=reason, applied=applied)
+        told = partial(self.tell_settled, by=by, reason=reason, applied=applied)
         transaction.on_commit(told, using=using, robust=True)
 
-    def _tell_settled(self, *, by: str, reason: str, applied: bool) -> None:
+    def tell_settled(self, *, by: str, reason: str, applied: bool) -> None:
         logger.warning(
             "idempotency settled: %s %s (%s, record %s) by %s: %s",
             self.method,
@@ -507,6 +525,7 @@ class OperationLink(models.Model):
         OBJECT = LinkKind.OBJECT, _("object")
         CALL = LinkKind.CALL, _("key of a call")
         REFERENCE = LinkKind.REFERENCE, _("reference")
+        WORD = LinkKind.WORD, _("word of the other side")
 
     id = DigestField(
         primary_key=True,
@@ -525,6 +544,12 @@ class OperationLink(models.Model):
         max_length=255, blank=True, default="", help_text=_("The same for people.")
     )
     amount = models.CharField(max_length=64, blank=True, default="")
+    result = models.TextField(
+        blank=True,
+        default="",
+        editable=False,
+        help_text=_("What the other side's word says that the call has returned."),
+    )
     created_at = MomentField()
     expires_at = MomentField()
 

@@ -67,6 +67,10 @@ class EventFacts:
     """When it happened, as the provider says; ``None`` if it doesn't."""
     headers: Mapping[str, str]
     """The headers that the profile reads, without signatures."""
+    call_key: str = ""
+    """The idempotency key of the call that has caused it, as the provider echoes it."""
+    reference: str = ""
+    """What that call has handed over to be known by, as the provider echoes it."""
     livemode: bool | None = None
     """Whether it is about real money and not a test; ``None`` if that isn't known."""
 

@@ -217,6 +217,12 @@ class Journal:
         del self._pages[(self._asked_for - 1) // PAGE :]
         return entry.result
 
+    def finish_unfinished(self, result: Any) -> None:
+        """Note what the other side says that the unfinished call has returned."""
+        if (entry := self.unfinished) is not None:
+            entry.finish(result)
+            self._pages = []
+
     def forget(self, entry: Entry) -> None:
         """The step, which is the last one, was rolled back."""
         self.entries.pop()

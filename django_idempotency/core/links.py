@@ -18,6 +18,8 @@ class LinkKind(StrEnum):
     """The derived key that a step has handed to another party."""
     REFERENCE = "reference"
     """What the other side calls it, such as the id of a charge."""
+    WORD = "word"
+    """The event by which the other side has told what became of a call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class Link:
     """The same for people; for the key of a call, the step's name."""
     amount: str = ""
     """Such as ``46.82 EUR``."""
+    result: str = ""
+    """Of a word: what the call has returned, as JSON."""
 
     def id_for(self, row_id: uuid.UUID) -> uuid.UUID:
         """The primary key of the link of this row."""

@@ -22,6 +22,7 @@ from django_idempotency.store import records, rows
 from django_idempotency.store.records import Lease
 from django_idempotency.store.rows import Claim
 
+from . import words
 from .claiming import Row
 from .reporting import report_lost
 
@@ -92,6 +93,16 @@ class RecordRow(Row[Verdict]):
         )
 
     def look(self) -> Decision | None:
+        decision = self._looked()
+        # See Note [The word of the other side].
+        is_settled = (
+            isinstance(decision, Held)
+            and not self._is_nested
+            and words.settle(self.operation.record_id, using=self.using)
+        )
+        return self._looked() if is_settled else decision
+
+    def _looked(self) -> Decision | None:
         row = records.read(self.operation.record_id, using=self.using)
         self._location = None if row is None else row.location
         return self._decision(row)
@@ -110,6 +121,7 @@ class RecordRow(Row[Verdict]):
         else:
             claim = records.take_over(self.operation, self.lease, self._location)
         self.journal = Journal(*records.read_journal(claim))
+        words.finish(self.journal, claim.row_id, using=self.using)
         return claim
 
     def _decision(self, row: RowView | None) -> Decision | None:

@@ -61,6 +61,7 @@ class Migration(migrations.Migration):
                             ("object", "object"),
                             ("call", "key of a call"),
                             ("reference", "reference"),
+                            ("word", "word of the other side"),
                         ],
                         max_length=16,
                     ),
@@ -85,6 +86,16 @@ class Migration(migrations.Migration):
                 (
                     "amount",
                     models.CharField(blank=True, default="", max_length=64),
+                ),
+                (
+                    "result",
+                    models.TextField(
+                        blank=True,
+                        default="",
+                        editable=False,
+                        help_text="What the other side's word says that the call has "
+                        "returned.",
+                    ),
                 ),
                 ("created_at", MomentField()),
                 ("expires_at", MomentField()),

@@ -38,6 +38,7 @@ def add(
             value=storable(link.value)[:LONGEST],
             label=storable(link.label)[:LONGEST],
             amount=storable(link.amount)[:LONGEST_AMOUNT],
+            result=link.result,
             created_at=UtcNow(),
             expires_at=UtcNow() + retention,
         )
@@ -47,7 +48,7 @@ def add(
     _rows(using).bulk_create(
         new,
         update_conflicts=True,
-        update_fields=["label", "amount", "expires_at"],
+        update_fields=["label", "amount", "result", "expires_at"],
         unique_fields=["id"] if takes_target else None,
     )
 
@@ -57,13 +58,27 @@ def of_row(row_id: uuid.UUID, *, using: str) -> list[OperationLink]:
     return list(_rows(using).filter(row_id=row_id).order_by("created_at", "kind"))
 
 
+def words_on(row_id: uuid.UUID, step: str, *, using: str) -> list[OperationLink]:
+    """Return what the other side has told of this call of the row's."""
+    words = of_row(row_id, using=using)
+    label = storable(step)[:LONGEST]
+    return [each for each in words if (each.kind, each.label) == (LinkKind.WORD, label)]
+
+
 def rows_with(
-    value: str, *, using: str, kind: LinkKind | None = None, most: int = 100
+    value: str,
+    *,
+    using: str,
+    kind: LinkKind | None = None,
+    label: str | None = None,
+    most: int = 100,
 ) -> list[uuid.UUID]:
     """Return the ids of the records and events that are found by this value."""
     found = _rows(using).filter(value=storable(value)[:LONGEST])
     if kind is not None:
         found = found.filter(kind=kind)
+    if label is not None:
+        found = found.filter(label=storable(label)[:LONGEST])
     return list(found.values_list("row_id", flat=True)[:most])
 
 

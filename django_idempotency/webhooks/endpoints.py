@@ -37,6 +37,10 @@ class Endpoint:
     """Returns what identifies an event instead of the provider's id."""
     ordered: bool = False
     """In the inbox, no event runs before an unfinished earlier one of its object."""
+    settles: str | None = None
+    """The name of the call that events settle whose outcome is unknown."""
+    result: Callable[[Event], Any] | None = None
+    """Returns what that call has returned; ``None``: the event doesn't say."""
 
     def __post_init__(self) -> None:
         if self.ordered and not self.inbox:
@@ -59,6 +63,20 @@ class Endpoint:
                 "be ignored. Leave livemode out, or name the place: "
                 'dataclasses.replace(profile, livemode="livemode").'
             )
+        if (self.settles is None) is not (self.result is None):
+            raise ImproperlyConfigured(
+                f"The webhook {self.name!r} needs both or none: settles names the call, "
+                "and result is a function of the event that returns what the call has "
+                'returned: settles="charge", result=charge_of.'
+            )
+        if self.settles is not None and not self._names_calls:
+            raise ImproperlyConfigured(
+                f"The webhook {self.name!r} has settles={self.settles!r}, but the profile "
+                f"{self.profile.name!r} doesn't say where an event names the call that "
+                "has caused it, or nobody signs that. Name the place in the signed body: "
+                'dataclasses.replace(profile, call_key="request.idempotency_key"), or '
+                "reference=… for what the call has handed over."
+            )
         if self.inbox and self.max_attempts is None:
             object.__setattr__(self, "max_attempts", DEFAULT_MAX_ATTEMPTS)
         if self.max_attempts is not None and self.max_attempts < 1:
@@ -67,6 +85,13 @@ class Endpoint:
             raise ImproperlyConfigured(
                 "An endpoint's name must have 1 to 255 characters."
             )
+
+    @property
+    def _names_calls(self) -> bool:
+        profile = self.profile
+        named = {"call_key": profile.call_key, "reference": profile.reference}
+        places = {name for name, place in named.items() if place}
+        return bool(places - profile.unsigned)
 
     def current_secrets(self) -> tuple[str, ...]:
         """Return the secrets, newest first; none means that nothing can be verified."""

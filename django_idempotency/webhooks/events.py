@@ -10,7 +10,9 @@ from typing import Any
 from django_idempotency.conf import conf, fault_of_duration
 from django_idempotency.core.events import EventFacts
 from django_idempotency.core.keys import derive_key
+from django_idempotency.engine.words import record_of_call
 from django_idempotency.exceptions import name_of
+from django_idempotency.models import IdempotencyRecord
 
 __all__ = ["Event", "NotReady", "PermanentError"]
 
@@ -31,6 +33,16 @@ class Event(EventFacts):
     unsigned: frozenset[str] = frozenset()
     """The names of those fields that the signature doesn't cover, such as ``type``:
     whoever has seen one delivery can send it again with another value."""
+
+    @property
+    def operation(self) -> IdempotencyRecord | None:
+        """The operation whose call has caused the event, if it is known; asks the
+        database each time.
+
+        By the key of the call, or by the reference that it has handed over; ``None`` if
+        the provider echoes neither, and as long as the operation's transaction is open.
+        """
+        return record_of_call(self.call_key, self.reference)
 
     def key_for(self, label: str) -> str:
         """Return the key for an outgoing call in the step `label`, 36 characters.

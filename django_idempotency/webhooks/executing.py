@@ -19,6 +19,7 @@ from django.dispatch import Signal
 from django_idempotency import signals
 from django_idempotency.core.events import EventState
 from django_idempotency.core.operations import on_one_line
+from django_idempotency.engine import words
 from django_idempotency.engine.idempotency import Idempotency, set_current
 from django_idempotency.engine.links import Links
 from django_idempotency.engine.steps import EventSteps
@@ -95,6 +96,7 @@ class Execution:
             self._row.settle(EventState.IGNORED, payload=self.event.raw)
             return Ending.IGNORED
         links = run_handler(endpoint, self.event, using=self._using)
+        settle_call(endpoint, self.event)
         self._row.settle(EventState.PROCESSED, payload=None)
         links.store()
         return Ending.PROCESSED
@@ -175,6 +177,33 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> Links:
             "statement that may fail in its own atomic(), or let the error out."
         )
     return steps.links
+
+
+def settle_call(endpoint: Endpoint, event: Event) -> None:
+    """Let the event tell what became of the call that has caused it, if it says so.
+
+    Raises:
+        TypeError: the result can't be stored as JSON.
+    """
+    if endpoint.settles is None or endpoint.result is None:
+        return
+    found = words.operations_of_call(event.call_key, event.reference, endpoint.settles)
+    if not found or (result := endpoint.result(event)) is None:
+        return
+    if len(set(found)) > 1:
+        logger.warning(
+            "webhook event_ambiguous: several operations have made the call %r by this "
+            "reference, so none is settled: %s",
+            endpoint.settles,
+            _described(event),
+            extra={
+                "action": "event_ambiguous",
+                "endpoint": event.endpoint,
+                "row_id": event.row_id,
+            },
+        )
+        return
+    words.tell(found[0], endpoint.settles, result, event=event.id)
 
 
 def described(endpoint: str, event_type: str, event_id: str, row_id: object) -> str:

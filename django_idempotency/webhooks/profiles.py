@@ -34,7 +34,10 @@ from .places import (
 
 LONGEST_NAME = 64
 
-FACTS = ("id", "type", "account", "object_key", "occurred_at", "livemode")
+FACTS = (
+    *("id", "type", "account", "object_key", "occurred_at", "livemode"),
+    *("call_key", "reference"),
+)
 """The fields of an event that a profile says the place of."""
 
 
@@ -81,6 +84,10 @@ class Profile:
     """Seconds or milliseconds since the epoch, or a date and time of ISO 8601."""
     livemode: Place = ()
     """Whether the event is live: true or false, in the item or else in the body."""
+    call_key: Place = ()
+    """The idempotency key of the call that has caused the event."""
+    reference: Place = ()
+    """What that call has handed over to be known by, such as an order's number."""
     items: str = ""
     """If the body is a batch, the path of its list."""
     item: str = ""
@@ -221,6 +228,8 @@ class Profile:
             occurred_at=instant_of(
                 first_of(values_at(delivery, item, self.occurred_at))
             ),
+            call_key=label(self.call_key),
+            reference=label(self.reference),
             data=item,
             raw=raw,
             headers=self._headers(delivery),

@@ -57,6 +57,7 @@ STRIPE = Profile(
     account=("account", "context", "livemode"),
     # A thin event has the second.
     object_key=("data.object.id", "related_object.id"),
+    call_key="request.idempotency_key",
     occurred_at="created",
     livemode="livemode",
     acknowledge_within=timedelta(seconds=20),
@@ -133,6 +134,7 @@ ADYEN = Profile(
     type="eventCode",
     account="merchantAccountCode",
     object_key="pspReference",
+    reference="merchantReference",
     occurred_at="eventDate",
     livemode="live",
     # One queue for each endpoint: what comes next waits until this one is accepted.

@@ -47,6 +47,8 @@ def webhook(
     max_attempts: int | None = None,
     identity: Callable[[Event], str] | None = None,
     ordered: bool = False,
+    settles: str | None = None,
+    result: Callable[[Event], Any] | None = None,
 ) -> Callable[[Handler], View]:
     """Turn a handler into a view that runs it once per event and loses none.
 
@@ -58,8 +60,11 @@ def webhook(
     at each delivery. `endpoint` names the receiver, by default like the profile. With
     ``inbox=True`` deliveries are stored and answered at once, and ``manage.py
     process_events`` runs the handler. `url` is the public address, where it is signed;
-    with `livemode`, events of the other mode are stored and not handled; after `max_attempts` an event is given up; `identity` is a function of the event to
-    identify it by; and ``ordered=True`` keeps the inbox's events of one object in order.
+    with `livemode`, events of the other mode are stored and not handled; after
+    `max_attempts` an event is given up; `identity` is a function of the event to identify
+    it by; ``ordered=True`` keeps the inbox's events of one object in order; and
+    ``settles="charge"`` lets an event settle the call of that name that has caused it,
+    with what `result`, a function of the event, says that it has returned.
 
     Raises:
         ImproperlyConfigured: if it could not keep this promise.
@@ -79,6 +84,8 @@ def webhook(
             max_attempts=max_attempts,
             identity=identity,
             ordered=ordered,
+            settles=settles,
+            result=result,
         )
         return wraps(handler)(webhook_view(declared))
 
@@ -127,6 +134,10 @@ class WebhookView:
     livemode: ClassVar[bool | None] = None
     max_attempts: ClassVar[int | None] = None
     ordered: ClassVar[bool] = False
+    settles: ClassVar[str | None] = None
+
+    def result(self, event: Event) -> Any:
+        """Return what the call that the event settles has returned; ``None``: nothing."""
 
     def identity(self, event: Event) -> str:
         """Return what the event is identified by; by default the provider's id."""
@@ -163,6 +174,8 @@ class WebhookView:
             max_attempts=cls.max_attempts,
             identity=identity if own_identity else None,
             ordered=cls.ordered,
+            settles=cls.settles,
+            result=None if cls.settles is None else lambda event: cls().result(event),
         )
 
     @classmethod

@@ -4,6 +4,9 @@ import pytest
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
@@ -44,6 +47,38 @@ def test_name_and_documentation_are_the_views_own() -> None:
 
     assert (protected.__name__, protected.__doc__) == (order.__name__, order.__doc__)
     assert protected.__module__ == order.__module__
+
+
+NAMES = ("view", "policy", "function", "call", "run", "operation", "steps", "handler")
+
+
+def told_by_route(request: HttpRequest, **route: str) -> HttpResponse:
+    return HttpResponse(",".join(route))
+
+
+class ToldByRoute(View):
+    def post(self, request: HttpRequest, **route: str) -> HttpResponse:
+        return told_by_route(request, **route)
+
+
+urlpatterns = [
+    path(f"{name}/<str:{name}>/{kind}/", view)
+    for name in NAMES
+    for kind, view in (
+        ("function", idempotent(told_by_route)),
+        ("class", idempotent(ToldByRoute.as_view())),
+        ("method", method_decorator(idempotent, name="post")(ToldByRoute).as_view()),
+    )
+]
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize("kind", ["function", "class", "method"])
+@pytest.mark.parametrize("name", NAMES)
+def test_route_may_name_its_parts_as_it_likes(name: str, kind: str) -> None:
+    response = customer().post(f"/{name}/x/{kind}/")
+
+    assert (response.status_code, response.content) == (200, name.encode())
 
 
 def test_view_class_and_initkwargs_are_those_of_as_view() -> None:
