@@ -562,7 +562,8 @@ def test_held_operation_is_answered_until_a_person_decides(
     assert (len(bank.asked), scene.runs, states()) == (1, 1, ["held"])
     assert (record().lease_token, record().lease_expires_at) == (None, None)
     actions = [getattr(each, "action", None) for each in caplog.records]
-    assert [each for each in actions if each] == ["held"] * 3
+    # When its view has ended, and for each client that is refused.
+    assert [each for each in actions if each] == ["held"] * 4
 
 
 def test_held_operation_is_held_for_the_atomic_shape_as_well(bank: Bank) -> None:
