@@ -2,18 +2,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+
+from django.core.management.base import OutputWrapper
 
 WIDTH = 30
+LINE = 60
+"""How much of a line is written over: what is shown can get shorter."""
 SECONDS_BETWEEN_LINES = 10
-
-
-class Output(Protocol):
-    """A text stream; Django's commands wrap theirs."""
-
-    def write(self, text: str, /) -> object: ...
-    def flush(self) -> object: ...
-    def isatty(self) -> bool: ...
 
 
 class Progress:
@@ -27,7 +22,7 @@ class Progress:
     """
 
     def __init__(
-        self, out: Output, *, count_left: Callable[[], int], verb: str
+        self, out: OutputWrapper, *, count_left: Callable[[], int], verb: str
     ) -> None:
         self._out = out
         self._count_left = count_left
@@ -42,11 +37,29 @@ class Progress:
             total = self._total_after(done)
             share = min(1.0, done / total) if total else 1.0
             bar = ("#" * int(share * WIDTH)).ljust(WIDTH, ".")
-            self._out.write(f"\r{self._verb} [{bar}] {share:4.0%} {done:,}")
-            self._out.flush()
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            self._out.write(f"{self._verb} {done:,} of {self._total_after(done):,}\n")
+            self._draw(f"{self._verb} [{bar}] {share:4.0%} {done:,}")
+        elif self._is_time_for_a_line():
+            self._out.write(f"{self._verb} {done:,} of {self._total_after(done):,}")
+
+    def wait(self, done: int) -> None:
+        """Show that others keep the command waiting: nothing can be counted now."""
+        told = f"{self._verb} {done:,}, waiting: others keep the database busy"
+        if self._is_terminal:
+            self._draw(told)
+        elif self._is_time_for_a_line():
+            self._out.write(told)
+
+    def _draw(self, text: str) -> None:
+        """Write over the line; without the end that Django's commands give each."""
+        self._out.write(f"\r{text.ljust(LINE)}", str, "")
+        self._out.flush()
+
+    def _is_time_for_a_line(self) -> bool:
+        now = time.monotonic()
+        is_time = now - self._last_line >= SECONDS_BETWEEN_LINES
+        if is_time:
+            self._last_line = now
+        return is_time
 
     def _total_after(self, done: int) -> int:
         if self._total is None:
@@ -56,4 +69,4 @@ class Progress:
     def close(self) -> None:
         """Leave the bar's line, so that what follows starts on a new one."""
         if self._is_terminal:
-            self._out.write("\n")
+            self._out.write()

@@ -18,6 +18,7 @@ from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.fields import UtcNow
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 
+from .purging import WhenBusy, insisted
 from .rows import storable
 
 LONGEST_AMOUNT = 64
@@ -93,9 +94,10 @@ class LinkPurge:
 
     using: str
     for_at_least: timedelta
+    when_busy: WhenBusy = None
 
     def count(self) -> int:
-        return self._expired().count()
+        return insisted(self._expired().count, self.using, self.when_busy)
 
     def batches(self, size: int) -> Iterator[int]:
         """Delete at most `size` at a time; yield each batch's number."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from django.db import Error, connections, transaction
 
-from .dialects import dialect_of
+from .dialects import dialect_of, trouble_of
 from .dialects.base import Trouble
 from .statements import (
     EventStatements,
@@ -17,6 +19,15 @@ from .statements import (
     event_statements,
     record_statements,
 )
+
+T = TypeVar("T")
+
+A_TRY = timedelta(seconds=1)
+"""How long one try waits for the lock that covers a whole database (SQLite)."""
+
+WhenBusy = Callable[[], None] | None
+
+IN_THE_WAY = frozenset({Trouble.BUSY, Trouble.TIMED_OUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,9 @@ class Purge:
     Rows that are claimed or renewed meanwhile expire later and are left alone, as are
     held records, live leases, events that wait in the inbox or were given up, and
     locked rows.
+
+    While others keep the database busy, it tries again: it is in no hurry. `when_busy` is
+    called between two tries, and may raise to give up; without it the error is raised.
     """
 
     using: str
@@ -33,25 +47,38 @@ class Purge:
     """The statements of the table to purge."""
     cutoff: str
     """An instant in the database's own spelling."""
+    when_busy: WhenBusy = None
 
     @classmethod
-    def of_records(cls, *, using: str, for_at_least: timedelta) -> Purge:
+    def of_records(
+        cls, *, using: str, for_at_least: timedelta, when_busy: WhenBusy = None
+    ) -> Purge:
         """The records, by the database's clock."""
-        dialect = dialect_of(connections[using])
-        return cls(using, record_statements(dialect), _cutoff(using, for_at_least))
+        statements = record_statements(dialect_of(connections[using]))
+        return cls(
+            using, statements, _cutoff(using, for_at_least, when_busy), when_busy
+        )
 
     @classmethod
-    def of_events(cls, *, using: str, for_at_least: timedelta) -> Purge:
+    def of_events(
+        cls, *, using: str, for_at_least: timedelta, when_busy: WhenBusy = None
+    ) -> Purge:
         """The webhook events, by the database's clock."""
-        dialect = dialect_of(connections[using])
-        return cls(using, event_statements(dialect), _cutoff(using, for_at_least))
+        statements = event_statements(dialect_of(connections[using]))
+        return cls(
+            using, statements, _cutoff(using, for_at_least, when_busy), when_busy
+        )
 
     def count(self) -> int:
         """Return how many rows there are to delete."""
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(self.statements.count_expired, {"cutoff": self.cutoff})
-            count: int = cursor.fetchone()[0]
-            return count
+
+        def counted() -> int:
+            with connections[self.using].cursor() as cursor:
+                cursor.execute(self.statements.count_expired, {"cutoff": self.cutoff})
+                count: int = cursor.fetchone()[0]
+                return count
+
+        return insisted(counted, self.using, self.when_busy)
 
     def batches(self, size: int) -> Iterator[int]:
         """Delete `size` rows at a time, oldest first; yield each batch's number.
@@ -63,7 +90,9 @@ class Purge:
         dialect = dialect_of(connections[self.using])
         rest = dialect.rest_after_batch.total_seconds()
         size = min(size, dialect.largest_batch or size)
-        while deleted := self._delete(size):
+        while deleted := insisted(
+            lambda: self._delete(size), self.using, self.when_busy
+        ):
             yield deleted
             time.sleep(rest)
 
@@ -72,30 +101,55 @@ class Purge:
         dialect = dialect_of(connection)
         is_ours = not connection.in_atomic_block
         batch: dict[str, str | int] = {"cutoff": self.cutoff, "size": size}
-        while True:
-            try:
-                with (
-                    transaction.atomic(using=self.using),
-                    connection.cursor() as cursor,
-                ):
-                    # Under SERIALIZABLE its reads could make live requests fail.
-                    if is_ours and dialect.read_committed:
-                        cursor.execute(dialect.read_committed)
-                    cursor.execute(self.statements.purge, batch)
-                    deleted: int = cursor.rowcount
-                return deleted
-            except Error as error:
-                # Above READ COMMITTED, a row that another purge or a renewal got first.
-                if connection.in_atomic_block:
-                    raise
-                if dialect.trouble(error) is not Trouble.CONFLICT:
-                    raise
+        with transaction.atomic(using=self.using), connection.cursor() as cursor:
+            # Under SERIALIZABLE its reads could make live requests fail.
+            if is_ours and dialect.read_committed:
+                cursor.execute(dialect.read_committed)
+            cursor.execute(self.statements.purge, batch)
+            deleted: int = cursor.rowcount
+        return deleted
 
 
-def _cutoff(using: str, for_at_least: timedelta) -> str:
+def _cutoff(using: str, for_at_least: timedelta, when_busy: WhenBusy) -> str:
+    def instant() -> str:
+        connection = connections[using]
+        with connection.cursor() as cursor:
+            seconds = {"seconds": -for_at_least.total_seconds()}
+            cursor.execute(dialect_of(connection).instant_as_text(), seconds)
+            text: str = cursor.fetchone()[0]
+            return text
+
+    return insisted(instant, using, when_busy)
+
+
+def insisted(act: Callable[[], T], using: str, when_busy: WhenBusy) -> T:
+    """Act, and again as long as others are in the way.
+
+    Raises:
+        Error: it failed for another reason, or inside a transaction of somebody else's.
+        Exception: whatever `when_busy` raised; nothing was done since the last success.
+    """
     connection = connections[using]
-    with connection.cursor() as cursor:
-        seconds = -for_at_least.total_seconds()
-        cursor.execute(dialect_of(connection).instant_as_text(), {"seconds": seconds})
-        instant: str = cursor.fetchone()[0]
-        return instant
+    while True:
+        try:
+            with _trying(using):
+                return act()
+        except Error as error:
+            if connection.in_atomic_block:
+                raise
+            trouble = trouble_of(connection, error)
+            if trouble in IN_THE_WAY and when_busy:
+                when_busy()
+            # Above READ COMMITTED, a row that another purge or a renewal got first.
+            elif trouble is not Trouble.CONFLICT:
+                raise
+
+
+def _trying(using: str) -> AbstractContextManager[None]:
+    """Bound one try, so that whoever waits can be told, and stopped, in between.
+
+    Elsewhere the purge waits for nobody's row, and a limit would only end its own work.
+    """
+    connection = connections[using]
+    dialect = dialect_of(connection)
+    return dialect.opening(connection, A_TRY) if dialect.one_lock else nullcontext()

@@ -5,6 +5,7 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+from django.core.management.base import OutputWrapper
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,11 +64,14 @@ class Terminal(StringIO):
 
 def shown_on(out: StringIO, *, total: int, steps: list[int]) -> list[str]:
     """What is written, line by line; the bar writes over itself."""
-    bar = Progress(out, count_left=lambda: total - steps[0], verb="Purging")
+    bar = Progress(
+        OutputWrapper(out), count_left=lambda: total - steps[0], verb="Purging"
+    )
     for done in steps:
         bar.show(done)
     bar.close()
-    return out.getvalue().replace("\r", "\n").splitlines()
+    lines = out.getvalue().replace("\r", "\n").splitlines()
+    return [line.rstrip() for line in lines]
 
 
 def test_terminal_shows_a_bar_that_grows_and_ends_its_line() -> None:
@@ -90,7 +94,8 @@ def test_bar_never_runs_over(total: int) -> None:
 
 
 def test_what_is_left_is_not_counted_before_it_is_shown() -> None:
-    bar = Progress(StringIO(), count_left=lambda: 1 // 0, verb="Purging")
+    out = OutputWrapper(StringIO())
+    bar = Progress(out, count_left=lambda: 1 // 0, verb="Purging")
     bar.show(1_000)
     bar.close()
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
 import signal
 import time
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import connections
 
 from django_idempotency.management.durations import duration
@@ -18,6 +21,23 @@ from django_idempotency.store.purging import Purge
 from django_idempotency.store.records import record_alias
 
 LINKS = "links of operations"
+
+TABLES: dict[str, tuple[Callable[..., Purge | LinkPurge], Callable[[], str]]] = {
+    "idempotency records": (Purge.of_records, record_alias),
+    "processed events": (Purge.of_events, event_alias),
+    LINKS: (LinkPurge, record_alias),
+}
+
+PAUSE = 0.2
+"""Seconds between two tries while others keep the database busy."""
+
+BUSY = (
+    "Others have kept the database busy for {:.0f} seconds, and nothing could be deleted "
+    "in that time. Purged {}; what was deleted stays deleted, and the next run goes on "
+    "from there. Find out who holds the lock for so long, or let the purge wait longer "
+    "(--patience). If the database has ended its statements for being slow, give it fewer "
+    "rows at a time (--batch-size)."
+)
 
 
 class Command(BaseCommand):
@@ -52,6 +72,14 @@ class Command(BaseCommand):
             "(default: %(default)s).",
         )
         parser.add_argument(
+            "--patience",
+            type=duration,
+            default=timedelta(minutes=5),
+            metavar="DURATION",
+            help="Give up when others have kept the database busy for so long that "
+            "nothing could be done (default: 5m).",
+        )
+        parser.add_argument(
             "--dry-run",
             action="store_true",
             help="Count what would be deleted and delete nothing "
@@ -65,55 +93,83 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        wanted = {"for_at_least": options["older_than"]}
-        purges: dict[str, Purge | LinkPurge] = {
-            "idempotency records": Purge.of_records(
-                using=options["database"] or record_alias(), **wanted
-            ),
-            "processed events": Purge.of_events(
-                using=options["database"] or event_alias(), **wanted
-            ),
-            LINKS: LinkPurge(using=options["database"] or record_alias(), **wanted),
-        }
+        interruption = Interruption(signal.SIGINT)
+        run = _Run(self.stderr, interruption, options)
         if options["dry_run"]:
-            counts = {name: purge.count() for name, purge in purges.items()}
-            self.stdout.write(f"Would purge {_listed(counts)}.")
+            self.stdout.write(f"Would purge {_listed(run.counts())}.")
             return
-        stop_at = None
-        if options["max_seconds"] is not None:
-            stop_at = time.monotonic() + options["max_seconds"]
-        self._purge(purges, options["batch_size"], stop_at)
+        with interruption:
+            self.stdout.write(f"Purged {_listed(run.purge())}.")
 
-    def _purge(
-        self,
-        purges: dict[str, Purge | LinkPurge],
-        batch_size: int,
-        stop_at: float | None,
+
+class _Run:
+    """What is purged, and since when the database has let nothing be done."""
+
+    def __init__(
+        self, err: OutputWrapper, interruption: Interruption, options: dict[str, Any]
     ) -> None:
-        def count_left() -> int:
-            return sum(purge.count() for purge in purges.values())
-
-        progress = Progress(self.stderr, count_left=count_left, verb="Purging")
-        purged = dict.fromkeys(purges, 0)
-        batches = (
-            (name, deleted)
-            for name, purge in purges.items()
-            for deleted in purge.batches(batch_size)
+        self._interruption = interruption
+        self._options = options
+        self._progress = Progress(
+            err, count_left=lambda: sum(self.counts().values()), verb="Purging"
         )
-        with Interruption(signal.SIGINT) as interruption:
-            for name, deleted in batches:
-                purged[name] += deleted
-                progress.show(sum(purged.values()))
-                if interruption.is_wanted:
-                    break
-                if stop_at is not None and time.monotonic() >= stop_at:
-                    break
-        progress.close()
-        if interruption.is_wanted:
-            raise CommandError(
-                f"Interrupted. Purged {_listed(purged)}.", returncode=130
+        self._purged = dict.fromkeys(TABLES, 0)
+        self._last_done = time.monotonic()
+        seconds = options["max_seconds"] or math.inf
+        self._stop_at = self._last_done + seconds
+        self._patience = min(options["patience"].total_seconds(), seconds)
+
+    @cached_property
+    def _purges(self) -> dict[str, Purge | LinkPurge]:
+        return {
+            name: begin(
+                using=self._options["database"] or alias(),
+                for_at_least=self._options["older_than"],
+                when_busy=self._wait,
             )
-        self.stdout.write(f"Purged {_listed(purged)}.")
+            for name, (begin, alias) in TABLES.items()
+        }
+
+    def counts(self) -> dict[str, int]:
+        return {name: purge.count() for name, purge in self._purges.items()}
+
+    def purge(self) -> dict[str, int]:
+        """Delete what has expired, and return how much that was.
+
+        Raises:
+            CommandError: it was interrupted, or others kept the database busy.
+        """
+        for name, deleted in self._batches():
+            self._purged[name] += deleted
+            self._last_done = time.monotonic()
+            self._progress.show(sum(self._purged.values()))
+            self._stop_if_wanted()
+            if self._last_done >= self._stop_at:
+                break
+        self._progress.close()
+        return self._purged
+
+    def _batches(self) -> Iterator[tuple[str, int]]:
+        for name, purge in self._purges.items():
+            for deleted in purge.batches(self._options["batch_size"]):
+                yield name, deleted
+
+    def _wait(self) -> None:
+        """Let others go first; the purge holds nothing meanwhile."""
+        waited = time.monotonic() - self._last_done
+        if waited >= self._patience:
+            self._progress.close()
+            raise CommandError(BUSY.format(waited, _listed(self._purged)))
+        self._progress.wait(sum(self._purged.values()))
+        self._interruption.wait(PAUSE)
+        self._stop_if_wanted()
+
+    def _stop_if_wanted(self) -> None:
+        if self._interruption.is_wanted:
+            self._progress.close()
+            raise CommandError(
+                f"Interrupted. Purged {_listed(self._purged)}.", returncode=130
+            )
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -1,17 +1,18 @@
 """A file of SQLite's, several threads: the write lock is the whole database's."""
 
+import io
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connections
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
@@ -86,12 +87,19 @@ def projects_timeout() -> int:
 
 
 @contextmanager
-def somebody_writing(begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Another connection has the write lock."""
-    name = connections["file"].settings_dict["NAME"]
-    with closing(sqlite3.connect(str(name), isolation_level=None)) as other:
-        other.execute(begin)
+def somebody_using(*statements: str) -> Iterator[None]:
+    """Another connection is in a transaction, which any thread may end."""
+    name = str(connections["file"].settings_dict["NAME"])
+    other = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+    with closing(other):
+        for statement in statements:
+            other.execute(statement).fetchall()
         yield
+
+
+def somebody_writing(begin: str = "BEGIN IMMEDIATE") -> AbstractContextManager[None]:
+    """Another connection has the write lock."""
+    return somebody_using(begin)
 
 
 def ordered(request: IdempotentRequest) -> HttpResponse:
@@ -218,6 +226,62 @@ def test_every_look_at_a_busy_database_is_bounded_by_the_wait(
     assert words == {"new": HIDDEN, "elsewhere": answer, "here": answer}
     assert max(took) < projects_timeout() / 2000
     assert pragma("busy_timeout") == projects_timeout()
+
+
+BLOCKERS = {
+    "writer": ["BEGIN IMMEDIATE"],
+    "exclusive": ["BEGIN EXCLUSIVE"],
+    "reader": ["BEGIN", f"SELECT * FROM {EVENTS}"],  # noqa: S608
+}
+
+
+def purge(*arguments: str) -> str:
+    """The command, on a connection that hardly waits by itself."""
+    connections["file"].cursor().execute("PRAGMA busy_timeout = 20")
+    out = io.StringIO()
+    try:
+        call_command("purge_idempotency_keys", *arguments, stdout=out, stderr=out)
+    finally:
+        connections["file"].close()
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("blocker", BLOCKERS.values(), ids=BLOCKERS)
+def test_purge_waits_while_others_use_the_database_and_goes_on(
+    blocker: list[str],
+) -> None:
+    leave_an_expired_answer(new_key())
+    with ExitStack() as others:
+        others.enter_context(somebody_using(*blocker))
+        threading.Timer(0.5, others.close).start()
+        assert purge().startswith("Purged 1 idempotency records")
+
+    assert not IdempotencyRecord.objects.exists()
+
+
+@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+@pytest.mark.parametrize("option", ["--patience=1s", "--max-seconds=1"])
+def test_purge_that_was_kept_waiting_for_too_long_fails_with_a_sentence(
+    begin: str, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cron's mail says what to do; and what was deleted before stays deleted."""
+    for _ in range(3):
+        leave_an_expired_answer(new_key())
+    others = ExitStack()
+
+    def write_after_the_first_batch(seconds: float) -> None:
+        others.enter_context(somebody_using(begin))
+
+    monkeypatch.setattr(
+        "django_idempotency.store.purging.time.sleep", write_after_the_first_batch
+    )
+    with (
+        others,
+        pytest.raises(CommandError, match=r"busy for [1-4] seconds.* Purged 1 idem"),
+    ):
+        purge(option, "--batch-size=1")
+
+    assert IdempotencyRecord.objects.count() == 2
 
 
 @pytest.mark.programs

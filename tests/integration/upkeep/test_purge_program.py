@@ -15,9 +15,9 @@ import pytest
 
 from django_idempotency.models import IdempotencyRecord
 from tests.support.programs import environment
-from tests.support.threads import until
+from tests.support.threads import second_connection, until
 
-from .test_purge import closing_line, make, make_expired, purge
+from .test_purge import TABLE, closing_line, make, make_expired, purge
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
@@ -41,11 +41,14 @@ def test_memory_does_not_grow_with_the_records() -> None:  # FR-071
 
 
 @contextmanager
-def process(*arguments: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
+def process(
+    *arguments: str, options: str = "", **streams: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """The program; `options` are those of its sessions."""
     with subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-m", "django", "purge_idempotency_keys", *arguments],
         cwd=Path(__file__).parents[3],
-        env=environment(),
+        env=environment(PGOPTIONS=options),
         text=True,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},
     ) as running:
@@ -83,8 +86,37 @@ def test_terminal_is_shown_a_bar() -> None:
     shown = os.read(reader, 10_000).decode()
     os.close(reader)
 
-    assert re.findall(r"\r(Purging \[[#.]+\] +\d+% \d)", shown) == [
+    assert re.findall(r"\r([^\r]+?) *(?=\r)", shown) == [
         "Purging [##########....................]  33% 1",
         "Purging [####################..........]  67% 2",
         "Purging [##############################] 100% 3",
     ]
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("is_interrupted", [True, False], ids=["Ctrl-C", "goes on"])
+def test_purge_waits_for_a_table_that_somebody_else_has_locked(
+    is_interrupted: bool,
+) -> None:
+    """Such as a migration, where the project lets no session wait for long."""
+    make()
+    with second_connection() as other:
+        other.set_autocommit(False)
+        other.cursor().execute(f"LOCK TABLE {TABLE}")
+        reader, writer = os.openpty()
+        with process(options="-c lock_timeout=50ms", stderr=writer) as running:
+            os.close(writer)
+            shown = os.read(reader, 10_000).decode()
+            if is_interrupted:
+                running.send_signal(signal.SIGINT)
+            else:
+                other.rollback()
+            said = running.communicate(timeout=100)[0]
+        shown += os.read(reader, 10_000).decode()
+        os.close(reader)
+
+    assert "Purging 0, waiting: others keep the database busy" in shown
+    assert ("Interrupted. Purged 0" in shown) == is_interrupted
+    assert said == ("" if is_interrupted else closing_line(1))
+    assert running.returncode == (130 if is_interrupted else 0)
