@@ -52,6 +52,20 @@ def report_lost(operation: Operation) -> None:
     )
 
 
+def report_busy(endpoint: str = "") -> None:
+    """Report that others have kept the database busy for the whole wait.
+
+    Without a traceback: nothing is broken, and who asked was told to come again.
+    """
+    logger.warning(
+        "%s busy: others wrote to the database for longer than the wait, so %s could not "
+        "be claimed",
+        "webhook" if endpoint else "idempotency",
+        "an event" if endpoint else "a request",
+        extra={"action": "busy", **({"endpoint": endpoint} if endpoint else {})},
+    )
+
+
 def report(action: str, operation: Operation) -> None:
     """Write one log line and send the signal of that name."""
     level = logging.WARNING if action == "held" else logging.INFO

@@ -30,7 +30,7 @@ from django_idempotency.core.history import Happening
 from django_idempotency.core.operations import Operation, StoredAnswer, on_one_line
 from django_idempotency.engine import running
 from django_idempotency.engine.idempotency import Confined
-from django_idempotency.engine.reporting import report
+from django_idempotency.engine.reporting import report, report_busy
 from django_idempotency.engine.steps import RunningSteps, Steps
 from django_idempotency.engine.threads import in_thread
 from django_idempotency.engine.work import Outcome, Ran, Result
@@ -38,6 +38,7 @@ from django_idempotency.exceptions import (
     CallRefused,
     InvalidKey,
     KeyOfAnother,
+    StoreBusy,
     StoreUnavailable,
 )
 from django_idempotency.models import IdempotencyRecord
@@ -226,8 +227,11 @@ def _problem(
 
 
 def _unavailable(
-    request: HttpRequest, operation: Operation, error: Exception
+    request: HttpRequest, operation: Operation, error: StoreUnavailable
 ) -> HttpResponseBase:
+    if isinstance(error, StoreBusy):
+        report_busy()
+        return _problem(problems.STORE_UNAVAILABLE, request, operation)
     logger.error(
         "idempotency unavailable: a request could not be claimed",
         exc_info=error,

@@ -12,7 +12,13 @@ from django_idempotency.core.decisions import InFlight
 from django_idempotency.core.events import EventState
 from django_idempotency.engine.claiming import Claiming
 from django_idempotency.engine.idempotency import Confined
-from django_idempotency.exceptions import StoreUnavailable, TransactionLost, name_of
+from django_idempotency.engine.reporting import report_busy
+from django_idempotency.exceptions import (
+    StoreBusy,
+    StoreUnavailable,
+    TransactionLost,
+    name_of,
+)
 from django_idempotency.store import due
 from django_idempotency.store import events as event_store
 from django_idempotency.store.events import NewEvent
@@ -101,6 +107,9 @@ class _Handling:
 def _unclaimed(error: Exception, endpoint: Endpoint, *, has_started: bool) -> Reception:
     """Return what follows from an error; nothing has been committed."""
     is_unavailable = isinstance(error, StoreUnavailable) and not has_started
+    if is_unavailable and isinstance(error, StoreBusy):
+        report_busy(endpoint.name)
+        return Later()
     action = "unavailable" if is_unavailable else "unclaimed"
     logger.error(
         "webhook %s: an event could not be claimed",

@@ -51,7 +51,7 @@ class Command(BaseCommand):
             type=_seconds,
             default=1.0,
             metavar="N",
-            help="Seconds to wait when nothing is due or the database can't be reached "
+            help="Seconds to wait when nothing is due, or the database can't be reached or is busy "
             "(default: %(default)s).",
         )
         parser.add_argument(
@@ -146,7 +146,7 @@ class Command(BaseCommand):
         except (OperationalError, InterfaceError, StoreUnavailable) as error:
             if not retry:
                 raise
-            self.stderr.write(f"The database can't be reached: {error!r}")
+            self.stderr.write(f"The database can't be reached or is busy: {error!r}")
             return None
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,27 @@ def test_every_look_at_a_busy_database_is_bounded_by_the_wait(
     assert words == {"new": HIDDEN, "elsewhere": answer, "here": answer}
     assert max(took) < projects_timeout() / 2000
     assert pragma("busy_timeout") == projects_timeout()
+
+
+@pytest.mark.urls("tests.concurrency.webhooks.receivers")
+@pytest.mark.parametrize(
+    "send",
+    [
+        *(partial(call, view, new_key()) for view in (hasty, leased)),
+        *(partial(deliver, path, stripe()) for path in ("/hasty/", "/hasty-inbox/")),
+    ],
+    ids=["atomic", "leased", "inline", "inbox"],
+)
+def test_busy_database_is_one_warning_without_a_traceback(
+    send: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else writes, and the client was told so: nothing is broken."""
+    with somebody_writing():
+        send()
+    (line,) = [each for each in caplog.records if each.name == "django_idempotency"]
+
+    assert (line.levelname, getattr(line, "action", "")) == ("WARNING", "busy")
+    assert (line.exc_info, "\n" in line.getMessage()) == (None, False)
 
 
 BLOCKERS = {
