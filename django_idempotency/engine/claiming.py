@@ -278,6 +278,8 @@ class Claiming(Generic[V]):
         if self.wait.left and not self.joins_transaction:
             time.sleep(FIRST_PAUSE)
             return None
+        if rows.is_unused(self.using):  # it would be waited for anew
+            raise failure
         with rows.claim_errors(self.using):
             decision = self._look_for_the_wait()
         if decision is None or isinstance(decision, Renew):
@@ -328,9 +330,12 @@ class Claiming(Generic[V]):
             yield claim
 
     def _connect(self) -> None:
-        with rows.claim_errors(self.using):
-            connections[self.using].ensure_connection()
-        self.wait.start()
+        try:
+            with rows.claim_errors(self.using):
+                connections[self.using].ensure_connection()
+        finally:
+            # Also if others keep it from being made, or that would be tried for ever.
+            self.wait.start()
 
     def _inserted(self, wait: timedelta) -> Claim:
         if not self._is_contended:

@@ -1,5 +1,6 @@
 """A file of SQLite's, several threads: the write lock is the whole database's."""
 
+import gc
 import io
 import re
 import sqlite3
@@ -227,6 +228,33 @@ def test_every_look_at_a_busy_database_is_bounded_by_the_wait(
     assert words == {"new": HIDDEN, "elsewhere": answer, "here": answer}
     assert max(took) < projects_timeout() / 2000
     assert pragma("busy_timeout") == projects_timeout()
+
+
+# Django leaves the connection open whose first command fails.
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "view", [hasty, impatient, leased], ids=["0.3 s", "none", "leased"]
+)
+def test_connection_that_others_keep_from_being_made_is_bounded_by_its_own_timeout(
+    view: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first command switches the journal, for which nobody else may be there."""
+    other_mode = "DELETE" if pragma("journal_mode") == "wal" else "WAL"
+    options = connections["file"].settings_dict["OPTIONS"]
+    command = f"PRAGMA journal_mode = {other_mode}"
+    for name, value in {"init_command": command, "timeout": 0.2}.items():
+        monkeypatch.setitem(options, name, value)
+    connections["file"].close()
+    with ExitStack() as others:
+        others.enter_context(somebody_writing())
+        threading.Timer(5, others.close).start()  # rather than to wait for ever
+        began = time.monotonic()
+        word = call(view, new_key()).word
+        took = time.monotonic() - began
+    gc.collect()
+
+    assert (word, took < 2) == (HIDDEN, True)
 
 
 @pytest.mark.urls("tests.concurrency.webhooks.receivers")
