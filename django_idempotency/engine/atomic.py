@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import Generic, TypeVar, cast
 
 from django.db import Error, transaction
@@ -218,16 +217,18 @@ def _is_broken(outcome: Outcome[T], using: str) -> bool:
 def _keep_alone(operation: Operation, answer: StoredAnswer) -> None:
     """Keep the answer to a failure whose work has been rolled back.
 
-    It is stored with a claim of its own, which doesn't wait: if a copy is running by
+    It is stored with a claim of its own, which doesn't wait for another: if a copy is running by
     now, that copy's answer is kept instead.
     """
     attempt = _Attempt(
-        replace(operation, wait=timedelta(0)),
+        replace(operation, wait=rows.brief_wait(operation.using)),
         lambda steps: Outcome(value=None, commits=True, answer=answer),
         silent=True,
     )
     report("claimed", operation)
     try:
         attempt.result()
+    except StoreBusy:
+        logger.warning("A failure's answer could not be kept: the database is busy.")
     except (Error, StoreUnavailable):
         logger.warning("A failure's answer could not be kept.", exc_info=True)

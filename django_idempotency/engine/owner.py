@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import Error, transaction
 
 from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.journal import Journal
@@ -17,6 +17,10 @@ from django_idempotency.store import records, rows
 from django_idempotency.store.records import LEASE_LOST, Lease
 
 from .links import Links
+
+PATIENCE = timedelta(minutes=1)
+PAUSE = 0.05
+"""Seconds between two tries while others keep the database busy."""
 
 
 class Owner:
@@ -69,9 +73,7 @@ class Owner:
 
     def _commit(self, remember: Callable[..., None], state: RecordState) -> None:
         memory = self.journal.memory()
-        with self._transaction():
-            remember(self.lease, memory, state, was=self.state)
-            self.links.store()
+        self._insist(lambda: remember(self.lease, memory, state, was=self.state))
         self.journal.is_stored(memory)
         self.links.are_stored()
         self.state = state
@@ -119,9 +121,7 @@ class Owner:
 
     def keep(self, answer: StoredAnswer) -> None:
         self._require_lease()
-        with self._transaction():
-            records.keep_leased(self.lease, answer)
-            self.links.store()
+        self._insist(lambda: records.keep_leased(self.lease, answer))
         self.is_over = True
 
     def release(self, failure: str | None) -> None:
@@ -129,6 +129,25 @@ class Owner:
         with self._transaction():
             records.release_leased(self.lease, failure, is_held=self.is_held)
         self.is_over = True
+
+    def _insist(self, act: Callable[[], None]) -> None:
+        """Commit; while others keep the database busy (SQLite), again and again.
+
+        Else what a call has come to would be unknown because somebody else wrote for
+        long, and only a person could tell.
+        """
+        until = time.monotonic() + min(self.lease.length, PATIENCE).total_seconds()
+        while True:
+            try:
+                with self._transaction():
+                    act()
+                    self.links.store()
+                return
+            except Error as error:
+                is_busy = rows.is_busy(error, self.lease.using)
+                if not is_busy or time.monotonic() >= until:
+                    raise
+                time.sleep(PAUSE)
 
     def _transaction(self) -> transaction.Atomic:
         return transaction.atomic(using=self.lease.using, durable=True)

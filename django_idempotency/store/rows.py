@@ -243,8 +243,13 @@ def is_refusal(error: BaseException, using: str) -> bool:
     """Whether the database has refused a COMMIT, and rolled back for certain."""
     return isinstance(error, IntegrityError) or (
         isinstance(error, Error)
-        and trouble_of(connections[using], error) is Trouble.CONFLICT
+        and trouble_of(connections[using], error) in (Trouble.CONFLICT, Trouble.BUSY)
     )
+
+
+def is_busy(error: Error, using: str) -> bool:
+    """Whether others hold the one lock of a database: nothing was written."""
+    return trouble_of(connections[using], error) is Trouble.BUSY
 
 
 def watched(using: str) -> AbstractContextManager[None]:
@@ -292,6 +297,11 @@ def looking(using: str, wait: timedelta) -> AbstractContextManager[None]:
     """Bound a read of a committed row, outside of a transaction."""
     connection = connections[using]
     return dialect_of(connection).looking(connection, wait)
+
+
+def brief_wait(using: str) -> timedelta:
+    """Return how long what is noted after the work may wait."""
+    return dialect_of(connections[using]).brief_wait
 
 
 def too_late(using: str) -> ClaimFailed:
@@ -346,9 +356,9 @@ def storable(text: str) -> str:
 
 @contextmanager
 def brief_transaction(using: str) -> Iterator[None]:
-    """A transaction that gives up rather than wait for a lock."""
+    """A transaction that gives up rather than wait for somebody's row."""
     with (
-        opened(using, NO_WAIT),
+        opened(using, brief_wait(using)),
         transaction.atomic(using=using),
         locking(using, NO_WAIT),
     ):

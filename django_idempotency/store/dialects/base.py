@@ -102,6 +102,8 @@ class Dialect(ABC):
     """The first statement of a transaction that must not make others fail."""
     one_lock = False
     """Whether one lock covers the whole database, so that a wait says nothing of a key."""
+    brief_wait = timedelta(0)
+    """How long a note waits: not for a row, but for a lock that others hold shortly."""
     largest_batch: int | None = None
     """How many rows a purge may delete at a time, if all others have to wait for it."""
     rest_after_batch = timedelta(0)

@@ -21,6 +21,7 @@ class SQLite(Dialect):
     now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f000', 'now')"
     statement_began = now
     one_lock = True
+    brief_wait = timedelta(seconds=1)
     largest_batch = 500
     # Who waits for the write lock looks for it every 0.1 seconds at the latest, and in no
     # order: a purge that took it again at once would keep them waiting until its end.

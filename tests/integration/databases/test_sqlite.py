@@ -7,7 +7,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+)
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +20,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
 from django.utils import timezone
@@ -26,6 +31,7 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.engine import record_row
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.store import rows
 from tests.concurrency.webhooks.receivers import HASTE
 from tests.support.client import call, new_key, told
 from tests.support.databases import Routes, alias
@@ -283,6 +289,79 @@ BLOCKERS = {
     "exclusive": ["BEGIN EXCLUSIVE"],
     "reader": ["BEGIN", f"SELECT * FROM {EVENTS}"],  # noqa: S608
 }
+
+
+@pytest.mark.parametrize("blocker", BLOCKERS.values(), ids=BLOCKERS)
+def test_note_waits_for_a_moment(blocker: list[str]) -> None:
+    """Of a failure, or of an event that isn't ready: others write all the time."""
+    with ExitStack() as others:
+        others.enter_context(somebody_using(*blocker))
+        threading.Timer(0.2, others.close).start()
+        with rows.brief_transaction("file"):
+            Order.objects.create()
+
+    assert Order.objects.exists()
+
+
+def be_in_a_hurry() -> None:
+    """The connection's own timeout is shorter than what others do."""
+    with connections["file"].cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 20")
+
+
+@pytest.mark.parametrize("blocker", BLOCKERS.values(), ids=BLOCKERS)
+def test_call_is_remembered_however_busy_the_database_is_meanwhile(
+    blocker: list[str],
+) -> None:
+    """Else it would be held, for a person, because somebody wrote at that moment."""
+    others, calls = ExitStack(), []
+
+    def charge(key: str) -> None:
+        calls.append(key)
+        be_in_a_hurry()
+        others.enter_context(somebody_using(*blocker))
+        threading.Timer(0.5, others.close).start()
+
+    @idempotent(lease=timedelta(minutes=1))
+    def view(request: IdempotentRequest) -> HttpResponse:
+        request.idempotency.call("charge", charge, if_unknown="hold")
+        return HttpResponse(status=201)
+
+    key = new_key()
+    with others:
+        answers = [call(view, key).word for _ in range(2)]
+
+    assert (answers, len(calls)) == (["201", "201 replayed"], 1)
+
+
+@pytest.mark.parametrize(
+    "_file",
+    [MODES["immediate"], MODES["default"]],
+    indirect=True,
+    ids=["immediate", "default"],
+)
+def test_write_whose_commit_a_reader_prevents_is_rolled_back_for_certain() -> None:
+    """So the view may answer as it likes, and its answer is kept."""
+    others = ExitStack()
+
+    def write() -> None:
+        Order.objects.create()
+        be_in_a_hurry()
+        others.enter_context(somebody_using(*BLOCKERS["reader"]))
+
+    @idempotent(lease=timedelta(minutes=1))
+    def view(request: IdempotentRequest) -> HttpResponse:
+        try:
+            with others:
+                request.idempotency.write("order", write)
+        except OperationalError:
+            return HttpResponse(status=422)
+        return HttpResponse(status=201)
+
+    key = new_key()
+    words = [call(view, key).word for _ in range(2)]
+
+    assert (words, Order.objects.count()) == (["422", "422 replayed"], 0)
 
 
 def purge(*arguments: str) -> str:
