@@ -67,12 +67,17 @@ class Owner:
             raise LeaseLost(LEASE_LOST)
 
     def remember(self, state: RecordState = RecordState.IN_FLIGHT) -> None:
-        """Commit the journal as it is now."""
+        """Commit the journal as it is now.
+
+        Raises:
+            DataError: it is longer than the database can take.
+        """
         self._require_lease()
         self._commit(records.remember, state)
 
     def _commit(self, remember: Callable[..., None], state: RecordState) -> None:
         memory = self.journal.memory()
+        records.require_fit(memory, self.lease.using)
         self._insist(lambda: remember(self.lease, memory, state, was=self.state))
         self.journal.is_stored(memory)
         self.links.are_stored()
@@ -96,6 +101,7 @@ class Owner:
                 entry.finish(fn())
                 self._require_lease()
                 memory = self.journal.memory()
+                records.require_fit(memory, using)
                 records.finish_write(claim, self.lease, memory)
                 commit.is_due = True
             self.state = RecordState.IN_FLIGHT

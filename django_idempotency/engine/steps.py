@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import DataError, transaction
 
 from django_idempotency.conf import conf
 from django_idempotency.core.decisions import RecordState
@@ -341,9 +341,13 @@ class LeasedSteps(Steps):
 
     def finish(self, entry: Entry, result: Any) -> Any:
         self.journal.finish_call(entry, result)
+        try:
+            self.owner.remember()
+        except DataError:  # together with the results of other steps
+            entry.is_kept = False
+            self.owner.remember()
         if not entry.is_kept:
             logger.error(TOO_LARGE.format(entry.name))
-        self.owner.remember()
         return entry.result
 
     def write_alone(self, name: str, fn: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from django.db import connections, router, transaction
+from django.db import DataError, connections, router, transaction
 
 from django_idempotency.conf import LONGEST_DURATION
 from django_idempotency.core.decisions import RecordState, RowView
@@ -250,6 +250,22 @@ def _remembered(
         "lease": lease.length.total_seconds(),
         **lease.ownership,
     }
+
+
+def require_fit(memory: Memory, using: str) -> None:
+    """Refuse what the database can't take: it would end the connection (MariaDB).
+
+    Raises:
+        DataError: the journal is longer than a statement may be.
+    """
+    steps = memory.effects + (memory.earlier_steps or "")
+    if not fits(steps.encode(), connections[using]):
+        raise DataError(
+            f"The results of this operation's steps are {len(steps)} characters long, "
+            f"and the max_allowed_packet of database {using!r} doesn't let them be "
+            "stored together. Return what the next steps need, such as an id, or let "
+            "the server take more."
+        )
 
 
 def begin_write(lease: Lease, memory: Memory, *, was: RecordState) -> Claim:

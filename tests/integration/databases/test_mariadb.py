@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, connections
+from django.db import DataError, OperationalError, connection, connections
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from pytest_django import DjangoDbBlocker
@@ -174,6 +174,60 @@ def test_body_that_cannot_be_stored_is_answered_whole_and_kept_without(
         None if is_kept else "omitted"
     )
     assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("results", "made_again"),
+    [
+        (["x" * 400_000] * 4, [2, 3]),
+        (["\\" * 200_000, "x" * 400_000], [1]),
+        (["x" * 300_000] * 3, []),
+    ],
+    ids=["together", "escaped", "fit"],
+)
+def test_results_that_cannot_be_stored_together_are_good_for_this_try(
+    results: list[str], made_again: list[int]
+) -> None:
+    """Else the call would be made with each retry, or held, though it has returned."""
+    made: list[int] = []
+
+    @idempotent(lease=timedelta(minutes=1))
+    def in_steps(request: Any) -> HttpResponse:
+        for number, result in enumerate(results):
+
+            def step(key: str, at: int = number, result: str = result) -> str:
+                made.append(at)
+                return result
+
+            assert request.idempotency.call(f"step {number}", step) == result
+        if len(made) == len(results):
+            return HttpResponse(status=503)  # released: the retry goes on from here
+        request.idempotency.write("order", lambda: Order.objects.create().pk)
+        return HttpResponse(status=201)
+
+    key = new_key()
+    with packets_of(MEBIBYTE):
+        answers = [call(in_steps, key).word for _ in range(3)]
+
+    assert made == [*range(len(results)), *made_again]
+    expected = ["503", "201", "201 replayed"] if made_again else ["503"] * 3
+    assert (answers, Order.objects.count()) == (expected, int(bool(made_again)))
+
+
+def test_result_of_a_write_that_cannot_be_stored_is_refused_by_a_sentence() -> None:
+    def write() -> str:
+        Order.objects.create()
+        return "x" * MEBIBYTE
+
+    @idempotent(lease=timedelta(minutes=1))
+    def view(request: Any) -> HttpResponse:
+        request.idempotency.write("order", write)
+        return HttpResponse(status=201)
+
+    with packets_of(MEBIBYTE), pytest.raises(DataError, match="max_allowed_packet"):
+        call(view, new_key())
+
+    assert Order.objects.count() == 0
 
 
 @pytest.mark.urls("tests.integration.webhooks.receivers")
