@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -53,11 +54,14 @@ def settings_of_the_page() -> dict[str, Any]:
     return settings
 
 
+WAL = {"init_command": "PRAGMA journal_mode = WAL;"}
 MODES: dict[str, dict[str, Any]] = {
     "as documented": settings_of_the_page()["DATABASES"]["default"]["OPTIONS"],
     "immediate": {"transaction_mode": "IMMEDIATE"},
     "exclusive": {"transaction_mode": "EXCLUSIVE"},
+    "exclusive with WAL": {"transaction_mode": "EXCLUSIVE", **WAL},
     "default": {},
+    "default with WAL": WAL,
 }
 
 
@@ -260,7 +264,7 @@ def test_connection_that_others_keep_from_being_made_is_bounded_by_its_own_timeo
         took = time.monotonic() - began
     gc.collect()
 
-    assert (word, took < 2) == (HIDDEN, True)
+    assert (word, took < 4) == (HIDDEN, True)
 
 
 @pytest.mark.urls("tests.concurrency.webhooks.receivers")
@@ -388,10 +392,13 @@ def test_purge_waits_while_others_use_the_database_and_goes_on(
     assert not IdempotencyRecord.objects.exists()
 
 
-@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
-@pytest.mark.parametrize("option", ["--patience=1s", "--max-seconds=1"])
+@pytest.mark.parametrize(
+    ("option", "begin"),
+    [("--patience=1s", "BEGIN IMMEDIATE"), ("--max-seconds=1", "BEGIN EXCLUSIVE")],
+    ids=["patience", "max-seconds"],
+)
 def test_purge_that_was_kept_waiting_for_too_long_fails_with_a_sentence(
-    begin: str, option: str, monkeypatch: pytest.MonkeyPatch
+    option: str, begin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cron's mail says what to do; and what was deleted before stays deleted."""
     for _ in range(3):
@@ -406,7 +413,7 @@ def test_purge_that_was_kept_waiting_for_too_long_fails_with_a_sentence(
     )
     with (
         others,
-        pytest.raises(CommandError, match=r"busy for [1-4] seconds.* Purged 1 idem"),
+        pytest.raises(CommandError, match=r"busy for \d+ seconds.* Purged 1 idem"),
     ):
         purge(option, "--batch-size=1")
 
@@ -414,15 +421,16 @@ def test_purge_that_was_kept_waiting_for_too_long_fails_with_a_sentence(
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize(
-    "_file", [MODES["immediate"]], indirect=True, ids=["immediate"]
-)
 def test_purge_lets_live_requests_through() -> None:
     """In another process. SQLite's lock is given to nobody in turn: who takes it again
     at once keeps the others out until the end."""
     with connections["file"].cursor() as cursor:
         cursor.execute(MANY_EXPIRED)
-    url = f"sqlite:///{connections['file'].settings_dict['NAME']}"
+    database = connections["file"].settings_dict
+    options = {
+        "transaction_mode": database["OPTIONS"].get("transaction_mode", "DEFERRED")
+    }
+    url = f"sqlite:///{database['NAME']}?{urlencode(options)}"
     program = ("-m", "django", "purge_idempotency_keys", "--batch-size", "100")
     words = []
     with running(*program, DATABASE_URL=url) as purge:
