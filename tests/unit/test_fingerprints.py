@@ -129,8 +129,10 @@ def test_odd_body_counts_byte_by_byte(body: bytes) -> None:
 # JSON documents, and the ways to spell one of them.
 
 # Few and confusable, so that two documents are often nearly equal, and so that names of
-# the canonical form's own making appear as the client's.
-_names = st.sampled_from(["a", "b", "é", "{", "#", "1e0", "", "\ud800", "\0", '"\\/'])
+# the canonical form's own making, and the marks on the way to it, appear as the client's.
+_names = st.sampled_from(
+    [*"ab:é{}[,#\0\1", "1e0", "", "\ud800", '"\\/', "\0021e0\3", "NaN", "[[]]}", "😀"]
+)
 _integers = st.integers(-20, 20) | st.integers()
 _numbers = st.builds(
     lambda digits, exponent: Fraction(digits) * Fraction(10) ** exponent,
@@ -305,7 +307,12 @@ def spoilt(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
     """Return such a text with a piece of it taken out, or something put in."""
     text = draw(texts)
     start, end = (draw(st.integers(0, len(text))) for _ in range(2))
-    odd = st.sampled_from(["", *'[]{}",:0-\\eé \n', "\ud800", "null", ',"a":1', "1e9"])
+    odd = st.sampled_from(
+        [
+            *["", *'[]{}",:0-\\eé \n', "\ud800", "null", "1e9"],
+            *[',"a":1', ',"a":"\\u003a"', '"a":"\\u003A\\u003a",', '"a":{"b":[]},'],
+        ]
+    )
     put_in: str = draw(odd)
     return text[:start] + put_in + text[max(start, end if end - start < 3 else 0) :]
 
@@ -331,6 +338,13 @@ JSON_TEXTS = st.one_of(
 )
 @example("{1:2}", (), 1, 2)
 @example('["a', (), 1, 2)
+@example('{"a":1,"a":"\\u003a"}', (), 16 * 1024, 1024)
+@example('{"a":"\\u003a","b":"\\u003a","c":1}', (), 12, 1024)
+@example('{"a":"\\u003a","a":1,"c":1}', (), 40, 1024)
+@example('{"a,":"b,c","d,":[1]}', (), 12, 1024)
+@example('[null,"\\u007b"]', (), 1, 1024)
+@example("[" * 63 + '{"a":[]}' + "]" * 63, (), 1, 2)
+@example('[{"a":["b","c"],"d":"e"},"f",{}]', (), 16 * 1024, 1024)
 def test_document_taken_apart_is_spelled_as_the_whole(
     text: str, exclude: tuple[str, ...], window: int, long: int
 ) -> None:
