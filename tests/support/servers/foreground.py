@@ -20,7 +20,7 @@ def started(
     log: Path,
     is_ready: Callable[[], bool],
     **options: Any,
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start it, with these options of ``Popen``; at the end it is gone.
 
     Raises:
@@ -35,7 +35,7 @@ def started(
             if process.poll() is not None or time.monotonic() > end:
                 raise ServerFailed(f"{words[0]} does not start. Its log:\n{tail(log)}")
             time.sleep(0.01)
-        yield
+        yield process
     finally:
         process.terminate()
         try:
