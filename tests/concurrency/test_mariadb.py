@@ -35,6 +35,7 @@ from tests.concurrency.test_purge_under_traffic import (
     words_during_a_purge,
 )
 from tests.support.client import Answer, call, new_key, told
+from tests.support.innodb import be_the_victim
 from tests.support.records import expire
 from tests.support.threads import (
     TIMEOUT,
@@ -121,16 +122,10 @@ def until_waiting(count: int) -> None:
     until(lambda: waiting() >= count)
 
 
-def is_waiting() -> bool:
-    """`until_waiting` for a thread that is in a transaction."""
-    with second_connection() as other:
-        return waiting(other) >= 1
-
-
-def waiting(session: BaseDatabaseWrapper = connection) -> int:
+def waiting() -> int:
     # The server makes this table anew only if nobody has read it for 0.1 seconds.
     time.sleep(0.15)
-    with session.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM information_schema.innodb_trx"
             " JOIN information_schema.processlist ON id = trx_mysql_thread_id"
@@ -399,38 +394,18 @@ def test_row_that_was_released_in_the_snapshot_is_not_run_again(level: str) -> N
 # What a view swallows
 
 
-def lose_to(other: BaseDatabaseWrapper, rows: list[int]) -> None:
-    """Be the victim of a deadlock, and go on as if nothing had happened."""
-    update = "UPDATE testapp_order SET amount = amount + 1 WHERE id = %s"
-    execute(connection, update, rows[0])
-    with crew() as threads:
-        theirs = threads.submit(execute, other, update, rows[0])
-        until(is_waiting)
-        with suppress(OperationalError):
-            execute(connection, update, rows[1])
-        theirs.result(TIMEOUT)
-    other.rollback()
-
-
 @pytest.fixture
-def losing() -> Iterator[Callable[[], None]]:
+def losing() -> Callable[[], None]:
     """Work that writes an order, and at the first time loses it in a deadlock."""
-    rows = [Order.objects.create().pk for _ in range(2)]
-    with second_connection() as other:
-        other.inc_thread_sharing()
-        other.set_autocommit(False)
-        for _ in range(20):
-            execute(other, NEW_ORDER)
-        execute(other, "UPDATE testapp_order SET amount = 1 WHERE id = %s", rows[1])
-        fights = [1]
+    fights = [1]
 
-        def write() -> None:
-            execute(connection, NEW_ORDER)
-            if fights:
-                fights.pop()
-                lose_to(other, rows)
+    def write() -> None:
+        execute(connection, NEW_ORDER)
+        if fights:
+            fights.pop()
+            be_the_victim(connection)
 
-        yield write
+    return write
 
 
 @pytest.mark.parametrize("key", [new_key(), None], ids=["with key", "without key"])
@@ -444,10 +419,10 @@ def test_success_over_a_swallowed_deadlock_is_an_error(
 
     with pytest.raises(BrokenTransaction):
         call(view, key)
-    assert Order.objects.count() == 2
+    assert Order.objects.count() == 0
 
     assert call(view, key).word == "201"
-    assert Order.objects.count() == 3
+    assert Order.objects.count() == 1
 
 
 def test_step_that_swallowed_a_deadlock_is_not_remembered(
@@ -461,10 +436,10 @@ def test_step_that_swallowed_a_deadlock_is_not_remembered(
     key = new_key()
     with pytest.raises(TransactionManagementError):
         call(view, key)
-    assert Order.objects.count() == 2
+    assert Order.objects.count() == 0
 
     assert [call(view, key).word for _ in range(2)] == ["201", "201 replayed"]
-    assert Order.objects.count() == 3
+    assert Order.objects.count() == 1
 
 
 # What is stored
