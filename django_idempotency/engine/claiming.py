@@ -294,8 +294,11 @@ class Claiming(Generic[V]):
         See Note [Why MariaDB never waits in the claim].
         """
         self._is_contended = True
-        if not self.joins_transaction and (decision := self.row.look()) is not None:
-            return decision
+        if not self.joins_transaction:
+            with rows.looking(self.using, self.wait.left):
+                decision = self.row.look()
+            if decision is not None:
+                return decision
         with (
             rows.opened(self.using, self.wait.left),
             transaction.atomic(using=self.using),

@@ -71,11 +71,8 @@ class Lease:
 
     @property
     def ownership(self) -> Parameters:
-        """The parameters on which each write of the owner depends: row and token."""
-        return {
-            "id": db_id(self.record_id, self.using),
-            "lease_token": db_id(self.token, self.using),
-        }
+        """The parameters of each write of the owner: row, token and how long to wait."""
+        return {"id": db_id(self.record_id, self.using), **self.parameters}
 
 
 def record_alias() -> str:
@@ -354,7 +351,7 @@ LEASE_LOST = (
 
 def _execute_owned(statement: str, parameters: Parameters, lease: Lease) -> None:
     with connections[lease.using].cursor() as cursor:
-        cursor.execute(statement, {**parameters, **lease.ownership})
+        cursor.execute(statement, {**lease.ownership, **parameters})
         if cursor.rowcount != 1:
             raise LeaseLost(LEASE_LOST)
 

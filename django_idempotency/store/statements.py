@@ -173,8 +173,9 @@ class RecordStatements:
             f"CASE WHEN lease_expires_at > {later} THEN lease_expires_at"
             f" ELSE {later} END"
         )
+        within = dialect.within_lease
         remembered = (
-            f"UPDATE {table} SET effects = %(effects)s, earlier_steps ="
+            f"{within}UPDATE {table} SET effects = %(effects)s, earlier_steps ="
             " COALESCE(%(earlier_steps)s, earlier_steps),"
             f" state = %(state)s, lease_expires_at = {renewed}"
         )
@@ -187,21 +188,21 @@ class RecordStatements:
         # Without the time: a write is held only if it ends its transaction.
         self.begin_write = f"{remembered} {as_left}{dialect.renew_returns}"
         self.finish_write = f"{remembered} {as_left}{dialect.same_transaction}"
-        self.extend = f"UPDATE {table} SET lease_expires_at = {later} {owned}"
+        self.extend = f"{within}UPDATE {table} SET lease_expires_at = {later} {owned}"
         self.keep_leased = (
-            f"UPDATE {table} SET state = {kept}, {answer},"
+            f"{within}UPDATE {table} SET state = {kept}, {answer},"
             f" completed_at = {dialect.now}, {no_lease} {owned} AND state = {in_flight}"
         )
         # A held record stays held: a person has to find out.
         self.release_leased = (
-            f"UPDATE {table} SET state = CASE WHEN state = {held} THEN {held}"
+            f"{within}UPDATE {table} SET state = CASE WHEN state = {held} THEN {held}"
             f" ELSE {released} END, held_since = CASE WHEN state = {held}"
             f" THEN COALESCE(held_since, {dialect.now}) END,"
             f" history = {dialect.appended('history', 'note')},"
             f" last_error = %(last_error)s, {no_lease} {owned}"
         )
         self.forget_leased = (
-            f"DELETE FROM {table} {owned} AND attempts = 1 AND effects = '{{}}'"
+            f"{within}DELETE FROM {table} {owned} AND attempts = 1 AND effects = '{{}}'"
         )
 
 

@@ -263,24 +263,28 @@ def test_replay_does_not_wait_for_who_has_locked_the_row(
 @pytest.mark.parametrize(
     ("wait", "projects", "limits"),
     [
-        (timedelta(0), "0", (0, 0)),
-        (timedelta(milliseconds=300), "0", (1, 0.3)),
-        (timedelta(seconds=5), "0", (5, 5)),
-        (timedelta(seconds=5), "2.5", (5, 2.5)),
-        (timedelta(seconds=5), "60", (5, 5)),
+        (timedelta(0), (0, 86400), (0, 0, 0)),
+        (timedelta(milliseconds=300), (0, 86400), (1, 1, 0.3)),
+        (timedelta(seconds=5), (0, 86400), (5, 5, 5)),
+        (timedelta(seconds=5), (2.5, 2), (5, 2, 2.5)),
+        (timedelta(seconds=5), (60, 60), (5, 5, 5)),
     ],
     ids=["none", "short", "long", "project's-is-shorter", "project's-is-longer"],
 )
 def test_limits_are_of_the_statement_alone(
-    wait: timedelta, projects: str, limits: tuple[float, float]
+    wait: timedelta, projects: tuple[float, int], limits: tuple[float, ...]
 ) -> None:
     def found() -> tuple[Any, ...]:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT @@innodb_lock_wait_timeout, @@max_statement_time")
+            cursor.execute(
+                "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout,"
+                " @@max_statement_time"
+            )
             row: tuple[Any, ...] = cursor.fetchone()
             return row
 
-    execute(connection, f"SET max_statement_time = {projects}")
+    own = "SET max_statement_time = %s, lock_wait_timeout = %s"
+    execute(connection, own, *projects)
     before = found()
     with dialect_of(connection).opening(connection, wait):
         inside = found()

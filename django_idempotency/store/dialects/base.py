@@ -100,6 +100,8 @@ class Dialect(ABC):
     """Added to a SELECT in an open transaction: see Note [Reading what is newest]."""
     read_committed = ""
     """The first statement of a transaction that must not make others fail."""
+    within_lease = ""
+    """What bounds the wait of a write in a lease; may take `lease`, in seconds."""
     one_lock = False
     """Whether one lock covers the whole database, so that a wait says nothing of a key."""
     brief_wait = timedelta(0)

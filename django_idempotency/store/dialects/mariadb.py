@@ -12,6 +12,12 @@ Note [Reading what is newest]
 Under REPEATABLE READ an InnoDB transaction reads what was committed at its first read,
 but locks and writes the newest version: a row that looks released may be kept by now.
 Inside a transaction the row is therefore read by a locking read.
+
+Note [Waiting for a table]
+An ALTER TABLE that waits for a long transaction lets every later statement on that table
+queue behind it, a plain SELECT as well, for `lock_wait_timeout`: a day. It bounds the wait
+as part of each statement, as `innodb_lock_wait_timeout` does for a row, and costs no round
+trip. A transaction that has used the table doesn't queue any more.
 """
 
 from __future__ import annotations
@@ -55,6 +61,10 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     newest = " LOCK IN SHARE MODE"
     read_committed = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
     as_text = "CAST({} AS CHAR)"
+    within_lease = (
+        "SET STATEMENT lock_wait_timeout = LEAST(@@lock_wait_timeout,"
+        " CAST(CEILING(%(lease)s) AS UNSIGNED)) FOR "
+    )
 
     DEADLOCK = 1213
     # The second one comes with innodb_snapshot_isolation: the row has changed since.
@@ -85,7 +95,8 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
         # INSERT IGNORE would hide every other error, too.
         insert = self._insert(table, {**values, "state": f"'{state}'"})
-        return f"SET STATEMENT innodb_lock_wait_timeout = 0 FOR {insert}"
+        no_wait = "innodb_lock_wait_timeout = 0, lock_wait_timeout = 0"
+        return f"SET STATEMENT {no_wait} FOR {insert}"
 
     def quoted(self, column: str) -> str:
         return f"`{column}`"
@@ -117,8 +128,13 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     ) -> Iterator[None]:
         # As part of each statement, because a setting of the session would outlive a
         # rollback. InnoDB's own limit is in whole seconds, but only it allows no wait.
+        # See Note [Waiting for a table].
         seconds = wait.total_seconds()
-        limits = f"innodb_lock_wait_timeout = {math.ceil(seconds)}"
+        whole = math.ceil(seconds)
+        limits = (
+            f"innodb_lock_wait_timeout = {whole},"
+            f" lock_wait_timeout = LEAST(@@lock_wait_timeout, {whole})"
+        )
         if seconds:
             limits += f", max_statement_time = {_shorter_than_project(seconds)}"
 
@@ -132,7 +148,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
         with connection.execute_wrapper(execute_bounded):
             yield
 
-    locking = opening
+    locking = looking = opening
 
     @property
     def ends_transaction(self) -> re.Pattern[str]:
