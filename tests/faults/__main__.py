@@ -1,6 +1,7 @@
 """Program: break everything at random, and check that no promise was.
 
     python -m tests.faults --runs 200 --seed 1 --json
+    python -m tests.faults --database mariadb
 
 A run is one operation with one or two faults, and with clients that send it again. The exit code
 is 1 if a promise was broken, or if a kind of fault has struck too rarely. With ``--sabotage`` the servers go without one guard, and a
@@ -14,6 +15,7 @@ from typing import Any
 
 from tests.faults import campaign
 from tests.faults.conditions import SABOTAGES
+from tests.faults.databases import DATABASES, POSTGRESQL, left_out
 from tests.faults.plans import KINDS
 from tests.faults.stage import set_up
 from tests.support.servers.processes import signals_as_exceptions
@@ -21,23 +23,30 @@ from tests.support.servers.processes import signals_as_exceptions
 
 def main() -> int:
     options = _parsed(sys.argv[1:])
-    with signals_as_exceptions(), set_up(options.sabotage) as stage:
+    without = left_out(options.database)
+    with (
+        signals_as_exceptions(),
+        set_up(options.sabotage, database=options.database) as stage,
+    ):
         result = campaign.run(
             stage,
             runs=options.runs,
             first=options.first,
-            kinds=options.only or tuple(KINDS),
+            kinds=options.only or [kind for kind in KINDS if kind not in without],
             seed=options.seed,
             until_violation=options.until_violation,
         )
+    result |= {"database": options.database, "left_out": without}
     sys.stdout.write(json.dumps(result) + "\n" if options.json else _text(result))
     return 1 if result["violations"] or result["too_rare"] else 0
 
 
 def _text(result: dict[str, Any]) -> str:
-    lines = [f"{result['runs']} runs, seed {result['seed']}"]
+    where, seed = result["database"], result["seed"]
+    lines = [f"{result['runs']} runs on {where}, seed {seed}"]
     lines += [f"{count:6} {kind}" for kind, count in result["faults"].items()]
     lines += [json.dumps(violation, indent=2) for violation in result["violations"]]
+    lines += [f"left out: {name} ({why})" for name, why in result["left_out"].items()]
     lines += [f"too few of {kind}" for kind in result["too_rare"]]
     lines.append(f"{len(result['violations'])} violations")
     return "\n".join(lines) + "\n"
@@ -65,7 +74,13 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--until-violation", action="store_true", help="stop after the first batch"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument("--database", choices=DATABASES, default=POSTGRESQL)
+    options = parser.parse_args(arguments)
+    without = left_out(options.database)
+    for name in (*(options.only or ()), f"sabotage {options.sabotage}"):
+        if name in without:
+            parser.error(f"Not on {options.database}: {name} ({without[name]}).")
+    return options
 
 
 if __name__ == "__main__":

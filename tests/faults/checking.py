@@ -7,16 +7,16 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import LiteralString
 
 from tests.faults.clients import OTHER, USER, History, key_of
 from tests.faults.conditions import IDLE_SECONDS, LONGEST_LEASE, TENANTS
+from tests.faults.databases import EVENTS, ORDERS, RECORDS
 from tests.faults.plans import FORGED, OTHER_USER, WEBHOOKS
 from tests.faults.stage import Stage
 from tests.support.client import Answer
 
 SLACK_SECONDS = 5.0
-"""For PostgreSQL to notice that something is over."""
+"""For the database to notice that something is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +46,17 @@ class Truth:
             self.charges[charge.operation].append(charge.id)
         self.references: dict[int, str] = {}
         for pk, operation, reference in stage.query(
-            "SELECT id, amount, reference FROM testapp_order ORDER BY id"
+            f"SELECT id, amount, reference FROM {ORDERS} ORDER BY id"  # noqa: S608
         ):
             self.orders[operation].append(pk)
             self.references[operation] = reference
         for key, state, body in stage.query(
-            "SELECT key, state, response_body FROM django_idempotency_idempotencyrecord"
+            f'SELECT "key", state, response_body FROM {RECORDS}'  # noqa: S608
         ):
             record = Record(state, None if body is None else bytes(body))
             self.records[key].append(record)
         for event_id, state in stage.query(
-            "SELECT event_id, state FROM django_idempotency_processedevent"
-            " WHERE starts_with(event_id, 'evt')"
+            f"SELECT event_id, state FROM {EVENTS} WHERE event_id LIKE 'evt%%'"  # noqa: S608
         ):
             self.events[int(event_id.removeprefix("evt_"))] = state
 
@@ -161,32 +160,24 @@ def _kept(
         yield Violation(rule="acknowledged, not kept", detail=f"there are {records}")
 
 
-RECORDS = "SELECT scope, key FROM django_idempotency_idempotencyrecord WHERE "
-SESSIONS = (
-    "SELECT pid, left(query, 60) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND "
-)
-
-
-def _seen(
-    stage: Stage, rule: str, sql: LiteralString, *parameters: object
-) -> Iterator[Violation]:
-    for row in stage.query(sql, *parameters):
+def _seen(rule: str, rows: Iterable[tuple[object, ...]]) -> Iterator[Violation]:
+    for row in rows:
         yield Violation(rule=rule, detail=" ".join(str(each) for each in row))
+
+
+def _records(stage: Stage, rule: str, condition: str) -> Iterator[Violation]:
+    which = f'SELECT scope, "key" FROM {RECORDS} WHERE {condition}'  # noqa: S608
+    yield from _seen(rule, stage.query(which))
 
 
 def never_to_be_seen(stage: Stage) -> Iterator[Violation]:
     """Yield what must not be in the database at any moment."""
     unowned = "state = 'in_flight' AND lease_token IS NULL"
-    yield from _seen(stage, "claim without an owner", RECORDS + unowned)
-    lease = "lease_expires_at > clock_timestamp() + %s"
-    yield from _seen(stage, "lease too long", RECORDS + lease, LONGEST_LEASE)
-    idle = (
-        "state = 'idle in transaction'"
-        " AND state_change < clock_timestamp() - %s * interval '1 second'"
-    )
-    seconds = IDLE_SECONDS + SLACK_SECONDS
-    yield from _seen(stage, "transaction too long", SESSIONS + idle, seconds)
+    yield from _records(stage, "claim without an owner", unowned)
+    longest = stage.database.later(LONGEST_LEASE.total_seconds())
+    yield from _records(stage, "lease too long", f"lease_expires_at > {longest}")
+    idle = stage.database.idle(IDLE_SECONDS + SLACK_SECONDS)
+    yield from _seen("transaction too long", idle)
 
 
 def leftovers(stage: Stage) -> Iterator[Violation]:
@@ -196,13 +187,9 @@ def leftovers(stage: Stage) -> Iterator[Violation]:
     for operation in stage.watcher.told("cut"):
         detail = f"that of {operation}, by a client that left"
         yield Violation(rule="call cut", detail=detail)
-    others = (
-        "pid <> pg_backend_pid()"
-        " AND xact_start < clock_timestamp() - interval '3 seconds'"
-    )
-    yield from _seen(stage, "open transaction", SESSIONS + others)
-    lease = "lease_expires_at > clock_timestamp()"
-    yield from _seen(stage, "open lease", RECORDS + lease)
+    yield from _seen("open transaction", stage.database.open(3))
+    lease = f"lease_expires_at > {stage.database.now}"
+    yield from _records(stage, "open lease", lease)
 
 
 def acknowledged_events(histories: Iterable[History]) -> set[int]:

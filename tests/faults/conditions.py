@@ -36,6 +36,7 @@ SABOTAGES = (
     "shield",
     "seen",
     "names",
+    "mark",
 )
 
 TENANTS = 2
@@ -47,7 +48,7 @@ LEASE = timedelta(seconds=1)
 WAIT = timedelta(seconds=30 if _is_patient else 1)
 """For how long a copy waits for the one that runs."""
 IDLE_SECONDS = 60 if _is_patient else 1
-"""After which PostgreSQL ends a session that does nothing in its transaction."""
+"""After which the database ends a session that does nothing in its transaction."""
 PROVIDER_SECONDS = 60 if _is_patient else 0.7
 """How long the shop waits for the provider."""
 

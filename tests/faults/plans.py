@@ -50,13 +50,13 @@ class Fault:
     run: int
     kind: str
     act: str
-    """``kill``, ``stop``, ``drop``, ``restart``, ``crash``, ``provider``, ``leave``, or
-    ``record`` only."""
+    """``kill``, ``stop``, ``drop``, ``cancel``, ``restart``, ``crash``, ``provider``,
+    ``leave``, ``alter``, ``time-out``, ``outrun``, or ``record`` only."""
     number: int = 1
     """Of the run's faults, from 1."""
     target: str = REQUEST
     where: str = ""
-    """At a ``statement``, a ``commit`` or a ``call``."""
+    """At a ``statement``, a ``commit``, a ``call`` or the work's last ``write``."""
     at: int = 0
     """The how manieth of those, from 1."""
     when: str = "before"
@@ -85,8 +85,13 @@ KINDS = {
     "drop-at-statement": Kind("drop", ("statement",)),
     "drop-before-commit": Kind("drop", ("commit",), ("before",)),
     "drop-after-commit": Kind("drop", ("commit",), ("after",)),
-    "postgres-restart": Kind("restart", ("statement", "commit", "call")),
-    "postgres-killed": Kind("crash", ("statement", "commit", "call")),
+    "cancel-at-statement": Kind("cancel", ("statement",), ("before",)),
+    "database-restart": Kind("restart", ("statement", "commit", "call")),
+    "database-killed": Kind("crash", ("statement", "commit", "call")),
+    "table-altered": Kind("alter", ("statement", "commit", "call")),
+    # Errors that roll back more than the statement, for the work goes on.
+    "timeout-swallowed": Kind("time-out", ("write",)),
+    "change-swallowed": Kind("outrun", ("write",)),
     "purge-killed": Kind("kill", ("statement", "commit"), target=PURGE),
     "provider-slow": Kind(
         "provider", provider=("slow", "slow-after", "very-slow", "very-slow-after")

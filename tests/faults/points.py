@@ -18,14 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import OperationalError, connection
-from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from tests.faults.conditions import FOLDER, LOG
+from tests.faults.databases import session_of
 from tests.faults.plans import Fault
 
 PAUSE_SECONDS = 0.6
@@ -100,10 +99,10 @@ def provider_fault() -> str:
 
 def install() -> None:
     """Make each COMMIT a point; Django's wrappers see statements only."""
-    backend: Any = DatabaseWrapper
+    backend: Any = type(connections[DEFAULT_DB_ALIAS])
     commit = backend._commit
 
-    def commit_at_point(self: DatabaseWrapper) -> None:
+    def commit_at_point(self: Any) -> None:
         with at_point("commit", "COMMIT"):
             commit(self)
 
@@ -142,17 +141,21 @@ def _signal(number: signal.Signals) -> Callable[[Fault], None]:
 
 def _drop(fault: Fault) -> None:
     """Let the server end this session; after the point, its answer is lost as well."""
-    driver = connection.connection
-    if driver is None:
+    if connection.connection is None:
         return
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:
-        other.execute(
-            "SELECT pg_terminate_backend(%s, 2000)", [driver.info.backend_pid]
-        )
+    session = session_of(connection)
+    session.end()
     if fault.when == "after" and fault.where != "call":
-        raise OperationalError("the connection was lost") from (
-            psycopg.OperationalError("the connection was lost")
-        )
+        lost = session.lose()
+        raise OperationalError(*lost.args) from lost
+
+
+def _by_the_server(what: str) -> Callable[[Fault], None]:
+    def strike(fault: Fault) -> None:
+        if connection.connection is not None:
+            getattr(session_of(connection), what)()
+
+    return strike
 
 
 def _pause(fault: Fault) -> None:
@@ -163,6 +166,10 @@ ACTS: dict[str, Callable[[Fault], None]] = {
     "kill": _signal(signal.SIGKILL),
     "stop": _signal(signal.SIGSTOP),
     "drop": _drop,
+    "cancel": _by_the_server("cancel"),
+    "alter": _by_the_server("alter"),
+    "time-out": _by_the_server("time_out"),
+    "outrun": _by_the_server("be_outrun"),
     "restart": _pause,
     "crash": _pause,
 }

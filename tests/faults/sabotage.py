@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from django_idempotency.core.decisions import Decision, Renew, Replay
 from django_idempotency.engine import record_row, steps
@@ -20,7 +20,7 @@ from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store import events as event_store
 from django_idempotency.store import records as store
 from django_idempotency.store import rows, statements
-from django_idempotency.store.dialects.postgresql import PostgreSQL
+from django_idempotency.store.dialects import DIALECTS
 from django_idempotency.store.rows import Claim
 from django_idempotency.webhooks import endpoints, receiver
 from django_idempotency.webhooks.deliveries import Verified
@@ -58,7 +58,7 @@ def savepoint() -> None:
     """The answer is kept outside of the transaction, right after its commit."""
     keep = store.keep
     # Nor does it depend on the transaction of the claim, which is over then.
-    PostgreSQL.same_transaction = ""
+    mark()
 
     def keep_afterwards(claim: Claim, answer: Any) -> None:
         transaction.on_commit(lambda: keep(claim, answer), using=claim.using)
@@ -76,7 +76,7 @@ def token() -> None:
         for name, statement in vars(self).items():
             owned = "lease_token = %(lease_token)s"
             head, where, condition = statement.partition(" WHERE ")
-            condition = condition.replace(owned, "%(lease_token)s::uuid IS NOT NULL")
+            condition = condition.replace(owned, "%(lease_token)s IS NOT NULL")
             setattr(self, name, head + where + condition)
 
     written._write_leased = write_without_token
@@ -176,10 +176,17 @@ def names() -> None:
     endpoints._same = lambda *both: True
 
 
+def mark() -> None:
+    """Nobody asks whether it is still the transaction of the claim."""
+    dialect: Any = type(DIALECTS[connections["default"].vendor])
+    dialect.same_transaction = ""
+    dialect.is_marked = lambda self, *args: True
+
+
 SABOTAGES = {
     each.__name__: each
     for each in (
         *(unique, savepoint, token, signature, scope, kept, held, expiry),
-        *(renewal, shield, seen, names),
+        *(renewal, shield, seen, names, mark),
     )
 }

@@ -15,17 +15,22 @@ INSTALLED_APPS = [
 REST_FRAMEWORK = {}
 MIDDLEWARE = ["tests.faults.points.serve_with_faults"]
 
+if _DATABASES["default"]["ENGINE"] == "django.db.backends.mysql":
+    from tests.faults.mariadb import options
+
+    _OPTIONS = options(conditions.IDLE_SECONDS)
+else:
+    _OPTIONS = {
+        "options": f"-c idle_in_transaction_session_timeout={conditions.IDLE_SECONDS}s",
+        "connect_timeout": 5,
+    }
+
 DATABASES = {
     "default": {
         **_DATABASES["default"],
         # Connections outlive requests, and so may be dead when the next one comes.
         "CONN_MAX_AGE": 60,
-        "OPTIONS": {
-            "options": (
-                f"-c idle_in_transaction_session_timeout={conditions.IDLE_SECONDS}s"
-            ),
-            "connect_timeout": 5,
-        },
+        "OPTIONS": _OPTIONS,
     }
 }
 

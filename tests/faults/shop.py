@@ -90,7 +90,8 @@ def look_up(key: str) -> str | None:
 def place(operation: int) -> int:
     order = Order.objects.create(amount=operation)
     # More points to be hurt at.
-    Order.objects.filter(pk=order.pk).update(amount=operation)
+    with points.at_point("write"):
+        Order.objects.filter(pk=order.pk).update(amount=operation)
     return order.pk
 
 

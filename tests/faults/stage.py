@@ -15,76 +15,39 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
-from typing import Any, LiteralString
-
-import psutil
-import psycopg
+from typing import Any
 
 from tests.faults.conditions import FOLDER, LOG, PATIENT, PROVIDER_URL, SABOTAGE
+from tests.faults.databases import POSTGRESQL, Database
+from tests.faults.databases import started as database_started
 from tests.faults.plans import ASGI, CALM
 from tests.faults.provider import Charge, Listing
-from tests.support.servers import postgresql
-from tests.support.servers.postgresql_programs import Programs
 from tests.support.servers.processes import Children, listen, url_of
 
 WORKERS, THREADS, ASGI_WORKERS, CALM_WORKERS = 3, 12, 2, 1
 
-# Without this a commit that was acknowledged may be gone after a crash of the server,
-# and the campaign would report that. What only a power cut takes may stay off.
-DURABLE = {"synchronous_commit": "on", "max_connections": "200"}
-
-
-ACTS = ("kill", "stop", "drop", "restart", "crash", "provider", "leave")
+ACTS = (
+    *("kill", "stop", "drop", "cancel", "restart", "crash", "provider", "leave"),
+    *("alter", "time-out", "outrun"),
+)
 """Those of faults."""
-
-PATIENCE_SECONDS = 60
 
 STILL_SECONDS = 0.5
 """A loop that takes longer was held up by a machine that has other things to do."""
 
 
-class Postgres:
-    """A PostgreSQL that comes back after each end, at the same address."""
-
-    def __init__(self, server: postgresql.Server) -> None:
-        self.server = server
-        folder = server.data.parent
-        self.programs = Programs(copy_to=folder / "programs", log=folder / "log")
-
-    def restart(self) -> bool:
-        """Shut it down without a checkpoint; say whether it came back."""
-        return self._pg_ctl("restart", "-m", "immediate")
-
-    def kill(self) -> bool:
-        """kill -9 of the first process: nobody tells the sessions, nobody cleans up."""
-        pid_file = self.server.data / "postmaster.pid"
-        first = psutil.Process(int(pid_file.read_text().split("\n")[0]))
-        others = first.children(recursive=True)
-        os.kill(first.pid, signal.SIGKILL)
-        # They notice by themselves. While one is left, no new server may start.
-        if psutil.wait_procs(others, timeout=PATIENCE_SECONDS)[1]:
-            return False
-        # The number in it may be that of a zombie, which PostgreSQL takes for alive.
-        pid_file.unlink(missing_ok=True)
-        return self._pg_ctl("start", "-o", f"-p {self.server.port}")
-
-    def _pg_ctl(self, action: str, *options: str) -> bool:
-        wait = ("-w", "-t", PATIENCE_SECONDS, "-D", self.server.data)
-        return self.programs.run("pg_ctl", action, *options, *wait)
-
-
 class Watcher(threading.Thread):
     """Reads the log of what has struck, and does what only somebody outside can do."""
 
-    def __init__(self, log: Path, postgres: Postgres) -> None:
+    def __init__(self, log: Path, database: Database) -> None:
         super().__init__(daemon=True)
         self.log = log
-        self.postgres = postgres
+        self.database = database
         self.lines: list[dict[str, Any]] = []
         self.struck: set[tuple[int, int]] = set()
         """Runs, and which of their faults."""
         self.awake_seconds = 0.0
-        """How long PostgreSQL was up, and this machine did not stand still."""
+        """How long the database was up, and this machine did not stand still."""
         self._continue_at: list[tuple[float, int]] = []
         self._over = threading.Event()
         self._is_up = threading.Event()
@@ -115,7 +78,7 @@ class Watcher(threading.Thread):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no process is stopped, and PostgreSQL is up."""
+        """Whether no process is stopped, and the database is up."""
         return not self._continue_at and self._is_up.is_set()
 
     def faults(self) -> dict[str, int]:
@@ -142,9 +105,9 @@ class Watcher(threading.Thread):
         if act == "stop":
             self._continue_at.append((time.time() + line["seconds"], line["pid"]))
         elif act == "restart":
-            self._end(self.postgres.restart)
+            self._end(self.database.restart)
         elif act == "crash":
-            self._end(self.postgres.kill)
+            self._end(self.database.kill)
         self.lines.append(line)
         if act in ACTS:
             self.struck.add((line["run"], line["number"]))
@@ -157,9 +120,9 @@ class Watcher(threading.Thread):
     def _end_and_wait(self, end: Callable[[], bool]) -> None:
         try:
             if not end():
-                sys.stderr.write("PostgreSQL did not come back.\n")
+                sys.stderr.write("The database did not come back.\n")
         except Exception as error:
-            sys.stderr.write(f"PostgreSQL could not be ended: {error!r}\n")
+            sys.stderr.write(f"The database could not be ended: {error!r}\n")
         finally:
             self._is_up.set()
 
@@ -179,7 +142,7 @@ class Stage:
     asgi_url: str
     calm_url: str
     provider_url: str
-    database_url: str
+    database: Database
     folder: Path
     """Where faults for workers are put."""
     watcher: Watcher
@@ -191,23 +154,8 @@ class Stage:
             return self.asgi_url
         return self.calm_url if entry in CALM else self.shop_url
 
-    def query(
-        self, statement: LiteralString, *parameters: object
-    ) -> list[tuple[Any, ...]]:
-        """Return the rows, as soon as PostgreSQL is there.
-
-        A fault that was meant for somebody who was stopped can strike late.
-        """
-        end = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                with psycopg.connect(self.database_url, autocommit=True) as connection:
-                    found = connection.execute(statement, parameters)
-                    return found.fetchall() if found.description else []
-            except psycopg.OperationalError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
+    def query(self, statement: str, *parameters: Any) -> list[Any]:
+        return self.database.query(statement, *parameters)
 
     def provider_listing(self) -> Listing:
         """Return what the provider says that it was asked, and did."""
@@ -218,7 +166,9 @@ class Stage:
 
 
 @contextlib.contextmanager
-def set_up(sabotage: str = "", *, one_by_one: bool = False) -> Iterator[Stage]:
+def set_up(
+    sabotage: str = "", *, database: str = POSTGRESQL, one_by_one: bool = False
+) -> Iterator[Stage]:
     """Start it all, and end it all on every way out.
 
     `one_by_one`: each request is served by a process of its own, which can be killed
@@ -228,12 +178,14 @@ def set_up(sabotage: str = "", *, one_by_one: bool = False) -> Iterator[Stage]:
         ServerFailed: a server does not start; the message ends with its log.
     """
     with contextlib.ExitStack() as stack:
-        yield _start(stack, sabotage, one_by_one=one_by_one)
+        running = stack.enter_context(database_started(database))
+        yield _start(stack, running, sabotage, one_by_one=one_by_one)
 
 
-def _start(stack: contextlib.ExitStack, sabotage: str, *, one_by_one: bool) -> Stage:
+def _start(
+    stack: contextlib.ExitStack, database: Database, sabotage: str, *, one_by_one: bool
+) -> Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
-    database = stack.enter_context(postgresql.temporary(DURABLE))
     shop, asgi, calm, provider = (
         stack.enter_context(contextlib.closing(listen())) for _ in range(4)
     )
@@ -279,7 +231,7 @@ def _start(stack: contextlib.ExitStack, sabotage: str, *, one_by_one: bool) -> S
         children.ready("ASGI shop", url_of(asgi) + "/inbox/")
         children.ready("calm shop", url_of(calm) + "/inbox/")
     children.ready("provider", url_of(provider))
-    watcher = Watcher(log, Postgres(database))
+    watcher = Watcher(log, database)
     watcher.start()
     stack.callback(watcher.stop)
     return Stage(
@@ -287,7 +239,7 @@ def _start(stack: contextlib.ExitStack, sabotage: str, *, one_by_one: bool) -> S
         asgi_url=url_of(asgi),
         calm_url=url_of(calm),
         provider_url=url_of(provider),
-        database_url=database.url,
+        database=database,
         folder=folder,
         watcher=watcher,
         has_failed=threading.Event(),

@@ -230,6 +230,8 @@ class Sweep:
 def _points(passed: Iterable[tuple[str, str]]) -> Iterator[Point]:
     seen: Counter[str] = Counter()
     for where_, detail in passed:
+        if where_ == "write":
+            continue  # around a statement
         seen[where_] += 1
         for when in ("before", "after"):
             name = detail.partition(" ")[0]

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from tests.faults.conditions import SABOTAGES
+from tests.faults.databases import DATABASES, MARIADB, POSTGRESQL, left_out
 from tests.faults.load import CLIENTS, COPIES, FAULTS, POOL, PROCESSES
 from tests.faults.plans import KINDS
 
-# They bring their own PostgreSQL.
+# They bring their own servers.
 pytestmark = pytest.mark.timeout(600)
 
 # Enough for each kind of fault to strike; a long campaign is run by hand.
-RUNS = 96
+RUNS = {POSTGRESQL: 96, MARIADB: 60}
 
 TWICE, NOT_KEPT = "more than one effect", "acknowledged, not kept"
 CONTROLS = {
@@ -32,11 +33,23 @@ CONTROLS = {
     "shield": ("client-leaves", {"call cut"}),
     "seen": ("kill-at-call", {"more than one charge"}),
     "names": ("kill-at-statement", {"another tenant's handler"}),
+    "mark": ("timeout-swallowed", {"acknowledged without effect"}),
 }
 """By missing guard: the kind of fault, and what comes of it, one of them at least.
 
 With all kinds it is noticed as well, only not as soon.
 """
+
+ON_MARIADB = ("savepoint", "mark")
+"""What differs there. The others are found as well, by hand: see the documentation."""
+
+on_each_database = pytest.mark.parametrize(
+    "database",
+    [
+        pytest.param(name, marks=[pytest.mark.mariadb] if name == MARIADB else [])
+        for name in DATABASES
+    ],
+)
 
 
 def reported(module: str, *options: str) -> tuple[int, dict[str, Any]]:
@@ -52,22 +65,36 @@ def reported(module: str, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, result
 
 
-def test_short_campaign_finds_no_violation() -> None:
-    code, result = reported("tests.faults", f"--runs={RUNS}", "--seed=1")
+@on_each_database
+def test_short_campaign_finds_no_violation(database: str) -> None:
+    runs = RUNS[database]
+    code, result = reported(
+        "tests.faults", f"--runs={runs}", "--seed=1", f"--database={database}"
+    )
 
     assert result["violations"] == []
     assert result["too_rare"] == []
     assert code == 0
-    assert result["runs"] >= RUNS
-    assert set(result["faults"]) == set(KINDS)
+    assert result["runs"] >= runs
+    assert set(result["faults"]) == set(KINDS) - set(left_out(database))
+    assert result["left_out"] == left_out(database)
 
 
 def test_every_guard_has_a_control() -> None:
     assert tuple(CONTROLS) == SABOTAGES
 
 
-@pytest.mark.parametrize("name", SABOTAGES)
-def test_missing_guard_is_noticed(name: str) -> None:
+@pytest.mark.parametrize(
+    ("database", "name"),
+    [
+        *((POSTGRESQL, name) for name in SABOTAGES if name != "mark"),
+        *(
+            pytest.param(MARIADB, name, marks=pytest.mark.mariadb)
+            for name in ON_MARIADB
+        ),
+    ],
+)
+def test_missing_guard_is_noticed(database: str, name: str) -> None:
     kind, rules = CONTROLS[name]
     code, result = reported(
         "tests.faults",
@@ -75,6 +102,7 @@ def test_missing_guard_is_noticed(name: str) -> None:
         "--seed=1",
         f"--only={kind}",
         f"--sabotage={name}",
+        f"--database={database}",
         "--until-violation",
     )
 

@@ -8,10 +8,13 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 import django
+from django.utils import timezone
 
 from tests.faults.plans import PURGE, WORKER, Fault
 
@@ -100,41 +103,38 @@ def _purge(nowhere: IO[str]) -> None:
 
 
 def _make_expired() -> None:
-    from django.db import connection
+    from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO django_idempotency_idempotencyrecord (id, scope, key, method,"
-            " path, fingerprint, state, effects, attempts, last_error, history, replays,"
-            " created_at, expires_at) SELECT gen_random_uuid(), '', %s, 'POST', '/', '',"
-            " 'released', '{}', 1, '', '[]', 0, now(), now() - n * interval '1 second'"
-            " FROM generate_series(1, %s) AS n",
-            [OLD, EXPIRED],
+    now = timezone.now()
+    ages = [timedelta(seconds=number) for number in range(1, EXPIRED + 1)]
+    IdempotencyRecord._base_manager.bulk_create(
+        IdempotencyRecord(
+            id=uuid4(),
+            key=OLD,
+            state="released",
+            created_at=now,
+            expires_at=now - age,
         )
-        cursor.execute(
-            "INSERT INTO django_idempotency_processedevent (id, endpoint, source,"
-            " account, event_id, event_type, object_key, body_digest, headers, state,"
-            " attempts, uncounted_attempts, last_error, reruns, is_ordered,"
-            " received_at, expires_at)"
-            " SELECT gen_random_uuid(), %s, '', '', n::text, '', '', '', '{}',"
-            " 'processed', 1, 0, '', '[]', false, now(), now() - n * interval '1 second'"
-            " FROM generate_series(1, %s) AS n",
-            [OLD, EXPIRED],
+        for age in ages
+    )
+    ProcessedEvent._base_manager.bulk_create(
+        ProcessedEvent(
+            id=uuid4(),
+            endpoint=OLD,
+            event_id=str(age.seconds),
+            state="processed",
+            received_at=now,
+            expires_at=now - age,
         )
+        for age in ages
+    )
 
 
 def _count_expired() -> int:
-    from django.db import connection
+    from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT (SELECT count(*) FROM django_idempotency_idempotencyrecord"
-            " WHERE key = %s) + (SELECT count(*) FROM"
-            " django_idempotency_processedevent WHERE endpoint = %s)",
-            [OLD, OLD],
-        )
-        count: int = cursor.fetchone()[0]
-        return count
+    records = IdempotencyRecord._base_manager.filter(key=OLD)
+    return records.count() + ProcessedEvent._base_manager.filter(endpoint=OLD).count()
 
 
 if __name__ == "__main__":
