@@ -17,7 +17,7 @@ from tests.faults.plans import KINDS
 pytestmark = pytest.mark.timeout(600)
 
 # Enough for each kind of fault to strike; a long campaign is run by hand.
-RUNS = {POSTGRESQL: 96, MARIADB: 60}
+RUNS = {POSTGRESQL: 96, MARIADB: 48}
 
 TWICE, NOT_KEPT = "more than one effect", "acknowledged, not kept"
 CONTROLS = {
