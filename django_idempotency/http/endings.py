@@ -14,8 +14,11 @@ from django.http.response import HttpResponseBase
 ENDED_HEADER = "Idempotency-Ended"
 """This header is ``true`` on an answer after which the client's key is used up."""
 
-REDIRECT_HEADER = "Idempotency-Redirect"
-"""A client that sends ``tell`` can't see the headers of a redirect, as `fetch` can't."""
+REDIRECT_HEADER = "HTTP_IDEMPOTENCY_REDIRECT"
+"""``Idempotency-Redirect`` as it is in ``request.META``.
+
+A client that sends ``tell`` can't see the headers of a redirect, as `fetch` can't.
+"""
 
 LOCATION_HEADER = "Idempotency-Location"
 """Where the redirect leads that is answered as 204 to such a client."""
@@ -26,7 +29,7 @@ R = TypeVar("R", bound=HttpResponseBase)
 def ended(response: R, request: HttpRequest) -> R:
     """Mark the answer as the end of its operation."""
     response.headers[ENDED_HEADER] = "true"
-    wants_to_know = request.headers.get(REDIRECT_HEADER) == "tell"
+    wants_to_know = request.META.get(REDIRECT_HEADER) == "tell"
     if wants_to_know and _leads_to_page(response, request):
         response.headers[LOCATION_HEADER] = response.headers["Location"]
         del response.headers["Location"]
