@@ -75,7 +75,7 @@ def run_unkeyed(work: Work[T]) -> T:
     using = records.record_alias()
     with transaction.atomic(using=using):
         steps = RunningSteps.without_key()
-        with steps.running():
+        with steps, rows.watched(using):
             outcome = work(steps)
         if not outcome.commits or _is_broken(outcome, using):
             transaction.set_rollback(True, using=using)
@@ -164,7 +164,7 @@ class _Attempt(Generic[T]):
         # joined an outer transaction, the callback runs after that one's commit.
         transaction.on_commit(self._committed, using=claim.using, robust=True)
         steps = RunningSteps(self.operation, self.row.journal, claim.using)
-        with steps.running():
+        with steps, rows.watched(claim.using):
             self.outcome = self.work(steps)
         self.is_settled = self._settle(claim, self.outcome, steps)
         return Ran(self.outcome.value, self.outcome.is_final)

@@ -333,9 +333,11 @@ class Claiming(Generic[V]):
             yield claim
 
     def _connect(self) -> None:
+        connection = connections[self.using]
         try:
-            with rows.claim_errors(self.using):
-                connections[self.using].ensure_connection()
+            if connection.connection is None:
+                with rows.claim_errors(self.using):
+                    connection.ensure_connection()
         finally:
             # Also if others keep it from being made, or that would be tried for ever.
             self.wait.start()

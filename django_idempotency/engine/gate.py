@@ -7,8 +7,8 @@ among copies in different processes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -27,27 +27,58 @@ class Gate:
         self._mutex = threading.Lock()
         self._passages: dict[Hashable, _Passage] = {}
 
-    @contextmanager
     def passed(
         self, place: Hashable, wait: timedelta, before_waiting: Callable[[], None]
-    ) -> Iterator[bool]:
-        """Yield whether this thread could pass within the wait."""
+    ) -> AbstractContextManager[bool]:
+        """Give whether this thread could pass within the wait."""
+        return _Visit(self, place, wait, before_waiting)
+
+    def come(self, place: Hashable) -> _Passage:
         with self._mutex:
             passage = self._passages.setdefault(place, _Passage())
             passage.users += 1
+        return passage
+
+    def leave(self, place: Hashable, passage: _Passage) -> None:
+        with self._mutex:
+            passage.users -= 1
+            if not passage.users:
+                del self._passages[place]
+
+
+class _Visit(AbstractContextManager[bool]):
+    # A class: a generator would cost each operation several times as much.
+    def __init__(
+        self,
+        gate: Gate,
+        place: Hashable,
+        wait: timedelta,
+        before_waiting: Callable[[], None],
+    ) -> None:
+        self._gate = gate
+        self._place = place
+        self._wait = wait
+        self._before_waiting = before_waiting
+
+    def __enter__(self) -> bool:
+        self._passage = self._gate.come(self._place)
         try:
-            has_passed = passage.lock.acquire(blocking=False)
-            if not has_passed and wait:
-                before_waiting()
-                seconds = min(wait.total_seconds(), threading.TIMEOUT_MAX)
-                has_passed = passage.lock.acquire(timeout=seconds)
-            try:
-                yield has_passed
-            finally:
-                if has_passed:
-                    passage.lock.release()
-        finally:
-            with self._mutex:
-                passage.users -= 1
-                if not passage.users:
-                    del self._passages[place]
+            self._has_passed = self._passes(self._passage.lock)
+        except BaseException:
+            self._gate.leave(self._place, self._passage)
+            raise
+        return self._has_passed
+
+    def __exit__(self, *raised: object) -> None:
+        if self._has_passed:
+            self._passage.lock.release()
+        self._gate.leave(self._place, self._passage)
+
+    def _passes(self, lock: threading.RLock) -> bool:
+        if lock.acquire(blocking=False):
+            return True
+        if not self._wait:
+            return False
+        self._before_waiting()
+        seconds = min(self._wait.total_seconds(), threading.TIMEOUT_MAX)
+        return lock.acquire(timeout=seconds)

@@ -240,22 +240,19 @@ class RunningSteps(Steps):
     def without_key(cls) -> RunningSteps:
         return cls(None, Journal(), records.record_alias())
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Let `outside_calls` see the operation.
+    def __enter__(self) -> None:
+        """Let `outside_calls` see the operation, while the work runs."""
+        self._token = running_steps.set(self)
 
+    def __exit__(self, *raised: object) -> None:
+        """
         Raises:
             UnkeyedOutsideCall: one was refused. The provider's client may have wrapped
                 the error, and the work may have passed over it.
         """
-        token = running_steps.set(self)
-        try:
-            with rows.watched(self.using):
-                yield
-        finally:
-            running_steps.reset(token)
-            if self.unkeyed_call is not None:
-                raise self.unkeyed_call
+        running_steps.reset(self._token)
+        if self.unkeyed_call is not None:
+            raise self.unkeyed_call
 
     def begin_call(self, name: str, if_unknown: IfUnknown) -> Entry:
         return self._asked_for(name, "call")

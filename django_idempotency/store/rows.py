@@ -54,12 +54,17 @@ class Claim:
     """The right to run, held by the open transaction."""
 
     row_id: uuid.UUID
-    using: str
-    """The database that the row is in."""
+    connection: BaseDatabaseWrapper
+    """The connection with that transaction."""
     location: str | None
     """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
     transaction: str | None = None
     """The number of the transaction (PostgreSQL's); others are marked instead."""
+
+    @property
+    def using(self) -> str:
+        """The database that the row is in."""
+        return self.connection.alias
 
     @property
     def mark(self) -> str:
@@ -67,36 +72,49 @@ class Claim:
         return f"idempotency_{self.row_id.hex}"
 
 
-@contextmanager
-def claim_errors(using: str) -> Iterator[None]:
+def claim_errors(using: str) -> AbstractContextManager[None]:
     """Translate database errors during a claim.
 
     Raises:
         ClaimOutrun, ClaimTimedOut, StoreUnavailable
         ImproperlyConfigured: a table or a column is missing.
     """
-    try:
-        yield
-    except Error as error:
-        match trouble_of(connections[using], error):
-            case Trouble.CONFLICT:
-                raise ClaimOutrun from error
-            case Trouble.TIMED_OUT:
-                raise ClaimTimedOut from error
-            case Trouble.DISCONNECTED:
-                raise StoreUnavailable(is_disconnect=True) from error
-            case Trouble.UNAVAILABLE:
-                raise StoreUnavailable(is_disconnect=False) from error
-            case Trouble.BUSY:
-                raise StoreBusy from error
-            case Trouble.NOT_MIGRATED:
-                raise ImproperlyConfigured(
-                    f"Database {using!r} lacks a table or a column of django_idempotency, "
-                    "so nothing can be claimed there. Run\n\n"
-                    f"    python manage.py migrate django_idempotency --database {using}"
-                ) from error
-            case Trouble.TAKEN | None:  # pragma: no branch - mypy proves it
-                raise
+    return _Translation(using)
+
+
+class _Translation(AbstractContextManager[None]):
+    # A class: a generator would cost each claim several times as much.
+    def __init__(self, using: str) -> None:
+        self._using = using
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, Error) and (failure := _failure_of(error, self._using)):
+            raise failure from error
+
+
+def _failure_of(error: Error, using: str) -> Exception | None:
+    """Return what the error means for a claim; ``None``: one that must not be hidden."""
+    match trouble_of(connections[using], error):
+        case Trouble.CONFLICT:
+            return ClaimOutrun()
+        case Trouble.TIMED_OUT:
+            return ClaimTimedOut()
+        case Trouble.DISCONNECTED:
+            return StoreUnavailable(is_disconnect=True)
+        case Trouble.UNAVAILABLE:
+            return StoreUnavailable(is_disconnect=False)
+        case Trouble.BUSY:
+            return StoreBusy()
+        case Trouble.NOT_MIGRATED:
+            return ImproperlyConfigured(
+                f"Database {using!r} lacks a table or a column of django_idempotency, "
+                "so nothing can be claimed there. Run\n\n"
+                f"    python manage.py migrate django_idempotency --database {using}"
+            )
+        case Trouble.TAKEN | None:  # pragma: no branch - mypy proves it
+            return None
 
 
 def insert_first(
@@ -112,11 +130,11 @@ def insert_first(
         ClaimConflict: a committed row is there. Roll back before anything else.
         ClaimBusy: there may be one, and this kind of database doesn't wait here.
     """
-    dialect = dialect_of(connections[using])
     bounded = {**parameters, "wait": milliseconds(wait)}
     try:
         return claimed_by(statement, bounded, row_id, using)
     except Error as error:
+        dialect = dialect_of(connections[using])
         match dialect.trouble(error):
             case Trouble.TAKEN:  # pragma: no cover - MariaDB
                 raise ClaimConflict from error
@@ -142,9 +160,9 @@ def claimed_by(
         if cursor.rowcount != 1:
             raise ClaimConflict
         if not dialect_of(connection).rows_are_located:
-            return Claim(row_id, using, None)
+            return Claim(row_id, connection, None)
         location, transaction, *_ = cursor.fetchone()
-        return Claim(row_id, using, location, transaction)
+        return Claim(row_id, connection, location, transaction)
 
 
 # Note [The transaction of the claim]
@@ -157,9 +175,9 @@ def claimed_by(
 
 
 def mark(claim: Claim) -> None:
-    """Mark the transaction in which work follows the claim."""
-    connection = connections[claim.using]
-    dialect_of(connection).mark(connection, claim.mark)
+    """Mark the transaction in which work follows the claim, if it has no number."""
+    if claim.transaction is None:
+        dialect_of(claim.connection).mark(claim.connection, claim.mark)
 
 
 def require_transaction(claim: Claim) -> None:
@@ -168,8 +186,9 @@ def require_transaction(claim: Claim) -> None:
     Raises:
         TransactionLost: the claim's transaction was ended.
     """
-    connection = connections[claim.using]
-    if not dialect_of(connection).is_marked(connection, claim.mark):
+    if claim.transaction is not None:
+        return  # Its number is a condition of each statement.
+    if not dialect_of(claim.connection).is_marked(claim.connection, claim.mark):
         raise TransactionLost(LOST)
 
 
@@ -179,7 +198,7 @@ def write_claimed(statement: str, parameters: Parameters, claim: Claim) -> bool:
     Raises:
         TransactionLost: the claim's transaction was ended.
     """
-    connection = connections[claim.using]
+    connection = claim.connection
     # A new cursor, not that of the claim: some backends choose the schema, which the
     # work may have changed meanwhile, when one is opened.
     with connection.cursor() as cursor:

@@ -125,12 +125,6 @@ class PostgreSQL(Dialect):
             yield
             cursor.execute(self.RESTORE_LIMITS, previous)
 
-    def mark(self, connection: Any, name: str) -> None:
-        """Do nothing: the transaction has a number, which the claim has returned."""
-
-    def is_marked(self, connection: Any, name: str) -> bool:
-        return True  # is a condition of each statement
-
     def number(self, cursor: Any) -> str | None:
         cursor.execute("SELECT pg_current_xact_id()::text")
         number: str = cursor.fetchone()[0]
