@@ -8,8 +8,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -60,6 +61,8 @@ class Claim:
     """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
     transaction: str | None = None
     """The number of the transaction (PostgreSQL's); others are marked instead."""
+    cursor: Any = field(default=None, repr=False, compare=False)
+    """What the row was claimed with, if a second cursor would be no other."""
 
     @property
     def using(self) -> str:
@@ -155,14 +158,25 @@ def claimed_by(
         ClaimConflict: it has written no row.
     """
     connection = connections[using]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        if cursor.rowcount != 1:
-            raise ClaimConflict
-        if not dialect_of(connection).rows_are_located:
-            return Claim(row_id, connection, None)
+    cursor = connection.cursor()
+    cursor.execute(statement, parameters)
+    if cursor.rowcount != 1:
+        raise ClaimConflict
+    location = transaction = None
+    if dialect_of(connection).rows_are_located:
         location, transaction, *_ = cursor.fetchone()
-        return Claim(row_id, connection, location, transaction)
+    kept = cursor if _is_djangos(type(connection)) else None
+    return Claim(row_id, connection, location, transaction, kept)
+
+
+@cache
+def _is_djangos(backend: type[BaseDatabaseWrapper]) -> bool:
+    """Whether a cursor is like any other of its connection.
+
+    Those of other backends may choose the tenant's schema when they are opened, and the
+    work may leave the connection in another one.
+    """
+    return backend.__module__.startswith("django.db.backends.")
 
 
 # Note [The transaction of the claim]
@@ -199,15 +213,13 @@ def write_claimed(statement: str, parameters: Parameters, claim: Claim) -> bool:
         TransactionLost: the claim's transaction was ended.
     """
     connection = claim.connection
-    # A new cursor, not that of the claim: some backends choose the schema, which the
-    # work may have changed meanwhile, when one is opened.
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {**parameters, "transaction": claim.transaction})
-        is_written: bool = cursor.rowcount == 1
-        number = claim.transaction
-        if not is_written and dialect_of(connection).number(cursor) != number:
-            raise TransactionLost(LOST)
-        return is_written
+    cursor = claim.cursor or connection.cursor()
+    cursor.execute(statement, {**parameters, "transaction": claim.transaction})
+    is_written: bool = cursor.rowcount == 1
+    number = claim.transaction
+    if not is_written and dialect_of(connection).number(cursor) != number:
+        raise TransactionLost(LOST)
+    return is_written
 
 
 def lock(
