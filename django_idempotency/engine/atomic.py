@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, TypeVar, cast
 
-from django.db import Error, transaction
+from django.db import Error, connections, transaction
 
 from django_idempotency.core.decisions import InFlight, Renew
 from django_idempotency.core.operations import Operation, StoredAnswer
@@ -52,11 +52,9 @@ def run(
     claiming = attempt.claiming
     # A caller that is inside a transaction of its own must not wait at the gate: it may
     # hold locks that the copy which has passed the gate is waiting for.
-    if claiming.joins_transaction:
+    if attempt.is_nested:
         return _run(attempt, failure_of)
-    with gate.passed(
-        attempt.place, operation.wait, attempt.claiming.wait.start
-    ) as has_passed:
+    with gate.passed(attempt.place, operation.wait, claiming.wait.start) as has_passed:
         if has_passed:
             return _run(attempt, failure_of)
     # The copy that has passed may have committed already and be busy afterwards.
@@ -106,12 +104,14 @@ class _Attempt(Generic[T]):
     ) -> None:
         self.operation = operation
         self.work = work
-        self.row = RecordRow(operation, is_nested=rows.is_inside(operation.using))
+        connection = connections[operation.using]
+        self.is_nested = connection.in_atomic_block
+        self.row = RecordRow(operation, is_nested=self.is_nested)
         self.claiming = Claiming(self.row, operation.wait)
         self.silent = silent
         """Report nothing: this only keeps the answer of a view that has run before."""
         self.place = rows.place_of(operation.record_id, operation.using)
-        self.may_give_back = rows.is_unused(operation.using)
+        self.may_give_back = rows.is_unused(connection)
         self.is_committed = False
         self.outcome: Outcome[T] | None = None
         self.is_settled = False
@@ -119,14 +119,16 @@ class _Attempt(Generic[T]):
 
     def result_in_time(self) -> Result[T]:
         """Like `result()`, but also wait for a lease of the same operation to end."""
-        for pause in self.claiming.wait.pauses():
+        pauses = self.claiming.wait.pauses()
+        while True:
             result = self.result()
             if not isinstance(result, InFlight) or result.retry_after is None:
+                return result
+            if (pause := next(pauses, None)) is None:
                 return result
             if self.may_give_back:
                 rows.give_connection_back(self.operation.using)
             time.sleep(pause)
-        return self.result()
 
     def result(self) -> Result[T]:
         return self.claiming.run(self._run)

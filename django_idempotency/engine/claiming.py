@@ -99,7 +99,7 @@ class Wait:
     @property
     def left(self) -> timedelta:
         left = self._limit - timedelta(seconds=self._elapsed)
-        return max(timedelta(0), left)
+        return max(rows.NO_WAIT, left)
 
     @property
     def is_late(self) -> bool:

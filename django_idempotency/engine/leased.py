@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar, cast
 
-from django.db import Error
+from django.db import Error, connections
 
 from django_idempotency.core.decisions import Held, InFlight, Renew, Verdict
 from django_idempotency.core.operations import Operation
@@ -121,7 +121,8 @@ class _Attempt:
     def start(self, known: Renew | None = None) -> Started:
         """Claim and commit, or return the decision that prevents it."""
         if self.may_give_back is None:
-            self.may_give_back = rows.is_unused(self.operation.using)
+            connection = connections[self.operation.using]
+            self.may_give_back = rows.is_unused(connection)
         claimed = self.claiming.commit(known)
         if isinstance(claimed, Claim):
             operation = self.operation

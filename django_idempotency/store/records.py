@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import DataError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.conf import LONGEST_DURATION
 from django_idempotency.core.decisions import RecordState, RowView
@@ -181,8 +182,9 @@ def keep(claim: Claim, answer: StoredAnswer) -> None:
         TransactionLost: the claim's transaction was ended.
     """
     require_transaction(claim)
-    parameters = {**_answer_parameters(answer, claim.using), **at_claim(claim)}
-    if not write_claimed(_statements(claim.using).keep, parameters, claim):
+    statements = record_statements(dialect_of(claim.connection))
+    parameters = {**_answer_parameters(answer, claim.connection), **at_claim(claim)}
+    if not write_claimed(statements.keep, parameters, claim):
         raise RuntimeError(GONE)
 
 
@@ -314,7 +316,7 @@ def keep_leased(lease: Lease, answer: StoredAnswer) -> None:
     Raises:
         LeaseLost: another owner has the row, or a person has settled it.
     """
-    parameters = _answer_parameters(answer, lease.using)
+    parameters = _answer_parameters(answer, connections[lease.using])
     _execute_owned(_statements(lease.using).keep_leased, parameters, lease)
 
 
@@ -434,8 +436,9 @@ Most answers have no extras, so a column of their own would nearly always be emp
 """
 
 
-def _answer_parameters(answer: StoredAnswer, using: str) -> Parameters:
-    connection = connections[using]
+def _answer_parameters(
+    answer: StoredAnswer, connection: BaseDatabaseWrapper
+) -> Parameters:
     # One that can't be stored was over `max_body`, as it were: the work is done.
     body = answer.body if fits(answer.body, connection) else None
     extras = [(f"{EXTRA}{name}", value) for name, value in answer.extras.items()]

@@ -359,13 +359,13 @@ def is_inside(using: str) -> bool:
     return connections[using].in_atomic_block
 
 
-def is_unused(using: str) -> bool:
-    """Whether nothing in this request has used the connection yet.
+def is_unused(connection: BaseDatabaseWrapper) -> bool:
+    """Whether nothing in this request has used it yet.
 
     What has used it may have set something for its session, such as the tenant whose
     rows it may see; on another connection of the pool another tenant's may hold.
     """
-    return connections[using].connection is None
+    return connection.connection is None
 
 
 def give_connection_back(using: str) -> None:
@@ -403,7 +403,8 @@ def at_row(row_id: uuid.UUID, location: str | None, using: str) -> Parameters:
 
 def at_claim(claim: Claim) -> Parameters:
     """The parameters of a dialect's `at_row`, for the row that was claimed."""
-    return at_row(claim.row_id, claim.location, claim.using)
+    row_id = ID.get_db_prep_value(claim.row_id, claim.connection, prepared=True)
+    return {"id": row_id, "location": claim.location}
 
 
 def db_id(record_id: uuid.UUID, using: str) -> Any:

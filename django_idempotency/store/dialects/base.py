@@ -21,8 +21,11 @@ SHORTEST_WAIT = timedelta(milliseconds=20)
 """Zero would mean to wait for ever, and less can time out while a table grows."""
 
 
+MILLISECOND = timedelta(milliseconds=1)
+
+
 def milliseconds(wait: timedelta) -> str:
-    return str(max(wait, SHORTEST_WAIT) // timedelta(milliseconds=1))
+    return str(max(wait, SHORTEST_WAIT) // MILLISECOND)
 
 
 class Trouble(Enum):
