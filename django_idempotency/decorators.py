@@ -74,14 +74,13 @@ def idempotent(
 
 def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
     _refuse_misplacement(view, policy)
+    is_async = iscoroutinefunction(view)
     if _comes_from_as_view(view):
         _refuse_keep_errors(policy)
         run = _protected_class(view.view_class, policy).as_view(**view.view_initkwargs)
     else:
-        run = partial(_run_function, view, policy)
+        run = partial(_run_function, view, policy, is_async)
     non_atomic = NonAtomicRequests.of(view)
-
-    is_async = iscoroutinefunction(view)
 
     @wraps(view)
     def protected_view(*args: Any, **kwargs: Any) -> Any:
@@ -100,7 +99,7 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
 
 
 def _run_function(
-    view: Any, policy: IdempotencyPolicy, /, *args: Any, **kwargs: Any
+    view: Any, policy: IdempotencyPolicy, is_async: bool, /, *args: Any, **kwargs: Any
 ) -> Any:
     request = _request_in(args)
     call = partial(view, *args, **kwargs)
@@ -111,14 +110,19 @@ def _run_function(
         # Its access checks are in dispatch(): the handler is what runs once.
         _protect_handler(instance, request, policy)
         return call()
-    return _run_handler(request, policy, call, joins=True)
+    return _run_handler(request, policy, call, is_async=is_async, joins=True)
 
 
 def _run_handler(
-    request: Any, policy: IdempotencyPolicy, call: Callable[[], Any], *, joins: bool
+    request: Any,
+    policy: IdempotencyPolicy,
+    call: Callable[[], Any],
+    *,
+    is_async: bool,
+    joins: bool,
 ) -> Any:
     """Run a handler; `joins`: under ATOMIC_REQUESTS it is inside Django's transaction."""
-    if iscoroutinefunction(call):
+    if is_async:
         _require_lease(request.method.lower(), policy)  # below dispatch() not seen yet
         _refuse_keep_errors(policy)
         return aprotect(request, policy, call)
@@ -141,11 +145,13 @@ def _protect_handler(instance: View, request: Any, policy: IdempotencyPolicy) ->
     if handler is None or name not in instance.http_method_names:
         return
 
+    is_async = iscoroutinefunction(handler)
+
     def protected_handler(request: Any, *args: Any, **kwargs: Any) -> Any:
         call = partial(handler, request, *args, **kwargs)
         if is_protected(_django_request(request)):
             return call()
-        return _run_handler(request, policy, call, joins=False)
+        return _run_handler(request, policy, call, is_async=is_async, joins=False)
 
     setattr(instance, name, protected_handler)
     if hasattr(instance, "handle_exception"):
@@ -180,7 +186,8 @@ def _protected_class(view_class: type[View], policy: IdempotencyPolicy) -> type[
     def dispatch(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         call = partial(view_class.dispatch, self, request, *args, **kwargs)
         if _has_no_handler(self, request) and _works(view_class):
-            return _run_handler(request, policy, call, joins=False)
+            is_async = iscoroutinefunction(call)
+            return _run_handler(request, policy, call, is_async=is_async, joins=False)
         return call()
 
     names = {"setup": setup, "dispatch": dispatch, "__module__": view_class.__module__}
