@@ -246,21 +246,29 @@ class Dialect(ABC):
         Raises:
             TransactionLost
         """
-        ends = self.ends_transaction.match
-
-        def execute_watched(
-            execute: Callable[..., Any], sql: Any, *arguments: Any
-        ) -> Any:
-            if isinstance(sql, str) and (found := ends(sql)):
-                raise TransactionLost(
-                    REFUSED.format(" ".join(found[1].split()).upper())
-                )
-            if not self.is_open(connection):
-                raise TransactionLost(LOST)
-            return execute(sql, *arguments)
-
-        return connection.execute_wrapper(execute_watched)
+        return _Watch(self, connection)
 
     @abstractmethod
     def trouble(self, error: Error) -> Trouble | None:
         """Return what the error means; ``None``: an error that must not be hidden."""
+
+
+class _Watch(AbstractContextManager[None]):
+    # A class: Django's execute_wrapper() would cost each operation several times as much.
+    def __init__(self, dialect: Dialect, connection: BaseDatabaseWrapper) -> None:
+        self._ends = dialect.ends_transaction.match
+        self._is_open = dialect.is_open
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute_wrappers.append(self._execute)
+
+    def __exit__(self, *raised: object) -> None:
+        self._connection.execute_wrappers.pop()
+
+    def _execute(self, execute: Callable[..., Any], sql: Any, *arguments: Any) -> Any:
+        if isinstance(sql, str) and (found := self._ends(sql)):
+            raise TransactionLost(REFUSED.format(" ".join(found[1].split()).upper()))
+        if not self._is_open(self._connection):
+            raise TransactionLost(LOST)
+        return execute(sql, *arguments)

@@ -135,7 +135,12 @@ class PostgreSQL(Dialect):
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         driver: Any = connection.connection
-        return driver is not None and driver.info.transaction_status == self.IN_ERROR
+        if driver is None:
+            return False
+        # Psycopg 3 would make an object and an enum of `info`.
+        info = getattr(driver, "pgconn", None) or driver.info
+        status: int = info.transaction_status
+        return status == self.IN_ERROR
 
     def trouble(self, error: Error) -> Trouble | None:
         state = sqlstate(error)
