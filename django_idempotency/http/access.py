@@ -52,13 +52,13 @@ class Checked(Protocol):
 
 
 def with_refusal(answer: StoredAnswer, view: Checked) -> StoredAnswer:
-    """Ask the view what it will ask a repeat, and remember what it says.
+    """Ask a view about one object what it will ask a repeat, and remember what it says.
 
     Nothing that this writes or locks stays. An error that is no refusal is the view's
     own, and doesn't undo its work: it is logged, and the repeat will meet it again.
     """
     using = record_alias()
-    if view.check_replay is None or not view.has_object or is_broken(using):
+    if view.check_replay is None or is_broken(using):
         return answer
     refused = ""
     try:

@@ -178,7 +178,7 @@ def _work(
         answer = view.run()
     keep_from_caches(request, answer.response)  # with what is stored of it
     outcome = outcome_of(answer, policy, request, has_key=has_key)
-    if outcome.answer is not None and outcome.commits and view.check_replay is not None:
+    if outcome.answer is not None and outcome.commits and view.has_object:
         return replace(outcome, answer=with_refusal(outcome.answer, view))
     return outcome
 

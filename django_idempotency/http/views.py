@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NoReturn
@@ -62,8 +61,7 @@ class RestView:
     def run(self) -> Answer:
         raised = None
         try:
-            with fetching_noted(self.view):
-                response = self.call()
+            response = fetching_noted(self.view, self.call)
         except (CallRefused, LeaseLost, OutcomeUnknown):
             raise  # we answer these, whatever the project's exception handler does
         except Exception as error:
@@ -158,12 +156,10 @@ def _is_of_a_list(view: Any) -> bool:
     return is_create and hasattr(view, "create") and view.request.method == "POST"
 
 
-@contextmanager
-def fetching_noted(view: Any) -> Iterator[None]:
-    """Note on the view whether its handler fetches an object by `get_object()`."""
+def fetching_noted(view: Any, call: Callable[[], Any]) -> Any:
+    """Call the handler, and note on the view whether it fetches by `get_object()`."""
     if has_object(view) or not hasattr(view, "get_object"):
-        yield
-        return
+        return call()
     get_object = view.get_object
 
     def noted(*args: Any, **kwargs: Any) -> Any:
@@ -174,7 +170,7 @@ def fetching_noted(view: Any) -> Iterator[None]:
 
     view.get_object = noted
     try:
-        yield
+        return call()
     finally:
         del view.get_object
 
