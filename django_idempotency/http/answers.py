@@ -67,6 +67,7 @@ ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
     # REST framework's, on each response of its own class and on no other.
     FRAMEWORKS_OWN: lambda value: isinstance(value, bool),
 }
+ABSENT = object()
 NONCE = "csp_nonce"
 """The extra with the nonce in the stored body, which the policy's header must name."""
 
@@ -104,8 +105,10 @@ def snapshot(
 def _extras(response: HttpResponseBase, request: HttpRequest) -> dict[str, str]:
     extras = {}
     for name, is_good in ATTRIBUTES.items():
-        value = getattr(response, name, ...)
-        if is_good(value) and (text := _as_json(value)) is not None:
+        value = getattr(response, name, ABSENT)
+        if value is ABSENT or not is_good(value):
+            continue
+        if (text := _as_json(value)) is not None:
             extras[name] = text
     if nonce := getattr(request, "_csp_nonce", None):  # true once it has been used
         extras[NONCE] = str(nonce)
