@@ -6,14 +6,16 @@ written here once. `Claiming` has a `Row`, and offers three ways to use the clai
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Generic, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.decisions import InFlight, Renew
 from django_idempotency.exceptions import (
@@ -185,10 +187,10 @@ class Claiming(Generic[V]):
         """
 
         def store_row(*, row_exists: bool) -> Claim:
-            self._connect()
-            if not row_exists and connections[self.using].get_autocommit():
+            connection = self._connect()
+            if not row_exists and connection.get_autocommit():
                 wait = self.wait.left
-                with rows.claim_errors(self.using), rows.opened(self.using, wait):
+                with rows.claim_errors(self.using), rows.opened(connection, wait):
                     return self.row.insert(wait)
             with self._transaction(row_exists=row_exists) as claim:
                 self.has_started = True
@@ -259,13 +261,14 @@ class Claiming(Generic[V]):
 
     def _look_for_the_wait(self) -> V | Renew | None:
         """Look; in a transaction MariaDB waits for whoever holds the row."""
-        if not self.joins_transaction:
-            with rows.looking(self.using, self.wait.left):
+        connection = connections[self.using]
+        if not connection.in_atomic_block:
+            with rows.looking(connection, self.wait.left):
                 return self.row.look()
         # In a savepoint, since an error can end the whole transaction, which isn't ours:
         # without it, Django would go on in another one and commit only the rest.
         with (
-            rows.opened(self.using, self.wait.left),
+            rows.opened(connection, self.wait.left),
             transaction.atomic(using=self.using),
         ):
             return self.row.look()
@@ -300,7 +303,7 @@ class Claiming(Generic[V]):
             if decision is not None:
                 return decision
         with (
-            rows.opened(self.using, self.wait.left),
+            rows.opened(connections[self.using], self.wait.left),
             transaction.atomic(using=self.using),
         ):
             decision = self.row.look()
@@ -310,29 +313,12 @@ class Claiming(Generic[V]):
             time.sleep(FIRST_PAUSE)
         return decision
 
-    @contextmanager
-    def _transaction(
-        self, *, row_exists: bool, durable: bool = False
-    ) -> Iterator[Claim]:
-        """A transaction that begins with the claim.
+    def _transaction(self, *, row_exists: bool, durable: bool = False) -> _Transaction:
+        connection = self._connect()
+        atomic = transaction.atomic(using=self.using, durable=durable)
+        return _Transaction(self, connection, atomic, row_exists=row_exists)
 
-        Only the part up to the claim is bounded by the wait and has its errors
-        translated to `ClaimFailed`; the work after it has its own limits and errors.
-        """
-        self._connect()
-        wait = self.wait.left
-        with ExitStack() as opened:
-            with rows.claim_errors(self.using), rows.opened(self.using, wait):
-                opened.enter_context(
-                    transaction.atomic(using=self.using, durable=durable)
-                )
-                claim = self._taken_over(wait) if row_exists else self._inserted(wait)
-            # A claim with zero wait has not waited for a leader, so it is never late.
-            if wait and self.wait.is_late:
-                raise rows.too_late(self.using)
-            yield claim
-
-    def _connect(self) -> None:
+    def _connect(self) -> BaseDatabaseWrapper:
         connection = connections[self.using]
         try:
             if connection.connection is None:
@@ -341,6 +327,11 @@ class Claiming(Generic[V]):
         finally:
             # Also if others keep it from being made, or that would be tried for ever.
             self.wait.start()
+        return connection
+
+    def claimed(self, wait: timedelta, *, row_exists: bool) -> Claim:
+        """Claim, in the open transaction."""
+        return self._taken_over(wait) if row_exists else self._inserted(wait)
 
     def _inserted(self, wait: timedelta) -> Claim:
         if not self._is_contended:
@@ -355,3 +346,44 @@ class Claiming(Generic[V]):
         if not isinstance(self.row.look_locked(), Renew):
             raise ClaimConflict
         return self.row.take_over()
+
+
+class _Transaction(AbstractContextManager[Claim]):
+    """A transaction that begins with the claim.
+
+    Only the part up to the claim is bounded by the wait and has its errors translated
+    to `ClaimFailed`; the work after it has its own limits and errors.
+    """
+
+    def __init__(
+        self,
+        claiming: Claiming[Any],
+        connection: BaseDatabaseWrapper,
+        atomic: transaction.Atomic,
+        *,
+        row_exists: bool,
+    ) -> None:
+        self._claiming = claiming
+        self._connection = connection
+        self._atomic = atomic
+        self._row_exists = row_exists
+
+    def __enter__(self) -> Claim:
+        using, clock = self._claiming.using, self._claiming.wait
+        wait, is_open = clock.left, False
+        try:
+            with rows.claim_errors(using), rows.opened(self._connection, wait):
+                self._atomic.__enter__()
+                is_open = True
+                claim = self._claiming.claimed(wait, row_exists=self._row_exists)
+            # A claim with zero wait has not waited for a leader, so it is never late.
+            if wait and clock.is_late:
+                raise rows.too_late(using)
+        except BaseException:
+            if is_open:
+                self._atomic.__exit__(*sys.exc_info())
+            raise
+        return claim
+
+    def __exit__(self, *raised: Any) -> None:
+        self._atomic.__exit__(*raised)

@@ -143,7 +143,7 @@ class _Attempt:
             using = self.operation.using
             with (
                 rows.claim_errors(using),
-                rows.looking(using, self.claiming.wait.left),
+                rows.looking(connections[using], self.claiming.wait.left),
             ):
                 decision = self.row.look()
         except ClaimFailed:

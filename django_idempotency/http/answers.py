@@ -92,7 +92,7 @@ def snapshot(
         for name, value in response.headers.items()
         if name.lower() not in denied
     ]
-    if "Content-Language" not in response.headers and _language_is_announced():
+    if _language_is_announced() and "Content-Language" not in response.headers:
         headers.append(("Content-Language", translation.get_language() or ""))
     return StoredAnswer(
         status=response.status_code,
@@ -197,8 +197,10 @@ def is_sent_to_sign_in(response: HttpResponseBase, request: HttpRequest) -> bool
     if it were replayed, the caller would be asked again after having signed in. Any other
     redirect there, as after "change password and log out", is an answer like others.
     """
+    if not 300 <= response.status_code < 400:
+        return False
     location = response.headers.get("Location")
-    if location is None or not 300 <= response.status_code < 400:
+    if location is None:
         return False
     target = urlsplit(location)
     back = parse_qs(target.query).get(REDIRECT_FIELD_NAME, [""])[-1]

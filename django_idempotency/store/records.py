@@ -416,7 +416,7 @@ def _write_aside(statement: str, operation: Operation, note: str) -> None:
     connection = connections[using]
     is_alone = connection.get_autocommit()
     with ExitStack() as stack:
-        stack.enter_context(opened(using, NO_WAIT))
+        stack.enter_context(opened(connection, NO_WAIT))
         if not is_alone:  # such as in a test case's transaction
             stack.enter_context(transaction.atomic(using=using))
         cursor = stack.enter_context(connection.cursor())
@@ -495,4 +495,5 @@ def _answer(
 
 
 def _can_be_sent(name: str, value: str) -> bool:
-    return name.isascii() and name != "" and not {"\r", "\n"} & {*name, *value}
+    header = name + value
+    return name.isascii() and name != "" and "\r" not in header and "\n" not in header

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -165,18 +164,17 @@ def claimed_by(
     location = transaction = None
     if dialect_of(connection).rows_are_located:
         location, transaction, *_ = cursor.fetchone()
-    kept = cursor if _is_djangos(type(connection)) else None
+    kept = cursor if _is_djangos(connection) else None
     return Claim(row_id, connection, location, transaction, kept)
 
 
-@cache
-def _is_djangos(backend: type[BaseDatabaseWrapper]) -> bool:
+def _is_djangos(connection: BaseDatabaseWrapper) -> bool:
     """Whether a cursor is like any other of its connection.
 
     Those of other backends may choose the tenant's schema when they are opened, and the
     work may leave the connection in another one.
     """
-    return backend.__module__.startswith("django.db.backends.")
+    return type(connection).__module__.startswith("django.db.backends.")
 
 
 # Note [The transaction of the claim]
@@ -246,15 +244,22 @@ def read_row(
     statements: RecordStatements | EventStatements, row_id: uuid.UUID, *, using: str
 ) -> tuple[Any, ...] | None:
     """Read a row of either table: see Note [Reading what is newest]."""
-    newest = connections[using].in_atomic_block
+    connection = connections[using]
+    newest = connection.in_atomic_block
     statement = statements.read_newest if newest else statements.read
-    return fetched(statement, {"id": db_id(row_id, using)}, using)
+    return _fetched(statement, {"id": _db_id(row_id, connection)}, connection)
 
 
 def fetched(
     statement: str, parameters: Parameters, using: str
 ) -> tuple[Any, ...] | None:
-    with connections[using].cursor() as cursor:
+    return _fetched(statement, parameters, connections[using])
+
+
+def _fetched(
+    statement: str, parameters: Parameters, connection: BaseDatabaseWrapper
+) -> tuple[Any, ...] | None:
+    with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         row: tuple[Any, ...] | None = cursor.fetchone()
         return row
@@ -318,15 +323,17 @@ def insert_or_update(
             return written
 
 
-def opened(using: str, wait: timedelta) -> AbstractContextManager[None]:
+def opened(
+    connection: BaseDatabaseWrapper, wait: timedelta
+) -> AbstractContextManager[None]:
     """Bound the waits from the beginning of a transaction, BEGIN included."""
-    connection = connections[using]
     return dialect_of(connection).opening(connection, wait)
 
 
-def looking(using: str, wait: timedelta) -> AbstractContextManager[None]:
+def looking(
+    connection: BaseDatabaseWrapper, wait: timedelta
+) -> AbstractContextManager[None]:
     """Bound a read of a committed row, outside of a transaction."""
-    connection = connections[using]
     return dialect_of(connection).looking(connection, wait)
 
 
@@ -389,7 +396,7 @@ def storable(text: str) -> str:
 def brief_transaction(using: str) -> Iterator[None]:
     """A transaction that gives up rather than wait for somebody's row."""
     with (
-        opened(using, brief_wait(using)),
+        opened(connections[using], brief_wait(using)),
         transaction.atomic(using=using),
         locking(using, NO_WAIT),
     ):
@@ -403,13 +410,16 @@ def at_row(row_id: uuid.UUID, location: str | None, using: str) -> Parameters:
 
 def at_claim(claim: Claim) -> Parameters:
     """The parameters of a dialect's `at_row`, for the row that was claimed."""
-    row_id = ID.get_db_prep_value(claim.row_id, claim.connection, prepared=True)
-    return {"id": row_id, "location": claim.location}
+    return {"id": _db_id(claim.row_id, claim.connection), "location": claim.location}
 
 
 def db_id(record_id: uuid.UUID, using: str) -> Any:
     """Return the id, or a lease's token, as a parameter."""
-    return ID.get_db_prep_value(record_id, connections[using], prepared=True)
+    return _db_id(record_id, connections[using])
+
+
+def _db_id(record_id: uuid.UUID, connection: BaseDatabaseWrapper) -> Any:
+    return ID.get_db_prep_value(record_id, connection, prepared=True)
 
 
 def fits(body: bytes | None, connection: BaseDatabaseWrapper) -> bool:
