@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar, cast
 
 from django.db import Error, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.decisions import InFlight, Renew
 from django_idempotency.core.operations import Operation, StoredAnswer
@@ -73,9 +74,10 @@ def run_unkeyed(work: Work[T]) -> T:
     using = records.record_alias()
     with transaction.atomic(using=using):
         steps = RunningSteps.without_key()
-        with steps, rows.watched(using):
+        connection = connections[using]
+        with steps, rows.watched(connection):
             outcome = work(steps)
-        if not outcome.commits or _is_broken(outcome, using):
+        if not outcome.commits or _is_broken(outcome, connection):
             transaction.set_rollback(True, using=using)
     return outcome.value
 
@@ -166,14 +168,14 @@ class _Attempt(Generic[T]):
         # joined an outer transaction, the callback runs after that one's commit.
         transaction.on_commit(self._committed, using=claim.using, robust=True)
         steps = RunningSteps(self.operation, self.row.journal, claim.using)
-        with steps, rows.watched(claim.using):
+        with steps, rows.watched(claim.connection):
             self.outcome = self.work(steps)
         self.is_settled = self._settle(claim, self.outcome, steps)
         return Ran(self.outcome.value, self.outcome.is_final)
 
     def _settle(self, claim: Claim, outcome: Outcome[T], steps: Steps) -> bool:
         """End the operation, or mark the transaction for rollback; return which."""
-        if not outcome.commits or _is_broken(outcome, claim.using):
+        if not outcome.commits or _is_broken(outcome, claim.connection):
             transaction.set_rollback(True, using=claim.using)
             return False
         if outcome.answer is None:
@@ -203,13 +205,13 @@ BROKEN = (
 )
 
 
-def _is_broken(outcome: Outcome[T], using: str) -> bool:
+def _is_broken(outcome: Outcome[T], connection: BaseDatabaseWrapper) -> bool:
     """Whether the work's transaction can't be committed.
 
     Raises:
         BrokenTransaction: if the work reports success all the same.
     """
-    if not rows.is_broken(using):
+    if not rows.is_broken(connection):
         return False
     if outcome.claims_success:
         raise BrokenTransaction(BROKEN)

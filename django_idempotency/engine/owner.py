@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.db import Error, transaction
+from django.db import Error, connections, transaction
 
 from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.journal import Journal
@@ -92,7 +92,7 @@ class Owner:
         using, commit = self.lease.using, _Commit()
         entry = self.journal.begin(name, "write")
         try:
-            with self._transaction(), rows.watched(using):
+            with self._transaction(), rows.watched(connections[using]):
                 # Before the callbacks of the work, which may raise.
                 transaction.on_commit(commit.arrive, using=using)
                 claim = records.begin_write(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import connections, transaction
 from django.http import Http404
 
 from django_idempotency.core.operations import StoredAnswer
@@ -58,7 +58,7 @@ def with_refusal(answer: StoredAnswer, view: Checked) -> StoredAnswer:
     own, and doesn't undo its work: it is logged, and the repeat will meet it again.
     """
     using = record_alias()
-    if view.check_replay is None or is_broken(using):
+    if view.check_replay is None or is_broken(connections[using]):
         return answer
     refused = ""
     try:

@@ -183,8 +183,10 @@ def type_of(answer: StoredAnswer) -> str | None:
 
 
 def _redirect_of(answer: StoredAnswer) -> HttpResponse | None:
+    if answer.status not in REDIRECTS:
+        return None
     locations = [value for name, value in answer.headers if name == "Location"]
-    if locations and answer.status in REDIRECTS:
+    if locations:
         with suppress(DisallowedRedirect):  # a scheme that the view has allowed itself
             return REDIRECTS[answer.status](locations[-1], status=answer.status)
     return None

@@ -265,13 +265,12 @@ def _fetched(
         return row
 
 
-def is_broken(using: str) -> bool:
+def is_broken(connection: BaseDatabaseWrapper) -> bool:
     """Whether the open transaction can only be rolled back.
 
     Django doesn't notice when a statement fails that the view has sent over the
     driver's own cursor; its COMMIT would then silently be a ROLLBACK.
     """
-    connection = connections[using]
     return connection.needs_rollback or dialect_of(connection).is_aborted(connection)
 
 
@@ -288,9 +287,8 @@ def is_busy(error: Error, using: str) -> bool:
     return trouble_of(connections[using], error) is Trouble.BUSY
 
 
-def watched(using: str) -> AbstractContextManager[None]:
+def watched(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
     """Make sure that Django knows when the view's work breaks the transaction."""
-    connection = connections[using]
     return dialect_of(connection).watching(connection)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connections, transaction
 from django.dispatch import Signal
 
 from django_idempotency import signals
@@ -161,7 +161,8 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> Links:
     """
     steps = EventSteps(event.row_id, using)
     set_current(Idempotency(steps))
-    with rows.watched(using):
+    connection = connections[using]
+    with rows.watched(connection):
         returned: Any = endpoint.handler(event)
     if inspect.isawaitable(returned):
         if inspect.iscoroutine(returned):
@@ -170,7 +171,7 @@ def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> Links:
             f"The handler of webhook {endpoint.name!r} returned an awaitable and did "
             "nothing: it runs in a transaction, and Django has no async transactions."
         )
-    if rows.is_broken(using):
+    if rows.is_broken(connection):
         raise BrokenTransaction(
             "The webhook handler returned, but its transaction can only be rolled back: "
             "it swallowed a database error, or called set_rollback(True). Wrap the "
