@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property, lru_cache
 from typing import IO, Any, BinaryIO, cast
 
@@ -49,8 +49,8 @@ def watch_body(request: HttpRequest) -> None:
     if request._stream.seekable():  # as under ASGI, where all of it has been received
         notes_of(request).body_copy = _Rewound(request._stream)
         return
-    copy = _CopyingStream(request._stream, _memory_limit())
-    request._stream = io.BufferedReader(copy)
+    copy = _Watched(request._stream, _memory_limit())
+    request._stream = cast("BinaryIO", copy)
     notes_of(request).body_copy = copy
 
 
@@ -71,7 +71,7 @@ def hold_body(request: HttpRequest) -> None:
         watch_body(request)
         return
     copy = _copy_of(request)
-    if isinstance(copy, _CopyingStream):
+    if isinstance(copy, _Watched):
         request._stream = cast(
             "BinaryIO", copy.source
         )  # nobody has read it: there is nothing to keep
@@ -167,8 +167,8 @@ def _canonical_type(content_type: str, *parameters: tuple[str, str]) -> bytes:
     return json.dumps([content_type, parameters]).encode()
 
 
-def _copy_of(request: HttpRequest) -> _CopyingStream | _Rewound | None:
-    copy: _CopyingStream | _Rewound | None = notes_of(request).body_copy
+def _copy_of(request: HttpRequest) -> _Watched | _Rewound | None:
+    copy: _Watched | _Rewound | None = notes_of(request).body_copy
     return copy
 
 
@@ -311,6 +311,31 @@ def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> Pieces:
             "can't be compared. Let the check come first, or give the policy a "
             "fingerprint function."
         ) from None
+
+
+class _Watched:
+    """A body that is copied as soon as somebody reads it; usually nobody does before us.
+
+    A stream that nobody reads would cost more than all the rest of reading a body.
+    """
+
+    def __init__(self, source: IO[bytes], memory: int | None) -> None:
+        self.source = source
+        self._memory = memory
+
+    @cached_property
+    def _copy(self) -> _CopyingStream:
+        return _CopyingStream(self.source, self._memory)
+
+    @cached_property
+    def _reader(self) -> io.BufferedReader:
+        return io.BufferedReader(self._copy)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def opened(self) -> AbstractContextManager[IO[bytes]]:
+        return self._copy.opened()
 
 
 class _CopyingStream(io.RawIOBase):
