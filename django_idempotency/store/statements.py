@@ -40,7 +40,7 @@ class RecordStatements:
             "fingerprint": "%(fingerprint)s",
             "effects": "'{}'",
             "attempts": "1",
-            "last_error": "%(last_error)s",
+            "last_error": "''",
             "history": dialect.json("%(history)s"),
             "replays": "0",
             "created_at": now,
@@ -120,7 +120,8 @@ class RecordStatements:
         self.forget = (
             f"DELETE FROM {table} WHERE {claimed} AND attempts = 1 AND effects = '{{}}'"
         )
-        self.insert_failure = dialect.insert_first(table, fresh, RecordState.RELEASED)
+        failed = {**fresh, "last_error": "%(last_error)s"}
+        self.insert_failure = dialect.insert_first(table, failed, RecordState.RELEASED)
         # As in the renewal, `expires_at` comes last: MariaDB assigns from left to right
         # and reads what it has just written.
         self.note_failure = (
