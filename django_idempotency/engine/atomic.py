@@ -112,7 +112,7 @@ class _Attempt(Generic[T]):
         self.claiming = Claiming(self.row, operation.wait)
         self.silent = silent
         """Report nothing: this only keeps the answer of a view that has run before."""
-        self.place = rows.place_of(operation.record_id, operation.using)
+        self.place = rows.place_of(operation.record_id, connection)
         self.may_give_back = rows.is_unused(connection)
         self.is_committed = False
         self.outcome: Outcome[T] | None = None
@@ -160,8 +160,8 @@ class _Attempt(Generic[T]):
 
     def _is_in_place(self) -> bool:
         """Whether the view hasn't left the connection in another tenant's schema."""
-        operation = self.operation
-        return rows.place_of(operation.record_id, operation.using) == self.place
+        connection = connections[self.operation.using]
+        return rows.place_of(self.operation.record_id, connection) == self.place
 
     def _run(self, claim: Claim) -> Ran[T]:
         # Registered before the view's own callbacks, which may raise. If the claim has

@@ -351,12 +351,14 @@ def locking(using: str, wait: timedelta) -> AbstractContextManager[None]:
     return dialect_of(connection).locking(connection, wait)
 
 
-def place_of(row_id: uuid.UUID, using: str) -> tuple[str, Any, uuid.UUID]:
+def place_of(
+    row_id: uuid.UUID, connection: BaseDatabaseWrapper
+) -> tuple[str, Any, uuid.UUID]:
     """Return what tells a row from those of other databases and of other schemas.
 
     Backends for tenants, such as django-tenants', name the schema on the connection.
     """
-    return using, getattr(connections[using], "schema_name", None), row_id
+    return connection.alias, getattr(connection, "schema_name", None), row_id
 
 
 def is_inside(using: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from django_idempotency.engine import atomic as engine
 from django_idempotency.engine.gate import Gate
@@ -102,7 +102,7 @@ def test_answer_that_is_committed_is_given_though_the_first_is_still_inside() ->
     """A callback after its commit takes long; a copy that may not wait gets it."""
     key = new_key()
     post("/impatient/", key)
-    place = place_of(IdempotencyRecord.objects.get().pk, "default")
+    place = place_of(IdempotencyRecord.objects.get().pk, connection)
     with engine.gate.passed(place, timedelta(0), lambda: None), crew() as threads:
         copy = start(threads, post, "/impatient/", key).result(TIMEOUT)
 

@@ -141,7 +141,7 @@ def test_operations_of_two_schemas_do_not_wait_for_each_other() -> None:
 
     post("north", "atomic")
     with schema_context("north"):
-        place = place_of(IdempotencyRecord.objects.get().pk, "default")
+        place = place_of(IdempotencyRecord.objects.get().pk, connection)
     with (
         engine.gate.passed(place, timedelta(0), lambda: None),
         ThreadPoolExecutor(1) as threads,
