@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from functools import cached_property
 
 from django_idempotency.core.decisions import (
     Decision,
@@ -68,11 +69,15 @@ class RecordRow(Row[Verdict]):
         self.operation = operation
         self.using = operation.using
         self.lease = lease
-        self.journal = Journal()
         self._is_nested = is_nested
         """Whether the transaction around us may have claimed the row itself."""
         self._location: str | None = None
         """Where the row was when it was last read."""
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Empty, unless `take_over()` has read one."""
+        return Journal()
 
     @property
     def is_expected(self) -> bool:
