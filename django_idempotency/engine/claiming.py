@@ -281,7 +281,7 @@ class Claiming(Generic[V]):
         if self.wait.left and not self.joins_transaction:
             time.sleep(FIRST_PAUSE)
             return None
-        if rows.is_unused(self.using):  # it would be waited for anew
+        if rows.is_unused(connections[self.using]):  # it would be waited for anew
             raise failure
         with rows.claim_errors(self.using):
             decision = self._look_for_the_wait()
@@ -298,7 +298,7 @@ class Claiming(Generic[V]):
         """
         self._is_contended = True
         if not self.joins_transaction:
-            with rows.looking(self.using, self.wait.left):
+            with rows.looking(connections[self.using], self.wait.left):
                 decision = self.row.look()
             if decision is not None:
                 return decision

@@ -366,14 +366,11 @@ def note_failure(operation: Operation, error_name: str) -> None:
     """
     using = operation.using
     statements = _statements(using)
+    note = noted(Happening.RELEASED, error=error_name[:255])
     insert_or_update(
         statements.insert_failure,
         statements.note_failure,
-        _fresh(
-            operation,
-            noted(Happening.RELEASED, error=error_name[:255]),
-            last_error=error_name[:255],
-        ),
+        {**_fresh(operation, note), "last_error": error_name[:255]},
         row_id=operation.record_id,
         using=using,
     )
@@ -449,7 +446,7 @@ def _answer_parameters(
     }
 
 
-def _fresh(operation: Operation, note: str, *, last_error: str = "") -> Parameters:
+def _fresh(operation: Operation, note: str) -> Parameters:
     scope = operation.scope
     return {
         "id": db_id(operation.record_id, operation.using),
@@ -458,7 +455,6 @@ def _fresh(operation: Operation, note: str, *, last_error: str = "") -> Paramete
         "method": scope.method,
         "path": storable(scope.path),
         "fingerprint": operation.fingerprint.sign(),
-        "last_error": last_error,
         "retention": operation.retention.total_seconds(),
         **_history(note),
     }
