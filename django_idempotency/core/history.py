@@ -22,7 +22,7 @@ MOST_NOTES = 20
 LONGEST_TRACE = 64
 """Characters of a request's id."""
 
-_HOST = socket.gethostname()
+_HOST = json.dumps(socket.gethostname())[1:-1]
 
 
 class Happening(StrEnum):
@@ -61,10 +61,14 @@ def noted(what: Happening, **more: object) -> str:
 
 def noted_claim(trace: str) -> str:
     """Return the note of a claim; `trace` is the id of the request, if it has one."""
-    note = {"at": now_text(), "what": Happening.CLAIMED, "by": f"{_HOST}:{os.getpid()}"}
-    if trace:
-        note["request"] = trace
-    return json.dumps(note)
+    # Of each first call, so without an encoder: only what was sent can need one.
+    request = f', "request": {json.dumps(trace)}' if trace else ""
+    return f'{{"at": "{now_text()}", "what": "claimed", "by": {_here()}{request}}}'
+
+
+def _here() -> str:
+    """This host and process as JSON; a process may be the fork of another one."""
+    return f'"{_HOST}:{os.getpid()}"'
 
 
 def now_text() -> str:
