@@ -361,6 +361,15 @@ class EventQuerySet(models.QuerySet["ProcessedEvent"]):
             Q(is_ordered=False) | ~Exists(earlier), next_attempt_at__lte=UtcNow()
         )
 
+    def expired(self) -> EventQuerySet:
+        """Events past their retention: what a purge would delete now.
+
+        Never one that waits in the inbox, or for a person.
+        """
+        return self.filter(expires_at__lte=UtcNow(), next_attempt_at=None).exclude(
+            Q(state=EventState.DEAD) | LOST_EVENT
+        )
+
 
 class ProcessedEvent(models.Model):
     """One webhook event: who sent it and where to, and what became of it.

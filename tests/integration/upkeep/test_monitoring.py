@@ -6,19 +6,22 @@ Where a statement of the package asks the same, its answer is the measure.
 import io
 import re
 import uuid
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import transaction
-from django.db.models import Manager
+from django.db import connection, transaction
+from django.db.models import Manager, Min
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store import due
+from django_idempotency.store import due, health
+from django_idempotency.store.health import Gauges, gauges
 from tests.factories import IdempotencyRecordFactory, ProcessedEventFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -85,6 +88,28 @@ def test_dead_events_are_those_that_were_given_up() -> None:
     # One that was received and isn't due was committed in the middle of its handler.
     found = ProcessedEvent.objects.filter(next_attempt_at=None).dead()
     assert {each.event_id for each in found} == {"dead", "received"}
+
+
+def test_expired_events_are_those_that_a_purge_deletes() -> None:
+    for state in ProcessedEvent.State.values:
+        has_payload = state in ("ignored", "dead", "received")
+        payload = b"{}" if has_payload else None
+        event(f"{state}-old", state=state, payload=payload, expired=True)
+        due = {"payload": b"{}", "next_attempt_at": Now(), "expired": True}
+        event(f"{state}, due", state=state, **due)
+    event("processed")
+    before = set(ProcessedEvent.objects.all())
+    found = set(ProcessedEvent.objects.expired())
+
+    call_command("purge_idempotency_keys", stdout=io.StringIO(), stderr=io.StringIO())
+
+    assert found == before - set(ProcessedEvent.objects.all())
+    assert {each.event_id for each in found} == {
+        "failed-old",
+        "ignored-old",
+        "processed-old",
+        "reopened-old",
+    }
 
 
 @pytest.fixture
@@ -164,6 +189,60 @@ def test_page_counts_what_it_says() -> None:
         "dead": 0,
         "due": 5,
     }
+
+
+@pytest.mark.usefixtures("_records", "_events")
+def test_gauges_say_how_much_waits_and_since_when() -> None:
+    for name in ("dead-1", "dead-2"):
+        event(name, dead=True)
+    event("processed-old", expired=True)
+
+    now = gauges()
+
+    records, events = IdempotencyRecord.objects, ProcessedEvent.objects
+    assert now == Gauges(
+        held=3,
+        oldest_held_since=records.held().aggregate(t=Min("held_since"))["t"],
+        dead=2,
+        oldest_dead_since=events.dead().aggregate(t=Min("dead_since"))["t"],
+        due=5,
+        oldest_due_at=events.due().aggregate(t=Min("next_attempt_at"))["t"],
+        expired=4,
+        oldest_expired_at=min(
+            records.expired().aggregate(t=Min("expires_at"))["t"],
+            events.expired().aggregate(t=Min("expires_at"))["t"],
+        ),
+        in_flight=3,
+    )
+
+
+def test_gauges_of_empty_tables_are_zero() -> None:
+    assert set(asdict(gauges()).values()) == {0, None}
+
+
+@pytest.mark.usefixtures("_records", "_events")
+def test_gauges_stop_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "MOST", 2)
+
+    now = gauges()
+
+    assert (now.held, now.due, now.expired) == (2, 2, 2)
+
+
+@pytest.mark.postgresql
+def test_gauges_are_read_by_index_only() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        gauges()
+
+    with connection.cursor() as cursor:
+        # Where there is no index, it is read all the same.
+        for way in ("seqscan", "bitmapscan", "sort"):
+            cursor.execute(f"SET LOCAL enable_{way} = off")
+        for query in captured.captured_queries:
+            cursor.execute(f"EXPLAIN {query['sql']}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan" not in plan, plan
+            assert "Sort" not in plan, plan
 
 
 @pytest.mark.parametrize("model", [IdempotencyRecord, ProcessedEvent])
