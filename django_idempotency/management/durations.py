@@ -34,3 +34,14 @@ def duration(text: str) -> timedelta:
     if length > LONGEST_DURATION:
         raise ArgumentTypeError(f"{text!r} is too long")
     return length
+
+
+def spelled(length: timedelta) -> str:
+    """Return a length for people, by its two largest units: ``35m 10s``."""
+    left = max(0, int(length.total_seconds()))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, left = divmod(left, size)
+        if number or (unit == "s" and not parts):
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2])
