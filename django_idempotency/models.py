@@ -225,7 +225,12 @@ class IdempotencyRecord(models.Model):
                 name="idempotency_record_held",
             ),
         ]
-        permissions = [("settle_idempotencyrecord", "Can settle a held operation")]
+        permissions = [
+            ("settle_idempotencyrecord", "Can settle a held operation"),
+            ("release_idempotencyrecord", "Can release a stuck key"),
+            ("forget_idempotencyrecord", "Can let a stored answer be forgotten"),
+            ("erase_idempotencyrecord", "Can erase what is stored of a person"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} ({self.state})"

@@ -16,11 +16,14 @@ from django.dispatch import Signal
 
 __all__ = [
     "claimed",
+    "erased",
     "event_dead",
     "event_duplicate",
     "event_failed",
     "event_ignored",
     "event_processed",
+    "forgotten",
+    "freed",
     "held",
     "in_flight",
     "kept",
@@ -54,6 +57,18 @@ has ended, and for each request that is refused because of it (409)."""
 settled = Signal()
 """A person has found out. Its arguments are the `record` as it is now, `by`, `reason`
 and `applied`."""
+
+freed = Signal()
+"""A person has found out that nothing has happened, and released a stuck key. Its
+arguments are the `record` as it is now, `by` and `reason`."""
+
+forgotten = Signal()
+"""A person has let the answer of an operation be forgotten; that it is done is not. Its
+arguments are the `record` as it is now, `by` and `reason`."""
+
+erased = Signal()
+"""What is stored of a person was erased. Its arguments are the `record_ids`, `by` and
+`reason`, and not who the person was."""
 
 unkeyed = Signal()
 """A POST or PATCH to a protected view came without a key; before anything else happens.

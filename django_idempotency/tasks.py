@@ -24,7 +24,7 @@ from .core.decisions import (
 from .core.fingerprints import NO_PAYLOAD, Fingerprint, fingerprint_of
 from .core.journal import as_json
 from .core.json_types import JSON, J
-from .core.operations import TASK, Operation, Scope, StoredAnswer
+from .core.operations import TASK, TASKS, Operation, Scope, StoredAnswer
 from .engine import running
 from .engine.idempotency import Idempotency, current_operation, set_current
 from .engine.reporting import report
@@ -295,7 +295,7 @@ def _operation(
     policy = _policy(options)
     waits = options.get("copies", "wait") == "wait"
     return Operation(
-        scope=Scope(principal="task", method=TASK, path=path),
+        scope=Scope(principal=TASKS, method=TASK, path=path),
         key=key,
         fingerprint=fingerprint,
         wait=policy.effective_wait if waits else timedelta(0),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from .operations import Operation, StoredAnswer
+from .operations import ERASED, Operation, StoredAnswer
 
 
 class RecordState(StrEnum):
@@ -76,7 +76,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """It was done, but the stored answer can't be read."""
+    """It was done, but the stored answer can't be read, or was forgotten."""
 
 
 Verdict = Replay | InFlight | Mismatch | Held | Unreadable
@@ -90,6 +90,10 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
 
     `scope` is the operation's scope in the form in which it is stored.
     """
+    # Whose it was is not known any more, but that it was done: nobody runs it again, and
+    # its retention doesn't matter, since a renewed row would still lack its scope.
+    if row.scope == ERASED:
+        return Unreadable()
     # Two scopes or keys with the same digest are as good as impossible, but without
     # this check one customer would get another one's answer.
     if (row.scope, row.key) != (scope, operation.key):

@@ -44,6 +44,12 @@ class Happening(StrEnum):
     """It came again while the outcome was unknown, and was told so."""
     SETTLED = "settled"
     """A person, `by`, has found out whether the call was `applied`, and how: `reason`."""
+    FREED = "freed"
+    """A person, `by`, has found out that nothing has happened, and how: `reason`."""
+    FORGOTTEN = "forgotten"
+    """A person, `by`, let the answer be forgotten, and why: `reason`."""
+    ERASED = "erased"
+    """A person, `by`, let what is stored of somebody be erased, and why: `reason`."""
 
 
 def with_note(history: object, note: dict[str, object]) -> list[object]:
@@ -52,6 +58,16 @@ def with_note(history: object, note: dict[str, object]) -> list[object]:
     if len(notes) >= MOST_NOTES:
         del notes[1]
     return [*notes, {"at": now_text(), **note}]
+
+
+def bare(history: object) -> list[object]:
+    """Return what happened and when, without anything that tells of people."""
+    notes = history if isinstance(history, list) else []
+    return [
+        {name: note[name] for name in ("at", "what") if name in note}
+        for note in notes
+        if isinstance(note, dict)
+    ]
 
 
 def noted(what: Happening, **more: object) -> str:

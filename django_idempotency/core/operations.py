@@ -10,6 +10,8 @@ from functools import cached_property
 from .fingerprints import Fingerprint
 from .keys import digest_id
 
+TASKS = "task"
+"""The principal of all work outside of requests."""
 TASK = "TASK"
 """Stands for the method in the scope of work outside of requests."""
 
@@ -62,6 +64,9 @@ class Operation:
         where = on_one_line(f"{self.scope.method} {self.scope.path}")
         return f"{where} ({self.reference}, record {self.record_id})"
 
+
+ERASED = "(erased)"
+"""Stands for what told of a person, and is no scope: that has three parts."""
 
 LONGEST_ON_LINE = 200
 

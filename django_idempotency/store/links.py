@@ -83,6 +83,11 @@ def rows_with(
     return list(found.values_list("row_id", flat=True)[:most])
 
 
+def remove(row_id: uuid.UUID, *, using: str) -> None:
+    """Let the record or event be found by nothing but its own key."""
+    _rows(using).filter(row_id=row_id).delete()
+
+
 def _rows(using: str) -> QuerySet[OperationLink]:
     # Not by a manager: a project's own could join tables in.
     return QuerySet(OperationLink, using=using)

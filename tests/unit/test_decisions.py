@@ -16,6 +16,7 @@ from django_idempotency.core.decisions import (
     Unreadable,
     decide,
 )
+from django_idempotency.core.operations import ERASED
 from tests.support.cases import cases
 from tests.support.values import ANSWER, OPERATION, OTHER_PAYLOAD
 
@@ -74,6 +75,17 @@ each_expiry = pytest.mark.parametrize(
     "expired", [True, False], ids=["expired", "fresh"]
 )
 each_payload = pytest.mark.parametrize("same", [True, False], ids=["same", "other"])
+
+
+@each_state
+@each_expiry
+@each_payload
+def test_what_was_erased_is_never_run_and_never_told(
+    state: RecordState, expired: bool, same: bool
+) -> None:
+    erased = replace(row(state, same=same, expired=expired), scope=ERASED, key=ERASED)
+
+    assert decide(OPERATION, erased, SCOPE) == Unreadable()
 
 
 @each_state

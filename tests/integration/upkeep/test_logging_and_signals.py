@@ -140,11 +140,12 @@ SITUATIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 each_situation = pytest.mark.parametrize("name", SITUATIONS)
 
 
+OF_PEOPLE = {"erased", "forgotten", "freed", "rerun", "settled"}
 # Those of webhook events, and of what people do, have tests of their own.
 SIGNALS = {
     getattr(signals, name): name
     for name in signals.__all__
-    if not name.startswith("event_") and name not in ("settled", "rerun")
+    if not name.startswith("event_") and name not in OF_PEOPLE
 }
 Sent = list[tuple[str, dict[str, Any]]]
 
