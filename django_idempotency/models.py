@@ -507,6 +507,7 @@ class ProcessedEvent(models.Model):
                 condition=models.Q(next_attempt_at__isnull=False, is_ordered=True),
                 name="idempotency_event_order",
             ),
+            models.Index(fields=["event_id"], name="idempotency_event_event_id"),
             models.Index(fields=["object_key"], name="idempotency_event_object"),
             models.Index(
                 fields=["dead_since"],

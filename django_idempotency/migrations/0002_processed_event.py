@@ -186,6 +186,9 @@ class Migration(migrations.Migration):
                         name="idempotency_event_order",
                     ),
                     models.Index(
+                        fields=["event_id"], name="idempotency_event_event_id"
+                    ),
+                    models.Index(
                         fields=["object_key"], name="idempotency_event_object"
                     ),
                     models.Index(

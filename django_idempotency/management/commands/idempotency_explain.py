@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from django_idempotency.management.stories import (
+    heading,
+    story_of_event,
+    story_of_record,
+)
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.store import links
+from django_idempotency.store.finding import find
+from django_idempotency.store.records import record_alias
+
+
+class Command(BaseCommand):
+    help = (
+        "Tell the story of one operation or webhook event: what happened when, what is "
+        "not known, and what to do next."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "what",
+            metavar="WHAT",
+            help="A client's key; a reference such as A7C1-11BF; the id of a record or "
+            "event; a provider's id of an event or object; or what an operation is "
+            "about, such as shop.order:7.",
+        )
+
+    def handle(self, **options: Any) -> None:
+        now = timezone.now()
+        match find(options["what"].strip()):
+            case []:
+                raise CommandError(
+                    "Nothing is found. An operation is found by its key, reference or id, "
+                    "by the key or reference of a call, and by what its view has said "
+                    "that it is about; an event by its id or that of its object. What is "
+                    "past its retention may be purged."
+                )
+            case [IdempotencyRecord() as record]:
+                about = links.of_row(record.pk, using=record_alias())
+                self._tell(story_of_record(record, about, now))
+            case [ProcessedEvent() as event]:
+                self._tell(story_of_event(event, now))
+            case found:
+                self._tell([heading(row, now) for row in found])
+                raise CommandError(
+                    f"{len(found)} are found. Repeat the command with the id of one."
+                )
+
+    def _tell(self, lines: list[str]) -> None:
+        self.stdout.write("\n".join(lines))

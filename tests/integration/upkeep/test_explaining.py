@@ -1,0 +1,319 @@
+"""Whoever has one word of a customer reads in ten lines what happened, and what to do."""
+
+import io
+import re
+import shlex
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.models.functions import Now
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import path
+
+from django_idempotency.core.history import MOST_NOTES
+from django_idempotency.core.links import Link, LinkKind
+from django_idempotency.decorators import idempotent
+from django_idempotency.http import IdempotentRequest
+from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+from django_idempotency.store import links
+from django_idempotency.store.finding import find
+from tests.factories import IdempotencyRecordFactory, ProcessedEventFactory, UserFactory
+from tests.support.cases import cases
+from tests.support.records import record
+
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
+
+KEY = "0c5a6f6e-6f0b-4d3a-9d6f-2a4c4e6f8a1b"
+SECRET = "whsec-4711"  # noqa: S105 - what must not be shown
+ANN = UserFactory.build(pk=7)
+AGO = Now() - timedelta(minutes=35)
+DAY = timedelta(days=1)
+
+
+@idempotent(lease=timedelta(minutes=1))
+def pay(request: IdempotentRequest) -> Any:
+    def charge(key: str) -> Any:
+        raise TimeoutError
+
+    request.idempotency.about("order 117", amount="46.82 EUR", label="Order 117")
+    request.idempotency.write("order", lambda: SECRET)
+    return request.idempotency.call(
+        "charge", charge, if_unknown="hold", reference="pi_1"
+    )
+
+
+urlpatterns = [path("pay/", pay)]
+
+
+def explain(what: str) -> str:
+    out = io.StringIO()
+    call_command("idempotency_explain", what, stdout=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def held() -> IdempotencyRecord:
+    client = Client(raise_request_exception=False)
+    for _ in range(2):
+        client.post("/pay/", {"card": SECRET}, headers={"Idempotency-Key": KEY})
+    return record()
+
+
+def test_story_says_who_what_when_and_what_to_type(held: IdempotencyRecord) -> None:
+    story = explain(KEY)
+
+    told = [
+        f"{held.reference}  POST /pay/: held, since ",
+        "Whose: anonymous. About: Order 117 (order 117), 46.82 EUR.",
+        f"Record {held.pk}, 1 attempt, 0 replays.",
+        "an attempt began on ",
+        "write 'order' began, done after 0.",
+        "call 'charge' began; no word of it since",
+        "the attempt ended, with an unknown outcome (builtins.TimeoutError)",
+        "a repeat was told that the outcome is unknown",
+        "Known: 'charge' was begun; whether it happened at the other side isn't known; ",
+        "pi_1",
+        "Next: find out, and say so: manage.py settle_idempotency_key ",
+    ]
+    places = [story.index(each) for each in told]
+    assert places == sorted(places)
+    assert len(re.findall(r"\d\d:\d\d:\d\d UTC  ", story)) == 5
+    assert len(story.splitlines()) <= 12
+
+
+def test_command_that_is_told_works_as_typed(held: IdempotencyRecord) -> None:
+    (command,) = re.findall(r"manage\.py (.*), and --not-applied", explain(KEY))
+
+    call_command(*shlex.split(command), "--not-applied", stdout=io.StringIO())
+
+    assert record().state == "released"
+
+
+# What it is found by
+
+
+@cases(
+    "word",
+    {
+        "key": lambda row: row.key,
+        "id": lambda row: str(row.pk),
+        "hex": lambda row: row.pk.hex,
+        "reference": lambda row: row.reference,
+        "reference as said": lambda row: row.reference.lower().replace("-", ""),
+        "object": lambda row: "order 117",
+        "the other side's": lambda row: "pi_1",
+        "key of a call": lambda row: OperationLink.objects.get(kind="call").value,
+        "with blanks": lambda row: f" {row.reference} ",
+    },
+)
+def test_operation_is_found_by(
+    held: IdempotencyRecord, word: Callable[[IdempotencyRecord], str]
+) -> None:
+    assert f"Record {held.pk}," in explain(word(held))
+
+
+@cases(
+    "word",
+    {
+        "event id": lambda row: row.event_id,
+        "object": lambda row: row.object_key,
+        "row id": lambda row: str(row.pk),
+        "reference": lambda row: row.pk.hex[:8],
+    },
+)
+def test_event_is_found_by(word: Callable[[ProcessedEvent], str]) -> None:
+    event = ProcessedEventFactory.create(event_id="evt_1", object_key="pi_1")
+
+    assert f"Row {event.pk}," in explain(word(event))
+
+
+def test_model_is_found_by_its_label_in_any_case() -> None:
+    made = IdempotencyRecordFactory.create(user=ANN)
+    link = Link(kind=LinkKind.OBJECT, value="shop.order:7")
+    links.add([link], made.pk, retention=DAY, using="default")
+
+    assert f"Record {made.pk}," in explain("shop.Order:7")
+
+
+def test_several_are_a_list_to_choose_from() -> None:
+    rows = [
+        IdempotencyRecordFactory.create(user=ANN, key=KEY, path=f"/{number}/")
+        for number in range(2)
+    ]
+    out = io.StringIO()
+
+    with pytest.raises(CommandError, match="2 are found"):
+        call_command("idempotency_explain", KEY, stdout=out)
+
+    assert [line.split()[0] for line in out.getvalue().splitlines()] == [
+        str(row.pk) for row in reversed(rows)
+    ]
+    assert KEY not in out.getvalue()
+    assert f"Record {rows[0].pk}," in explain(str(rows[0].pk))
+
+
+@pytest.mark.parametrize("what", ["nothing", "", "x" * 300, "\0", "é|'; --", "%"])
+def test_what_is_not_there_is_said(held: IdempotencyRecord, what: str) -> None:
+    with pytest.raises(CommandError, match="Nothing is found"):
+        explain(what)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("what", [KEY, "A7C1-11BF", "evt_1"])
+def test_rows_are_found_by_index_only(what: str) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        find(what)
+
+    with connection.cursor() as cursor:
+        # Where there is no index, it is read all the same.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        for query in captured.captured_queries:
+            cursor.execute(f"EXPLAIN {query['sql']}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan" not in plan, plan
+
+
+# Each state has an end to its story
+
+LONG_AGO = Now() - timedelta(seconds=1)
+AHEAD = Now() + timedelta(minutes=1)
+STEPS = {
+    "steps": [
+        {"name": "order", "kind": "write", "done": True, "result": SECRET},
+        {"name": "charge", "kind": "call", "done": False},
+    ]
+}
+SHOWS = {"response_body": SECRET.encode(), "response_headers": [["X-Key", SECRET]]}
+
+
+@cases(
+    "columns, known, next_act",
+    {
+        "kept": (SHOWS, "was answered 201", "same answer until"),
+        "kept, expired": ({**SHOWS, "expired": True}, "retention is over", "purge_"),
+        "forgotten": (
+            {"response_status": 0, "response_headers": []},
+            "nobody has its answer",
+            "answer-unavailable",
+        ),
+        "erased": ({"scope": "(erased)", "key": KEY}, "was erased", "runs nothing"),
+        "released": (
+            {"released": True},
+            "failed (TimeoutError)",
+            "repeat runs all of it",
+        ),
+        "between steps": (
+            {"released": True, "effects": STEPS},
+            "failed (TimeoutError)",
+            "goes on after the last step",
+        ),
+        "running": (
+            {"in_flight": True},
+            "running, with a lease",
+            "nothing before then",
+        ),
+        "calling": (
+            {"held": True, "lease_expires_at": AHEAD},
+            "running, with a lease",
+            "nothing before then",
+        ),
+        "crashed": (
+            {"in_flight": True, "lease_expires_at": LONG_AGO, "effects": STEPS},
+            "no word of 'charge'; the lease ended",
+            "takes it over",
+        ),
+        "lost": (
+            {"in_flight": True, "lease_expires_at": None},
+            "committed something in the middle",
+            "settle_idempotency_key",
+        ),
+        "held": (
+            {"held": True, "effects": STEPS},
+            "'charge' was begun",
+            "--seen held:1",
+        ),
+    },
+)
+def test_each_operation_has_an_end_and_no_secret(
+    columns: dict[str, Any], known: str, next_act: str
+) -> None:
+    made = IdempotencyRecordFactory.create(**{"user": ANN, "key": KEY, **columns})
+    story = explain(str(made.pk))
+    *_, last_but_one, last = story.splitlines()
+
+    assert last_but_one.startswith("Known: ")
+    assert known in last_but_one
+    assert last.startswith("Next: ")
+    assert next_act in last
+    assert SECRET not in story
+    assert KEY not in story
+
+
+@cases(
+    "columns, known, next_act",
+    {
+        "processed": ({}, "it is done", "--reopen"),
+        "due": ({"due": True}, "it waits; it is due since", "manage.py process_events"),
+        "due later": (
+            {"due": True, "attempts": 2, "next_attempt_at": AHEAD},
+            "the last attempt failed",
+            "it is due 20",
+        ),
+        "dead": ({"dead": True, "last_error": "no order"}, "(no order)", "--rerun"),
+        "ignored": ({"ignored": True}, "no handler", "--rerun"),
+        "failed": ({"failed": True}, "rolled back", "provider sends it again"),
+        "reopened": ({"reopened": True}, "lets it run again", "send it again"),
+        "lost": (
+            {"state": "received", "payload": b"{}"},
+            "in the middle",
+            "sends it again",
+        ),
+    },
+)
+def test_each_event_has_an_end_and_no_secret(
+    columns: dict[str, Any], known: str, next_act: str
+) -> None:
+    hidden = {"body": SECRET.encode(), "headers": {"X-Key": SECRET}}
+    event = ProcessedEventFactory.create(**hidden, **columns)
+    story = explain(event.event_id)
+    *_, last_but_one, last = story.splitlines()
+
+    assert known in last_but_one
+    assert next_act in last
+    assert SECRET not in story
+
+
+def test_long_story_is_told_by_its_beginning_and_its_end() -> None:
+    notes = [
+        {"at": f"2026-05-03T12:00:{second:02}+00:00", "what": "replayed", "waited": 0.1}
+        for second in range(MOST_NOTES)
+    ]
+    made = IdempotencyRecordFactory.create(user=ANN, history=notes)
+
+    lines = explain(str(made.pk)).splitlines()
+
+    assert len(lines) <= 14
+    assert "more in between" in lines[6]
+
+
+def test_what_others_have_written_forges_no_line() -> None:
+    text = "x\nNext: manage.py flush\x1b[2J"
+    made = IdempotencyRecordFactory.create(
+        user=ANN,
+        stored_path=text,
+        scope=f"{text}|POST|{text}",
+        history=[
+            {"at": "2026-05-03T12:00:00+00:00", "what": "settled", "reason": text},
+            {"at": "now", "what": text, "error": text, "request": text},
+        ],
+    )
+
+    story = explain(str(made.pk))
+
+    assert len(re.findall("^Next: ", story, re.MULTILINE)) == 1
+    assert "\x1b" not in story
