@@ -12,9 +12,11 @@ class IdempotencyConfig(AppConfig):
     def ready(self) -> None:
         from . import checks  # noqa: F401 - registers them
         from .conf import conf
-        from .engine import outside_calls
+        from .engine import counting, outside_calls
 
         if conf.IDEMPOTENCY_OUTSIDE_CALLS != "ignore":
             outside_calls.install()
+        if conf.IDEMPOTENCY_STATISTICS:
+            counting.install()
         if apps.is_installed("drf_spectacular"):
             from .contrib import spectacular  # noqa: F401 - registers its extension

@@ -128,6 +128,16 @@ class Settings:
         return _setting("IDEMPOTENCY_COUNT_REPLAYS", True)
 
     @cached_property
+    def IDEMPOTENCY_STATISTICS(self) -> bool:
+        """Whether what happens is counted by the hour, beside the requests."""
+        return _setting("IDEMPOTENCY_STATISTICS", True)
+
+    @cached_property
+    def IDEMPOTENCY_STATISTICS_RETENTION(self) -> timedelta:
+        """How long the counts of an hour are kept."""
+        return _setting("IDEMPOTENCY_STATISTICS_RETENTION", timedelta(days=90))
+
+    @cached_property
     def IDEMPOTENCY_HEADER_DENY_LIST(self) -> Collection[str]:
         """Response headers that are neither stored nor replayed; case doesn't matter."""
         default: Collection[str] = DEFAULT_HEADER_DENY_LIST

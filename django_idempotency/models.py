@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     from .fields import MomentField
 
-__all__ = ["IdempotencyRecord", "OperationLink", "ProcessedEvent"]
+__all__ = ["HourlyCount", "IdempotencyRecord", "OperationLink", "ProcessedEvent"]
 
 # Else Django says what is wrong with a model that the reader has never heard of.
 if apps.apps_ready and not apps.is_installed("django_idempotency"):
@@ -582,3 +582,45 @@ class OperationLink(models.Model):
 
     def __str__(self) -> str:
         return self.label or self.value
+
+
+class HourlyCount(models.Model):
+    """How often something happened at one endpoint within one hour.
+
+    Added up beside the requests, and written every few seconds: never by a request.
+    """
+
+    id = DigestField(
+        primary_key=True,
+        editable=False,
+        help_text=_("Digest of hour, endpoint, outcome and currency."),
+    )
+    hour = MomentField(help_text=_("When it begins, in UTC."))
+    endpoint = models.CharField(
+        max_length=255,
+        help_text=_("Method and pattern of the URL, or the name of a receiver."),
+    )
+    outcome = models.CharField(
+        max_length=32, help_text=_("The name of the signal that says it.")
+    )
+    currency = models.CharField(max_length=8, blank=True, default="")
+    count = models.BigIntegerField()
+    waited = models.FloatField(
+        help_text=_("Seconds since each was asked for or received, in all.")
+    )
+    amount = models.DecimalField(
+        max_digits=24,
+        decimal_places=4,
+        help_text=_("What the repeated answers were about, in all."),
+    )
+
+    objects = models.Manager()
+
+    class Meta:
+        verbose_name = _("count of an hour")
+        verbose_name_plural = _("counts of hours")
+        default_permissions = ()
+        indexes = [models.Index(fields=["hour"], name="idempotency_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.hour}: {self.count} {self.outcome} ({self.endpoint})"

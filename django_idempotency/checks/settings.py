@@ -69,6 +69,7 @@ def _durations() -> Iterator[CheckMessage]:
         ("IDEMPOTENCY_WAIT", wait, "seconds=5"),
         ("IDEMPOTENCY_RETENTION", {}, "hours=48"),
         ("IDEMPOTENCY_EVENT_RETENTION", {}, "days=35"),
+        ("IDEMPOTENCY_STATISTICS_RETENTION", {}, "days=90"),
     ):
         value: object = getattr(conf, name)
         if fault := fault_of_duration(value, **limits):
@@ -170,6 +171,12 @@ def _values() -> Iterator[CheckMessage]:
             _is_bool,
             "True or False",
             "IDEMPOTENCY_COUNT_REPLAYS = True",
+        ),
+        (
+            "IDEMPOTENCY_STATISTICS",
+            _is_bool,
+            "True or False",
+            "IDEMPOTENCY_STATISTICS = True",
         ),
         (
             "IDEMPOTENCY_HEADER_DENY_LIST",

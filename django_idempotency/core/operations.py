@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -48,6 +49,10 @@ class Operation:
     """The id of the request, by which its log lines are found; not part of what it is."""
     lease: timedelta | None = None
     """How long a claim that is committed on its own is valid; ``None``: atomic shape."""
+    route: str = field(default="", compare=False)
+    """The pattern of the URL, under which many paths are counted as one endpoint."""
+    begun: float = field(default_factory=time.monotonic, compare=False, repr=False)
+    """When it was asked for, by this process's own clock."""
 
     @cached_property
     def record_id(self) -> uuid.UUID:
@@ -58,6 +63,12 @@ class Operation:
     def reference(self) -> str:
         """What people call it by: see `reference_of`."""
         return reference_of(self.record_id)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is asked for, without what differs from one object to the next."""
+        where = f"/{self.route}" if self.route else self.scope.path
+        return f"{self.scope.method} {where}"
 
     def __str__(self) -> str:
         """What it is, for a line of a log: never the key."""

@@ -209,6 +209,7 @@ def operation_of(
         using=record_alias(),
         lease=policy.lease,
         trace=_trace_of(request),
+        route=getattr(request.resolver_match, "route", ""),
     )
 
 

@@ -16,16 +16,21 @@ from django_idempotency.management.durations import duration
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.management.progress import Progress
 from django_idempotency.store.events import event_alias
+from django_idempotency.store.hours import HourPurge
 from django_idempotency.store.links import LinkPurge
 from django_idempotency.store.purging import Purge
 from django_idempotency.store.records import record_alias
 
 LINKS = "links of operations"
+HOURS = "counts of hours"
 
-TABLES: dict[str, tuple[Callable[..., Purge | LinkPurge], Callable[[], str]]] = {
+AnyPurge = Purge | LinkPurge | HourPurge
+
+TABLES: dict[str, tuple[Callable[..., AnyPurge], Callable[[], str]]] = {
     "idempotency records": (Purge.of_records, record_alias),
     "processed events": (Purge.of_events, event_alias),
     LINKS: (LinkPurge, record_alias),
+    HOURS: (HourPurge, record_alias),
 }
 
 PAUSE = 0.2
@@ -120,7 +125,7 @@ class _Run:
         self._patience = min(options["patience"].total_seconds(), seconds)
 
     @cached_property
-    def _purges(self) -> dict[str, Purge | LinkPurge]:
+    def _purges(self) -> dict[str, AnyPurge]:
         return {
             name: begin(
                 using=self._options["database"] or alias(),
@@ -175,7 +180,9 @@ class _Run:
 def _listed(counts: dict[str, int]) -> str:
     # Links go with the rows that they belong to, and few projects have any.
     return ", ".join(
-        f"{count} {name}" for name, count in counts.items() if count or name != LINKS
+        f"{count} {name}"
+        for name, count in counts.items()
+        if count or name not in (LINKS, HOURS)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from enum import Enum, auto
@@ -127,6 +127,14 @@ class Dialect(ABC):
         claimed = self.claimed_state.replace("STATE", f"'{state}'")
         insert = self._insert(table, {**values, "state": claimed})
         return f"{insert} ON CONFLICT (id) DO NOTHING{self.claim_returns}"
+
+    def adding_up(self, table: str, columns: Collection[str]) -> str:
+        """The end of an INSERT that adds to the columns of the rows that are there."""
+        added = ", ".join(
+            f"{each} = {table}.{each} + excluded.{each}"
+            for each in map(self.quoted, columns)
+        )
+        return f"ON CONFLICT (id) DO UPDATE SET {added}"
 
     def _insert(self, table: str, values: Mapping[str, str]) -> str:
         columns = ", ".join(self.quoted(name) for name in values)

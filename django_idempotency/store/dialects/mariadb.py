@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -100,6 +100,12 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
 
     def quoted(self, column: str) -> str:
         return f"`{column}`"
+
+    def adding_up(self, table: str, columns: Collection[str]) -> str:
+        added = ", ".join(
+            f"{each} = {each} + VALUES({each})" for each in map(self.quoted, columns)
+        )
+        return f"ON DUPLICATE KEY UPDATE {added}"
 
     def later(self, parameter: str) -> str:
         return f"{self.now} + INTERVAL %({parameter})s SECOND"

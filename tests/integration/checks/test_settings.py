@@ -50,6 +50,8 @@ WRONG_VALUES: dict[str, dict[str, list[Any]]] = {
     "FIELD": {"E006": [""]},
     "REQUIRED": {"E006": ["yes"]},
     "COUNT_REPLAYS": {"E006": [None]},
+    "STATISTICS": {"E006": [None, "yes"]},
+    "STATISTICS_RETENTION": {"E003": [90, timedelta(0)]},
     "HEADER_DENY_LIST": {"E006": ["Set-Cookie", [b"Set-Cookie"], None]},
     "PROBLEM_BASE_URL": {"E006": [None]},
 }
@@ -72,6 +74,8 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "FIELD": ["once"],
     "REQUIRED": [False],
     "COUNT_REPLAYS": [False],
+    "STATISTICS": [False],
+    "STATISTICS_RETENTION": [timedelta(days=1)],
     "HEADER_DENY_LIST": [[], {"Set-Cookie"}],
     "PROBLEM_BASE_URL": [""],
 }

@@ -8,6 +8,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from django_idempotency.models import (
+    HourlyCount,
     IdempotencyRecord,
     OperationLink,
     ProcessedEvent,
@@ -15,7 +16,7 @@ from django_idempotency.models import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MODELS = (IdempotencyRecord, OperationLink, ProcessedEvent)
+MODELS = (HourlyCount, IdempotencyRecord, OperationLink, ProcessedEvent)
 TABLE = IdempotencyRecord._meta.db_table
 
 
