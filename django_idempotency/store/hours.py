@@ -27,6 +27,8 @@ from .rows import storable
 AT_ONCE = 100
 """Rows of a statement; SQLite takes a thousand parameters."""
 SUMS = ("count", "waited", "amount")
+REQUESTS = ("claimed", "replayed", "in_flight", "mismatched")
+"""Each request is counted under one of these."""
 
 LONGEST_ENDPOINT = 255
 
@@ -142,6 +144,69 @@ def totals_since(moment: datetime, *, using: str) -> list[Total]:
         .order_by("hour")
     )
     return [Total(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What happened in some hours, as people ask for it."""
+
+    requests: int
+    """Those that ran, and those that were answered instead."""
+    repeats: int
+    """Of them those that got the first answer again."""
+    not_charged: dict[str, Decimal]
+    """What those repeats were about, by currency; the largest number of them first."""
+    told_to_wait: int
+    mismatched: int
+    events: int
+    """Webhook events that are done."""
+    event_duplicates: int
+    event_seconds: float
+    """From their receipt until they were done, on the average."""
+
+    @classmethod
+    def of(cls, totals: Iterable[Total]) -> Summary:
+        counts: dict[str, int] = {}
+        amounts: dict[str, Decimal] = {}
+        about: dict[str, int] = {}
+        waited = 0.0
+        for total in totals:
+            counts[total.outcome] = counts.get(total.outcome, 0) + total.count
+            if total.outcome == "event_processed":
+                waited += total.waited
+            if total.amount:
+                currency = total.currency
+                amounts[currency] = amounts.get(currency, Decimal(0)) + total.amount
+                about[currency] = about.get(currency, 0) + total.count
+        events = counts.get("event_processed", 0)
+        return cls(
+            requests=sum(counts.get(name, 0) for name in REQUESTS),
+            repeats=counts.get("replayed", 0),
+            not_charged={
+                each: amounts[each]
+                for each in sorted(amounts, key=lambda each: -about[each])
+            },
+            told_to_wait=counts.get("in_flight", 0),
+            mismatched=counts.get("mismatched", 0),
+            events=events,
+            event_duplicates=counts.get("event_duplicate", 0),
+            event_seconds=waited / events if events else 0.0,
+        )
+
+
+def busiest_endpoint(
+    outcome: str, since: datetime, until: datetime, *, using: str
+) -> tuple[str, int] | None:
+    """Return where this happened most often in these hours, and how often."""
+    rows = (
+        QuerySet(HourlyCount, using=using)
+        .filter(hour__gte=since, hour__lt=until, outcome=outcome)
+        .values_list("endpoint")
+        .annotate(times=Sum("count"))
+        .order_by("-times", "endpoint")
+    )
+    found: tuple[str, int] | None = rows.first()
+    return found
 
 
 @dataclass(frozen=True, slots=True)

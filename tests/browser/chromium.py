@@ -137,13 +137,15 @@ def offline(driver: WebDriver, is_offline: bool) -> None:
     )
 
 
-def violations(driver: WebDriver, options: str | None = None) -> list[str]:
-    """Whether a page bars somebody, by the rules of axe."""
+def violations(
+    driver: WebDriver, options: str | None = None, within: str | None = None
+) -> list[str]:
+    """Whether a page, or what is within a selector, bars somebody: by axe's rules."""
     axe = Axe(driver)
     axe.inject()
     return [
         f"{each['id']}: {node['html']}"
-        for each in axe.run(options=options)["violations"]
+        for each in axe.run(context=within, options=options)["violations"]
         for node in each["nodes"]
     ]
 
