@@ -138,6 +138,12 @@ class Settings:
         return _setting("IDEMPOTENCY_STATISTICS_RETENTION", timedelta(days=90))
 
     @cached_property
+    def IDEMPOTENCY_HEALTH_TOKEN(self) -> str | None:
+        """What a program sends to read the health check; ``None``: staff only."""
+        staff_only: str | None = None
+        return _setting("IDEMPOTENCY_HEALTH_TOKEN", staff_only)
+
+    @cached_property
     def IDEMPOTENCY_HEADER_DENY_LIST(self) -> Collection[str]:
         """Response headers that are neither stored nor replayed; case doesn't matter."""
         default: Collection[str] = DEFAULT_HEADER_DENY_LIST

@@ -179,6 +179,13 @@ def _values() -> Iterator[CheckMessage]:
             "IDEMPOTENCY_STATISTICS = True",
         ),
         (
+            "IDEMPOTENCY_HEALTH_TOKEN",
+            lambda value: value is None or (isinstance(value, str) and len(value) > 15),
+            "a string of at least 16 characters that nobody can guess, or None",
+            "IDEMPOTENCY_HEALTH_TOKEN = None  # or what this prints:\n"
+            '# python -c "import secrets; print(secrets.token_urlsafe())"',
+        ),
+        (
             "IDEMPOTENCY_HEADER_DENY_LIST",
             lambda value: not isinstance(value, str) and _are_strings(value),
             "a collection of strings",

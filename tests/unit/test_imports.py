@@ -28,6 +28,7 @@ FOR_USERS = {
     "contrib",
     "decorators",
     "exceptions",
+    "health",
     "http",
     "policies",
     "rest_framework",

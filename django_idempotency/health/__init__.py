@@ -1,0 +1,1 @@
+"""What waits and what was stopped, as JSON: include `health.urls` in your URLconf."""
