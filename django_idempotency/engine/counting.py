@@ -153,8 +153,7 @@ class Counter:
         while True:
             is_last = self._is_over.wait(INTERVAL_SECONDS)
             try:
-                if not _is_test_run() and not _is_in_memory():
-                    self.flush()
+                self._write()
             except Exception as error:
                 # Once: it may be so for long, as before `migrate`.
                 level = logging.INFO if self._has_warned else logging.WARNING
@@ -164,10 +163,18 @@ class Counter:
                     "Counts of the last seconds were not written: %s",
                     type(error).__name__,
                 )
-            finally:
-                connections.close_all()  # this thread's own
             if is_last:
                 return
+
+    def _write(self) -> None:
+        try:
+            if _is_test_run() or _is_in_memory():
+                with self._lock:
+                    self._sums = {}
+            else:
+                self.flush()
+        finally:
+            connections.close_all()  # this thread's own
 
     def flush(self) -> None:
         """Write what was counted, over the connection of the calling thread.

@@ -17,7 +17,10 @@ def test_admin_is_as_good_under_unfold() -> None:
     done = subprocess.run(  # noqa: S603 - our own arguments
         [
             *(sys.executable, "-m", "pytest"),
-            *(str(HERE / name) for name in ("test_records.py", "test_saving.py")),
+            *(
+                str(HERE / name)
+                for name in ("test_front.py", "test_records.py", "test_saving.py")
+            ),
             *("--ds", "tests.settings_unfold", "-p", "no:cacheprovider", "-q"),
             # Its own, not ours: it lags behind Django's deprecations.
             *("-W", "ignore:Overriding get_action_choices"),

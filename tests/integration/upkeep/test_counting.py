@@ -57,7 +57,7 @@ urlpatterns = [
     path("leased/<int:number>/", idempotent(lease=LEASE, wait=timedelta(0))(order)),
     path(
         "event/",
-        webhook(providers.STRIPE, secrets=SECRET, endpoint="payments")(handle),
+        webhook(providers.STRIPE, secrets=SECRET, endpoint="counted")(handle),
     ),
 ]
 PAY = "POST /orders/<int:number>/pay/"
