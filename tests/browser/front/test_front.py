@@ -8,8 +8,8 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from tests.browser.admin import day
-from tests.browser.admin.conftest import FRONT
+from tests.browser.front import day
+from tests.browser.front.conftest import FRONT
 from tests.browser.chromium import complaints, violations
 
 pytestmark = pytest.mark.django_db(transaction=True)
