@@ -27,7 +27,7 @@ from django_idempotency.http.protection import protect, rendered
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store.records import record_alias
 
-from .read_only import ReadOnlyAdmin
+from .pages import StoryAdmin
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
@@ -58,7 +58,7 @@ class Act:
     """Whether it makes transactions of its own."""
 
 
-class ActingAdmin(ReadOnlyAdmin):
+class ActingAdmin(StoryAdmin):
     """Asks before an act, on a page that shows each row and carries a key."""
 
     deferred: tuple[str, ...] = ()

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any
 
 from django.contrib import admin
+from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core.events import EventIdentity, EventState
-from django_idempotency.models import ProcessedEvent
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.store.links import of_row
 from django_idempotency.webhooks.inbox import reopen, rerun
 
 from .acts import Act, ActingAdmin
-from .read_only import (
-    LONGEST_IN_LIST,
-    masked_headers,
-    preformatted,
-    pretty,
+from .belongs import (
+    Belonging,
+    Reader,
+    events_of,
+    keys_in,
+    objects_in,
+    others_with,
+    records_of,
+    related_event,
+    related_record,
 )
+from .event_story import event_story
+from .masking import masked_headers, preformatted, pretty
+from .pages import Page, known, shown_time
+from .read_only import LONGEST_IN_LIST
 
 RERUN = Act(
     title=_("Run the selected events again"),
@@ -70,40 +83,6 @@ class ProcessedEventAdmin(ActingAdmin):
     search_refusal = _("Search for an id, or for endpoint|source|account|event id.")
     actions = ("run_again", "reopen")
     deferred = ("payload", "headers")
-    fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    "state",
-                    "endpoint",
-                    "source",
-                    "account",
-                    "event_id",
-                    "event_type",
-                    "object_key",
-                    "id",
-                )
-            },
-        ),
-        (_("Payload"), {"fields": ("shown_headers", "shown_payload", "body_digest")}),
-        (
-            _("Life"),
-            {
-                "fields": (
-                    "occurred_at",
-                    "received_at",
-                    "processed_at",
-                    "expires_at",
-                    "attempts",
-                    "uncounted_attempts",
-                    "next_attempt_at",
-                    "last_error",
-                    "shown_reruns",
-                )
-            },
-        ),
-    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProcessedEvent]:
         """Defer what only an event's own page shows: each can have megabytes."""
@@ -148,19 +127,64 @@ class ProcessedEventAdmin(ActingAdmin):
     def shown_type(self, event: ProcessedEvent) -> str:
         return Truncator(event.event_type).chars(LONGEST_IN_LIST)
 
-    @admin.display(description=_("headers"))
-    def shown_headers(self, event: ProcessedEvent) -> str:
-        return preformatted(masked_headers(event.headers.items()))
+    def page_of(
+        self, request: HttpRequest, event: ProcessedEvent, reader: Reader
+    ) -> Page:
+        links = of_row(event.pk, using=str(event._state.db))
+        values = {link.value for link in links}
+        values |= {each for each in (event.object_key, event.event_id) if each}
+        others = others_with(values, event)
+        same = events_of({event.object_key} - {""}, others, but=event.pk)
+        records = records_of(others, using=router.db_for_read(IdempotencyRecord))
+        return Page(
+            story=event_story(event, links=links, now=timezone.now()),
+            belongs=[
+                *(
+                    [Belonging(name=gettext("Object"), text=event.object_key)]
+                    if event.object_key
+                    else []
+                ),
+                *objects_in(links, reader),
+                *keys_in(links),
+            ],
+            related=[
+                *(related_record(each, reader) for each in records),
+                *(related_event(each, reader) for each in same),
+            ],
+            technical=_technical(event),
+            folded=_folded(event),
+            choices=[],
+            no_relation=gettext("Operation"),
+        )
 
-    @admin.display(description=_("payload"))
-    def shown_payload(self, event: ProcessedEvent) -> str:
-        if event.payload is None:
-            return gettext("Cleared, since the event is done.")
-        return preformatted(pretty(bytes(event.payload)))
 
-    @admin.display(description=_("reruns"))
-    def shown_reruns(self, event: ProcessedEvent) -> Any:
-        return preformatted(json.dumps(event.reruns, indent=2, ensure_ascii=False))
+def _technical(event: ProcessedEvent) -> list[tuple[str, str]]:
+    return known(
+        (gettext("Receiver"), event.endpoint),
+        (gettext("Provider"), event.source),
+        (gettext("Account"), event.account),
+        (gettext("Event"), event.event_id),
+        (gettext("Row"), event.pk),
+        (gettext("Body digest"), event.body_digest),
+        (gettext("Kept until"), _kept_until(event)),
+        (gettext("Error"), event.last_error),
+    )
+
+
+def _kept_until(event: ProcessedEvent) -> str:
+    is_open = event.state == EventState.DEAD or event.next_attempt_at is not None
+    return gettext("it is done") if is_open else shown_time(event.expires_at)
+
+
+def _folded(event: ProcessedEvent) -> list[tuple[str, SafeString]]:
+    payload = event.payload
+    body = (
+        gettext("Cleared, since the event is done.")
+        if payload is None
+        else preformatted(pretty(bytes(payload)))
+    )
+    headers = preformatted(masked_headers(event.headers.items()))
+    return [(gettext("Payload"), format_html("{}{}", headers, body))]
 
 
 def _who_and_why(request: HttpRequest) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.apps import apps
@@ -12,9 +10,6 @@ from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from django.utils.translation import gettext
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
@@ -33,11 +28,6 @@ MOST_COUNTED = 10_000
 
 LONGEST_IN_LIST = 40
 """Longer names are cut in a list, to leave room for the other columns."""
-
-_SENSITIVE = re.compile(
-    r"auth|cookie|key|password|secret|session|signature|token", re.I
-)
-MASK = "••••••"
 
 M = TypeVar("M", bound=Model)
 
@@ -91,24 +81,3 @@ class ReadOnlyAdmin(_ModelAdmin):
             messages.warning(request, self.search_refusal)
             return queryset.none(), False
         return queryset.filter(pk=key), False
-
-
-def masked_headers(pairs: Any) -> str:
-    return "\n".join(
-        f"{name}: {MASK if _SENSITIVE.search(name) else value}" for name, value in pairs
-    )
-
-
-def preformatted(text: str) -> SafeString:
-    return format_html('<pre class="idempotency-record">{}</pre>', text)
-
-
-def pretty(body: bytes) -> str:
-    try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    except ValueError:
-        pass
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return gettext("%(count)s bytes that aren't text") % {"count": len(body)}

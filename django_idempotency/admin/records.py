@@ -14,6 +14,9 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -21,17 +24,27 @@ from django.utils.translation import gettext_lazy as _
 from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.operations import TASK, Scope, record_id_of
 from django_idempotency.http.boundary import METHODS_WITH_KEYS
-from django_idempotency.http.requests import ANONYMOUS
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store.links import of_row
 
 from .acts import Act, ActingAdmin
-from .read_only import (
-    LONGEST_IN_LIST,
-    MASK,
-    masked_headers,
-    preformatted,
-    pretty,
+from .belongs import (
+    Reader,
+    customer_of,
+    events_of,
+    ids_in,
+    is_guests,
+    keys_in,
+    objects_in,
+    others_with,
+    records_of,
+    related_event,
+    related_record,
 )
+from .masking import MASK, as_text, masked_headers, preformatted, pretty
+from .pages import Page, known, not_kept, shown_time
+from .read_only import LONGEST_IN_LIST
+from .story import story_of
 
 _METHODS = sorted({*METHODS_WITH_KEYS, TASK})
 _SCOPE = re.compile(rf"(.+)\|({'|'.join(_METHODS)})\|(/.*|)", re.DOTALL)
@@ -96,40 +109,6 @@ class IdempotencyRecordAdmin(ActingAdmin):
     search_refusal = _("Search for an id, or for a whole scope and key.")
     actions = ("settle_as_applied", "settle_as_not_applied")
     deferred = ("response_body", "response_headers")
-    fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    "state",
-                    "shown_scope",
-                    "shown_key",
-                    "shown_fingerprint",
-                    "id",
-                )
-            },
-        ),
-        (
-            _("Answer"),
-            {"fields": ("response_status", "shown_headers", "shown_body")},
-        ),
-        (_("Steps"), {"fields": ("shown_steps",)}),
-        (
-            _("Life"),
-            {
-                "fields": (
-                    "created_at",
-                    "completed_at",
-                    "expires_at",
-                    "attempts",
-                    "last_error",
-                    "replays",
-                    "last_replayed_at",
-                    "lease_expires_at",
-                )
-            },
-        ),
-    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """Defer what only a record's own page shows: each can have a megabyte."""
@@ -178,38 +157,68 @@ class IdempotencyRecordAdmin(ActingAdmin):
     def shown_status(self, record: IdempotencyRecord) -> int | None:
         return record.response_status
 
-    @admin.display(description=_("scope"))
-    def shown_scope(self, record: IdempotencyRecord) -> str:
-        return record.scope
+    def page_of(
+        self, request: HttpRequest, record: IdempotencyRecord, reader: Reader
+    ) -> Page:
+        links = of_row(record.pk, using=str(record._state.db))
+        customer = customer_of(record, reader)
+        values = {link.value for link in links} | ids_in(record.steps)
+        others = others_with(values, record)
+        events = events_of(values, others)
+        story = story_of(
+            record, links=links, events=events, who=customer.text, now=timezone.now()
+        )
+        same = records_of(others, using=record._state.db)
+        return Page(
+            story=story,
+            belongs=[customer, *objects_in(links, reader), *keys_in(links)],
+            related=[
+                *(related_event(event, reader) for event in events),
+                *(related_record(each, reader) for each in same),
+            ],
+            technical=_technical(record),
+            folded=_folded(record),
+            choices=[],
+            no_relation=gettext("Webhook event"),
+        )
 
-    @admin.display(description=_("key"))
-    def shown_key(self, record: IdempotencyRecord) -> str:
-        """A guest's key is a bearer secret."""
-        principal = record.scope.removesuffix(f"|{record.method}|{record.path}")
-        is_guest = principal.endswith(ANONYMOUS)
-        return f"{record.key[:4]}{MASK}" if is_guest else record.key
 
-    @admin.display(description=_("fingerprint"))
-    def shown_fingerprint(self, record: IdempotencyRecord) -> str:
-        return preformatted(record.fingerprint)
+def _technical(record: IdempotencyRecord) -> list[tuple[str, str]]:
+    """A guest's key is a bearer secret."""
+    key = f"{record.key[:4]}{MASK}" if is_guests(record) else record.key
+    is_open = record.state in HELD and record.response_status is None
+    return known(
+        (gettext("Endpoint"), f"{record.method} {record.path}"),
+        (gettext("Key"), key),
+        (gettext("Reference"), record.reference),
+        (gettext("Record"), record.pk),
+        (gettext("Scope"), record.scope),
+        (gettext("Fingerprint"), record.fingerprint),
+        (
+            gettext("Kept until"),
+            gettext("it is settled") if is_open else shown_time(record.expires_at),
+        ),
+        (gettext("Lease until"), shown_time(record.lease_expires_at)),
+        (gettext("Error"), record.last_error),
+    )
 
-    @admin.display(description=_("steps"))
-    def shown_steps(self, record: IdempotencyRecord) -> str:
-        """What the steps came to, to find out what happened after the last one."""
-        memory = record.effects
-        if record.earlier_steps:
-            memory = {**memory, "steps": record.steps}
-        return preformatted(json.dumps(memory, indent=2) if memory else "")
 
-    @admin.display(description=_("headers"))
-    def shown_headers(self, record: IdempotencyRecord) -> str:
-        return preformatted(masked_headers(record.response_headers or ()))
-
-    @admin.display(description=_("body"))
-    def shown_body(self, record: IdempotencyRecord) -> str:
-        if record.response_body is None:
-            return gettext("Not kept.")
-        return preformatted(pretty(bytes(record.response_body)))
+def _folded(record: IdempotencyRecord) -> list[tuple[str, SafeString]]:
+    body = record.response_body
+    memory = record.effects
+    if record.earlier_steps:
+        memory = {**memory, "steps": record.steps}
+    status = record.response_status
+    answer = format_html(
+        "{}{}{}",
+        preformatted(str(status)) if status else "",
+        preformatted(masked_headers(record.response_headers or ())),
+        not_kept() if body is None else preformatted(pretty(bytes(body))),
+    )
+    return [
+        (gettext("Stored answer"), answer),
+        *([(gettext("Steps"), preformatted(as_text(memory)))] if memory else []),
+    ]
 
 
 def _result_in(request: HttpRequest) -> Any:

@@ -1,0 +1,205 @@
+"""What a row belongs to: found by indexes, and linked as far as the reader may go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.contrib.admin import AdminSite
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db import router
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext
+
+from django_idempotency.core.links import LinkKind
+from django_idempotency.http.requests import ANONYMOUS
+from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+
+MOST = 20
+"""Events or operations that are listed."""
+LONGEST_ID = 255
+
+_OBJECT = re.compile(r"(\w+)\.(\w+):(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belonging:
+    """One line of what a row belongs to."""
+
+    name: str
+    text: str
+    url: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who looks, and what this person may be shown."""
+
+    request: HttpRequest
+    site: AdminSite
+
+    def may_see(self, model: type[Model]) -> bool:
+        if not self.site.is_registered(model):
+            return False
+        shown = self.site.get_model_admin(model)
+        return shown.has_view_permission(self.request)
+
+    def page_of(self, model: type[Model], pk: object) -> str:
+        """Return the address of an object's page; nothing if it isn't for this reader."""
+        if not self.may_see(model):
+            return ""
+        meta = model._meta
+        name = f"{self.site.name}:{meta.app_label}_{meta.model_name}_change"
+        return reverse(name, args=[pk])
+
+    def page_of_value(self, value: str) -> str:
+        """Return the same for a link's value, if it names an object."""
+        found = model_and_key(value)
+        return "" if found is None else self.page_of(*found)
+
+
+def model_and_key(value: str) -> tuple[type[Model], str] | None:
+    """Return what ``shop.order:7`` names, or ``shop.User:7``."""
+    match = _OBJECT.fullmatch(value)
+    if match is None:
+        return None
+    try:
+        return apps.get_model(match[1], match[2]), match[3]
+    except LookupError:
+        return None
+
+
+def principal_of(record: IdempotencyRecord) -> str:
+    return record.scope.removesuffix(f"|{record.method}|{record.path}")
+
+
+def is_guests(record: IdempotencyRecord) -> bool:
+    return principal_of(record).endswith(ANONYMOUS)
+
+
+def customer_of(record: IdempotencyRecord, reader: Reader) -> Belonging:
+    """Return whose operation it is; by name only to who may look at users."""
+    principal, name = principal_of(record), gettext("Customer")
+    if is_guests(record):
+        return Belonging(name=name, text=gettext("a guest"))
+    user_model: type[Any] = get_user_model()
+    found = model_and_key(principal)
+    if found is None or found[0] is not user_model or not reader.may_see(user_model):
+        return Belonging(name=name, text=principal)
+    try:
+        user: Any = user_model._base_manager.filter(pk=found[1]).first()
+    except (ValidationError, ValueError):
+        user = None
+    if user is None:
+        return Belonging(name=name, text=gettext("%s (gone)") % principal)
+    return Belonging(
+        name=name, text=user.get_username(), url=reader.page_of(user_model, user.pk)
+    )
+
+
+def objects_in(links: Iterable[OperationLink], reader: Reader) -> list[Belonging]:
+    return [_object(link, reader) for link in links if link.kind != LinkKind.CALL]
+
+
+def _object(link: OperationLink, reader: Reader) -> Belonging:
+    found = model_and_key(link.value) if link.kind == LinkKind.OBJECT else None
+    if found is not None:
+        name = str(found[0]._meta.verbose_name).capitalize()
+    elif link.kind == LinkKind.OBJECT:
+        name = gettext("About")
+    else:
+        name = gettext("Reference")
+    return Belonging(
+        name=name,
+        text=link.label if found is not None and link.label else link.value,
+        url=reader.page_of_value(link.value) if found is not None else "",
+        note=link.amount,
+    )
+
+
+def keys_in(links: Iterable[OperationLink]) -> list[Belonging]:
+    return [
+        Belonging(
+            name=gettext("Key for %(step)s") % {"step": link.label or "?"},
+            text=link.value,
+        )
+        for link in links
+        if link.kind == LinkKind.CALL
+    ]
+
+
+def ids_in(steps: Iterable[dict[str, Any]]) -> set[str]:
+    """Return what steps have returned that may be an id at the provider."""
+    found: set[str] = set()
+    for step in steps:
+        result = step.get("result")
+        if isinstance(result, str):
+            found.add(result)
+        elif isinstance(result, dict):
+            found.update(
+                each
+                for name, each in result.items()
+                if isinstance(each, str) and name.lower().endswith("id")
+            )
+    return {each for each in found if 2 < len(each) <= LONGEST_ID}
+
+
+def others_with(values: Iterable[str], row: Model) -> set[Any]:
+    """Return the ids of the other rows that are found by one of these."""
+    using = row._state.db
+    rows: QuerySet[OperationLink] = QuerySet(OperationLink, using=using)
+    found = rows.filter(value__in=sorted(values))
+    ids = found.exclude(row_id=row.pk).values_list("row_id", flat=True)
+    return set(ids[: 5 * MOST])
+
+
+def events_of(
+    values: Iterable[str], ids: Iterable[Any], *, but: Any = None
+) -> list[ProcessedEvent]:
+    """Return the webhook events about one of these values, or of these ids."""
+    values, ids = sorted(values), list(ids)
+    if not values and not ids:
+        return []
+    using = router.db_for_read(ProcessedEvent)
+    rows: QuerySet[ProcessedEvent] = QuerySet(ProcessedEvent, using=using)
+    rows = rows.filter(Q(object_key__in=values) | Q(pk__in=ids)).exclude(pk=but)
+    return list(rows.defer("payload", "headers", "reruns", "occurred_at")[:MOST])
+
+
+def records_of(ids: Iterable[Any], *, using: str | None) -> list[IdempotencyRecord]:
+    rows: QuerySet[IdempotencyRecord] = QuerySet(IdempotencyRecord, using=using)
+    found = rows.filter(pk__in=list(ids)).only("method", "path", "state", "created_at")
+    return list(found[:MOST])
+
+
+def has_index(model: type[Model], name: str) -> bool:
+    try:
+        column: Any = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    return bool(column.unique or column.db_index)
+
+
+def related_event(event: ProcessedEvent, reader: Reader) -> Belonging:
+    return Belonging(
+        name=gettext("Webhook event"),
+        text=event.event_type or event.event_id,
+        url=reader.page_of(ProcessedEvent, event.pk),
+        note=f"{event.event_id}, {event.get_state_display()}",
+    )
+
+
+def related_record(record: IdempotencyRecord, reader: Reader) -> Belonging:
+    return Belonging(
+        name=gettext("Operation"),
+        text=f"{record.method} {record.path}",
+        url=reader.page_of(IdempotencyRecord, record.pk),
+        note=f"{record.reference}, {record.get_state_display()}",
+    )

@@ -1,0 +1,66 @@
+"""What is shown of answers, headers and payloads: all but the secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+
+MASK = "••••••"
+
+_SENSITIVE = re.compile(
+    r"auth|cookie|key|password|secret|session|signature|token", re.I
+)
+# A document has more names than headers have: neither an author nor a session's date.
+_SENSITIVE_IN_JSON = re.compile(
+    r"authorization|cookie|password|passwd|secret|signature|token|cvc|cvv"
+    r"|api.?key|private.?key|card.?number|^(pan|pin|iban)$",
+    re.I,
+)
+
+
+def masked_headers(pairs: Any) -> str:
+    """Return a line for each; of what isn't a header, as it is."""
+    return "\n".join(
+        f"{pair[0]}: {MASK if _SENSITIVE.search(str(pair[0])) else pair[1]}"
+        if isinstance(pair, list | tuple) and len(pair) == 2
+        else str(pair)
+        for pair in pairs
+    )
+
+
+def masked(value: Any) -> Any:
+    """Return the same JSON with what is called a secret made unreadable."""
+    if isinstance(value, dict):
+        return {
+            name: MASK
+            if each is not None and _SENSITIVE_IN_JSON.search(name)
+            else masked(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, list):
+        return [masked(each) for each in value]
+    return value
+
+
+def preformatted(text: str) -> SafeString:
+    return format_html('<pre class="idempotency-record">{}</pre>', text)
+
+
+def as_text(value: Any) -> str:
+    return json.dumps(masked(value), indent=2, ensure_ascii=False)
+
+
+def pretty(body: bytes) -> str:
+    try:
+        return as_text(json.loads(body))
+    except (RecursionError, ValueError):
+        pass
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return gettext("%(count)s bytes that aren't text") % {"count": len(body)}

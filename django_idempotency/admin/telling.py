@@ -1,0 +1,162 @@
+"""The words of a story: times, durations and values, as people read them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from django.utils.text import Truncator
+from django.utils.timezone import is_aware, localtime, make_aware
+from django.utils.translation import gettext, ngettext
+
+from .masking import masked
+
+LONGEST_VALUE = 60
+"""Characters of a step's result in a row; the whole of it is folded away below."""
+
+
+class Lane(StrEnum):
+    """Who did something."""
+
+    REQUESTS = "requests"
+    STEPS = "steps"
+    PROVIDER = "provider"
+    PEOPLE = "people"
+
+
+class Tone(StrEnum):
+    """How something looks."""
+
+    PLAIN = "plain"
+    GOOD = "good"
+    WAITING = "waiting"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One thing that happened."""
+
+    lane: Lane
+    at: datetime | None
+    """``None``: it isn't known when."""
+    text: str
+    note: str = ""
+    """What only some look for, such as the process."""
+    short: str = ""
+    """The text in the drawing; what has none isn't drawn."""
+    until: datetime | None = None
+    """When it ended; or as far as it is drawn, if that isn't known."""
+    is_open: bool = False
+    """Whether it isn't known when it ended."""
+    tone: Tone = Tone.PLAIN
+    in_table: bool = True
+
+    @property
+    def clock(self) -> str:
+        return clock(self.at) if self.at is not None else gettext("not known")
+
+    @property
+    def day(self) -> str:
+        return day(self.at) if self.at is not None else ""
+
+    @property
+    def took(self) -> str:
+        if self.is_open:
+            return "?"
+        if self.at is None or self.until is None:
+            return ""
+        return duration(self.until - self.at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What a page says of one row."""
+
+    heading: str
+    badge: str
+    tone: Tone
+    sentence: str
+    rows: tuple[Row, ...] = ()
+    """In order; those without a time are last."""
+    call: str = ""
+    """The step whose outcome a person has to find out."""
+    is_undecided: bool = False
+    """Whether it waits for a person."""
+    left_out: int = field(default=0)
+    """Steps that there were before those that are told."""
+
+    @property
+    def table(self) -> list[Row]:
+        return [row for row in self.rows if row.in_table]
+
+
+def in_order(rows: list[Row]) -> tuple[Row, ...]:
+    timed = sorted(
+        (row for row in rows if row.at is not None), key=lambda row: row.at or 0
+    )
+    return (*timed, *(row for row in rows if row.at is None))
+
+
+def moment(value: object) -> datetime | None:
+    """Return a time of a row or of a note, always with a zone; ``None``: it has none."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value if is_aware(value) else make_aware(value)
+
+
+def clock(at: datetime, *, fine: bool = True) -> str:
+    shown = localtime(at)
+    return shown.strftime("%H:%M:%S") + (
+        f".{shown.microsecond // 1000:03}" if fine else ""
+    )
+
+
+def day(at: datetime) -> str:
+    return localtime(at).strftime("%Y-%m-%d")
+
+
+def zone() -> str:
+    return localtime(datetime.now(UTC)).tzname() or "UTC"
+
+
+def duration(took: timedelta) -> str:
+    """Return a length of time in at most two units."""
+    seconds = max(took.total_seconds(), 0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest and minutes < 5 else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return gettext("%(count)s days") % {"count": hours // 24}
+
+
+def times(count: int, *, at_least: bool = False) -> str:
+    text = ngettext("once", "%(count)s times", count) % {"count": count}
+    return gettext("at least %(times)s") % {"times": text} if at_least else text
+
+
+def value(result: Any) -> str:
+    """Return a step's result in a line; secrets in it are masked."""
+    if isinstance(result, str):
+        return Truncator(result).chars(LONGEST_VALUE)
+    return Truncator(json.dumps(masked(result), ensure_ascii=False)).chars(
+        LONGEST_VALUE
+    )
+
+
+def sentences(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
