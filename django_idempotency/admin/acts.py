@@ -3,6 +3,7 @@ row that still is as they have seen it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,7 @@ from django_idempotency.http.protection import protect, rendered
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.store.records import record_alias
 
-from .pages import StoryAdmin
+from .deleting import GuardedAdmin
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
@@ -56,9 +57,20 @@ class Act:
     """``None``: there is no result to give."""
     after_commit: bool = False
     """Whether it makes transactions of its own."""
+    perform: Callable[..., str]
+    """``(row, *, by, reason, result)``: do it, and return what came of it.
+
+    A ValueError says why nothing was done.
+    """
+    done: StrPromise
+    """What was done, for the admin's own log."""
 
 
-class ActingAdmin(StoryAdmin):
+class FormAgain(TemplateResponse):
+    """A form that comes back with errors, so that its key isn't used up."""
+
+
+class ActingAdmin(GuardedAdmin):
     """Asks before an act, on a page that shows each row and carries a key."""
 
     deferred: tuple[str, ...] = ()
@@ -76,18 +88,15 @@ class ActingAdmin(StoryAdmin):
         request: HttpRequest,
         rows: QuerySet[Any],
         act: Act,
-        perform: Callable[[Any], str],
     ) -> TemplateResponse | None:
-        """Show the page that asks, or do what was confirmed there.
-
-        `perform` does it to a row, and says what came of it or, by a ValueError, why
-        nothing was done.
-        """
+        """Show the page that asks, or do what was confirmed there."""
         chosen = list(rows.defer(None).defer(*self.deferred)[:MOST_AT_ONCE])
         if CONFIRMED not in request.POST:
             return self._page(request, chosen, act)
+        perform = partial(_performed, request, act)
         for row in chosen:
-            do = partial(self._act, request, row, perform)
+            seen = request.POST.get(f"seen-{row.pk}", "")
+            do = partial(self._act, request, row, seen, act, perform)
             if act.after_commit:
                 self._after_commit(do)
             else:
@@ -112,35 +121,57 @@ class ActingAdmin(StoryAdmin):
         if not able:
             return None
         context = {
-            **self.admin_site.each_context(request),
+            **self.page_context(request, able[0], str(act.title)),
             "request": request,
-            "opts": self.model._meta,
             "act": act,
             "action": request.POST["action"],
             "confirmed": CONFIRMED,
             "rows": [(row, described(row.state, row.attempts)) for row in able],
-            "title": act.title,
         }
         return TemplateResponse(request, TEMPLATE, context)
 
     def _act(
-        self, request: HttpRequest, row: Any, perform: Callable[[Any], str]
+        self,
+        request: HttpRequest,
+        row: Any,
+        seen: str,
+        act: Act,
+        perform: Callable[[Any], str],
     ) -> None:
         try:
-            told = self._performed(row, request.POST.get(f"seen-{row.pk}", ""), perform)
+            if seen != row.seen:
+                raise ValueError(self.changed(row, seen))
+            told = self._done(
+                request, row, act, perform, request.POST.get("reason", "")
+            )
         except (TypeError, ValueError, self.model.DoesNotExist) as error:
             self.message_user(request, f"{row.pk}: {error}", messages.ERROR)
         else:
             self.message_user(request, f"{row.pk}: {told}")
 
-    def _performed(self, row: Any, seen: str, perform: Callable[[Any], str]) -> str:
-        if seen == row.seen:
-            return perform(row)
+    def _done(
+        self,
+        request: HttpRequest,
+        row: Any,
+        act: Act,
+        perform: Callable[[Any], str],
+        reason: str,
+    ) -> str:
+        """Do it, and write it down where it outlives the row."""
+        name = str(row)
+        told = perform(row)
+        entry = f"{act.done} ({name}): {reason}"
+        self.log_change(request, row, entry)
+        return told
+
+    def changed(self, row: Any, seen: str) -> str:
+        """Tell the second of two people, or the second click of one."""
         state, _colon, rest = seen.partition(":")
-        then = described(state, int(rest.partition(":")[0] or 0))
+        attempts = rest.partition(":")[0]
+        then = described(state, int(attempts) if attempts.isdecimal() else 0)
         what = str(self.model._meta.verbose_name)
         now = described(row.state, row.attempts)
-        raise ValueError(changed_since(what, then, now, row.last_act))
+        return changed_since(what, then, now, row.last_act)
 
     def _act_once(
         self, request: HttpRequest, call: Callable[[], Any]
@@ -153,9 +184,25 @@ class ActingAdmin(StoryAdmin):
         return response
 
 
+def _performed(request: HttpRequest, act: Act, row: Any) -> str:
+    return act.perform(
+        row,
+        by=request.user.get_username(),
+        reason=request.POST.get("reason", ""),
+        result=_result_in(request) if act.result_help else None,
+    )
+
+
+def _result_in(request: HttpRequest) -> Any:
+    try:
+        return json.loads(request.POST.get("result") or "null")
+    except ValueError as error:
+        raise ValueError(f"The result isn't valid JSON: {error}") from None
+
+
 @dataclass(slots=True)
 class _Acting:
-    """One post to a list, as a `ProtectedView`."""
+    """One post to a list or about a row, as a `ProtectedView`."""
 
     admin: ActingAdmin
     request: HttpRequest
@@ -166,7 +213,9 @@ class _Acting:
 
     def run(self) -> Answer:
         self.has_run = True
-        return Answer(rendered(self.call(), self.call))
+        response = self.call()
+        is_again = isinstance(response, FormAgain)
+        return Answer(rendered(response, self.call), asks_again=is_again)
 
     def replay_of(self, answer: StoredAnswer) -> HttpResponse:
         return replay_of(answer, self.request)

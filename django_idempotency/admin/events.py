@@ -19,9 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from django_idempotency.core.events import EventIdentity, EventState
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store.links import of_row
-from django_idempotency.webhooks.inbox import reopen, rerun
 
-from .acts import Act, ActingAdmin
 from .belongs import (
     Belonging,
     Reader,
@@ -33,37 +31,16 @@ from .belongs import (
     related_event,
     related_record,
 )
+from .deciding import DecidingAdmin
 from .event_story import event_story
 from .masking import masked_headers, preformatted, pretty
 from .pages import Page, known, shown_time
 from .read_only import LONGEST_IN_LIST
-
-RERUN = Act(
-    title=_("Run the selected events again"),
-    explanation=_(
-        "These events were given up or ignored: nothing of them was done. The handler of "
-        "each runs now, once. If it fails, the event is dead again."
-    ),
-    states=frozenset({EventState.DEAD, EventState.IGNORED}),
-    reason_help=_("Recorded on each event."),
-    after_commit=True,
-)
-REOPEN = Act(
-    title=_("Let the selected processed events run once more"),
-    explanation=_(
-        "These events are processed: what their handlers did is done, and stays. With the "
-        "provider's next delivery of each the handler runs once more, with all that it "
-        "does: write, charge, send. Nothing runs before that; ask the provider to send "
-        "the events again."
-    ),
-    states=frozenset({EventState.PROCESSED}),
-    reason_help=_("Recorded on each event."),
-    after_commit=True,
-)
+from .rerunning import DECISIONS, REOPEN, RERUN
 
 
 @admin.register(ProcessedEvent)
-class ProcessedEventAdmin(ActingAdmin):
+class ProcessedEventAdmin(DecidingAdmin):
     list_display = (
         "received_at",
         "endpoint",
@@ -83,6 +60,11 @@ class ProcessedEventAdmin(ActingAdmin):
     search_refusal = _("Search for an id, or for endpoint|source|account|event id.")
     actions = ("run_again", "reopen")
     deferred = ("payload", "headers")
+    decisions = DECISIONS
+    consequence = _(
+        "With the row the package forgets that this was done: the provider's next "
+        "delivery of the event runs its handler again."
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProcessedEvent]:
         """Defer what only an event's own page shows: each can have megabytes."""
@@ -110,18 +92,11 @@ class ProcessedEventAdmin(ActingAdmin):
 
     @admin.action(permissions=["rerun"], description=RERUN.title)
     def run_again(self, request: HttpRequest, events: QuerySet[ProcessedEvent]) -> Any:
-        def perform(event: ProcessedEvent) -> str:
-            return rerun(event, **_who_and_why(request)).name.lower()
-
-        return self.confirmed_or_asked(request, events, RERUN, perform)
+        return self.confirmed_or_asked(request, events, RERUN)
 
     @admin.action(permissions=["reopen"], description=REOPEN.title)
     def reopen(self, request: HttpRequest, events: QuerySet[ProcessedEvent]) -> Any:
-        def perform(event: ProcessedEvent) -> str:
-            reopen(event, **_who_and_why(request))
-            return gettext("reopened")
-
-        return self.confirmed_or_asked(request, events, REOPEN, perform)
+        return self.confirmed_or_asked(request, events, REOPEN)
 
     @admin.display(description=_("type"))
     def shown_type(self, event: ProcessedEvent) -> str:
@@ -136,8 +111,9 @@ class ProcessedEventAdmin(ActingAdmin):
         others = others_with(values, event)
         same = events_of({event.object_key} - {""}, others, but=event.pk)
         records = records_of(others, using=router.db_for_read(IdempotencyRecord))
+        story = event_story(event, links=links, now=timezone.now())
         return Page(
-            story=event_story(event, links=links, now=timezone.now()),
+            story=story,
             belongs=[
                 *(
                     [Belonging(name=gettext("Object"), text=event.object_key)]
@@ -153,7 +129,8 @@ class ProcessedEventAdmin(ActingAdmin):
             ],
             technical=_technical(event),
             folded=_folded(event),
-            choices=[],
+            look_for=event.last_error if story.is_undecided else "",
+            choices=self.choices(request, event),
             no_relation=gettext("Operation"),
         )
 
@@ -185,8 +162,3 @@ def _folded(event: ProcessedEvent) -> list[tuple[str, SafeString]]:
     )
     headers = preformatted(masked_headers(event.headers.items()))
     return [(gettext("Payload"), format_html("{}{}", headers, body))]
-
-
-def _who_and_why(request: HttpRequest) -> dict[str, str]:
-    reason = request.POST.get("reason", "")
-    return {"reason": reason, "by": request.user.get_username()}

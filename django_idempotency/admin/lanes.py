@@ -190,7 +190,7 @@ class _Axis:
         return tuple(
             Tick(
                 x=_percent(self.x(at)),
-                label=clock(at, fine=False),
+                label=clock(at),
                 anchor="end" if at == last and len(chosen) > 1 else "start",
             )
             for at in sorted(chosen)

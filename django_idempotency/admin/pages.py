@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django import VERSION
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
@@ -102,6 +103,7 @@ class StoryAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "original": row,
+            "has_list_of_breadcrumbs": VERSION >= (6, 1),
             "list_url": self.url_of("changelist"),
             "media": self.media,
             "title": title,

@@ -6,7 +6,6 @@ delete permission and Django's confirmation page.
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from typing import Any
@@ -27,7 +26,6 @@ from django_idempotency.http.boundary import METHODS_WITH_KEYS
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.store.links import of_row
 
-from .acts import Act, ActingAdmin
 from .belongs import (
     Reader,
     customer_of,
@@ -41,10 +39,13 @@ from .belongs import (
     related_event,
     related_record,
 )
+from .deciding import DecidingAdmin, Decision
 from .masking import MASK, as_text, masked_headers, preformatted, pretty
 from .pages import Page, known, not_kept, shown_time
 from .read_only import LONGEST_IN_LIST
+from .settling import APPLIED, DECISIONS, HELD, NOT_APPLIED, what_to_look_for
 from .story import story_of
+from .telling import moment
 
 _METHODS = sorted({*METHODS_WITH_KEYS, TASK})
 _SCOPE = re.compile(rf"(.+)\|({'|'.join(_METHODS)})\|(/.*|)", re.DOTALL)
@@ -65,32 +66,8 @@ class MethodFilter(admin.SimpleListFilter):
         return queryset.filter(method=self.value()) if self.value() else queryset
 
 
-# The second one if it was committed in the middle of its work; `settle()` refuses one
-# that is running.
-HELD = frozenset({RecordState.HELD, RecordState.IN_FLIGHT})
-APPLIED = Act(
-    title=_("Settle the selected held records: it was applied"),
-    explanation=_(
-        "The call whose outcome is unknown has happened. The client's retry goes on with "
-        "the result that you give, the same one for each of these records."
-    ),
-    states=HELD,
-    reason_help=_("How you found out."),
-    result_help=_("What the call would have returned, as JSON."),
-)
-NOT_APPLIED = Act(
-    title=_("Settle the selected held records: it was not applied"),
-    explanation=_(
-        "The call whose outcome is unknown has not happened. The client's retry makes it, "
-        "with the same key."
-    ),
-    states=HELD,
-    reason_help=_("How you found out."),
-)
-
-
 @admin.register(IdempotencyRecord)
-class IdempotencyRecordAdmin(ActingAdmin):
+class IdempotencyRecordAdmin(DecidingAdmin):
     list_display = (
         "created_at",
         "shown_request",
@@ -109,6 +86,12 @@ class IdempotencyRecordAdmin(ActingAdmin):
     search_refusal = _("Search for an id, or for a whole scope and key.")
     actions = ("settle_as_applied", "settle_as_not_applied")
     deferred = ("response_body", "response_headers")
+    decisions = DECISIONS
+    undeletable = HELD
+    consequence = _(
+        "With the record the package forgets that this was done: the next repeat of it, "
+        "such as a retry or a second click, does the work again."
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyRecord]:
         """Defer what only a record's own page shows: each can have a megabyte."""
@@ -127,27 +110,22 @@ class IdempotencyRecordAdmin(ActingAdmin):
     def settle_as_applied(
         self, request: HttpRequest, records: QuerySet[IdempotencyRecord]
     ) -> Any:
-        return self._settle(request, records, APPLIED)
+        return self.confirmed_or_asked(request, records, APPLIED)
 
     @admin.action(permissions=["settle"], description=NOT_APPLIED.title)
     def settle_as_not_applied(
         self, request: HttpRequest, records: QuerySet[IdempotencyRecord]
     ) -> Any:
-        return self._settle(request, records, NOT_APPLIED)
+        return self.confirmed_or_asked(request, records, NOT_APPLIED)
 
-    def _settle(
-        self, request: HttpRequest, records: QuerySet[IdempotencyRecord], act: Act
-    ) -> Any:
-        def perform(record: IdempotencyRecord) -> str:
-            record.settle(
-                applied=act is APPLIED,
-                result=_result_in(request) if act is APPLIED else None,
-                reason=request.POST.get("reason", ""),
-                by=request.user.get_username(),
-            )
-            return gettext("settled")
+    def is_possible(self, decision: Decision, record: IdempotencyRecord) -> bool:
+        lease_end = moment(record.lease_expires_at)
+        if lease_end is None:
+            return record.state in HELD
+        return record.state == RecordState.HELD and lease_end <= timezone.now()
 
-        return self.confirmed_or_asked(request, records, act, perform)
+    def customer(self, request: HttpRequest, record: IdempotencyRecord) -> str:
+        return customer_of(record, Reader(request, self.admin_site)).text
 
     @admin.display(description=_("request"))
     def shown_request(self, record: IdempotencyRecord) -> str:
@@ -178,7 +156,12 @@ class IdempotencyRecordAdmin(ActingAdmin):
             ],
             technical=_technical(record),
             folded=_folded(record),
-            choices=[],
+            look_for=what_to_look_for(record, links) if story.is_undecided else "",
+            until_then=gettext(
+                "Until you answer, every retry gets “not known yet”, and nothing is done "
+                "again."
+            ),
+            choices=self.choices(request, record),
             no_relation=gettext("Webhook event"),
         )
 
@@ -192,8 +175,6 @@ def _technical(record: IdempotencyRecord) -> list[tuple[str, str]]:
         (gettext("Key"), key),
         (gettext("Reference"), record.reference),
         (gettext("Record"), record.pk),
-        (gettext("Scope"), record.scope),
-        (gettext("Fingerprint"), record.fingerprint),
         (
             gettext("Kept until"),
             gettext("it is settled") if is_open else shown_time(record.expires_at),
@@ -218,14 +199,11 @@ def _folded(record: IdempotencyRecord) -> list[tuple[str, SafeString]]:
     return [
         (gettext("Stored answer"), answer),
         *([(gettext("Steps"), preformatted(as_text(memory)))] if memory else []),
+        (
+            gettext("Scope and fingerprint"),
+            preformatted(f"{record.scope}\n{record.fingerprint}"),
+        ),
     ]
-
-
-def _result_in(request: HttpRequest) -> Any:
-    try:
-        return json.loads(request.POST.get("result") or "null")
-    except ValueError as error:
-        raise ValueError(f"The result isn't valid JSON: {error}") from None
 
 
 def _record_id_in(term: str) -> uuid.UUID | None:

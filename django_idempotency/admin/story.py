@@ -298,10 +298,10 @@ class _Telling:
             return  # the retry that took it up says so
         heard = self._last_word(at)
         text = gettext("No word since %(time)s") % {
-            "time": clock(heard, fine=False) if heard else "?"
+            "time": clock(heard) if heard else "?"
         }
         if self.lease_end is not None:
-            ended = clock(self.lease_end, fine=False)
+            ended = clock(self.lease_end)
             text += gettext("; the lease ended %(time)s") % {"time": ended}
         self.rows.append(Row(lane=Lane.REQUESTS, at=until or heard, text=f"{text}."))
 
@@ -390,7 +390,7 @@ class _Telling:
             for link in self.links
             if link.kind == LinkKind.CALL and link.label == name
         ]
-        key = gettext("with our key %(key)s") % {"key": keys[0]} if keys else ""
+        key = gettext("with our key %(key)s…") % {"key": keys[0][:8]} if keys else ""
         self.rows.append(
             Row(
                 lane=Lane.STEPS,

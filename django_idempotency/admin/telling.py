@@ -60,6 +60,11 @@ class Row:
         return clock(self.at) if self.at is not None else gettext("not known")
 
     @property
+    def fraction(self) -> str:
+        """The thousandths of the second, as what follows the clock."""
+        return "" if self.at is None else f".{self.at.microsecond // 1000:03}"
+
+    @property
     def day(self) -> str:
         return day(self.at) if self.at is not None else ""
 
@@ -113,11 +118,8 @@ def moment(value: object) -> datetime | None:
     return value if is_aware(value) else make_aware(value)
 
 
-def clock(at: datetime, *, fine: bool = True) -> str:
-    shown = localtime(at)
-    return shown.strftime("%H:%M:%S") + (
-        f".{shown.microsecond // 1000:03}" if fine else ""
-    )
+def clock(at: datetime) -> str:
+    return localtime(at).strftime("%H:%M:%S")
 
 
 def day(at: datetime) -> str:
@@ -151,6 +153,8 @@ def times(count: int, *, at_least: bool = False) -> str:
 
 def value(result: Any) -> str:
     """Return a step's result in a line; secrets in it are masked."""
+    if isinstance(result, dict) and isinstance(result.get("id"), str):
+        result = result["id"]
     if isinstance(result, str):
         return Truncator(result).chars(LONGEST_VALUE)
     return Truncator(json.dumps(masked(result), ensure_ascii=False)).chars(

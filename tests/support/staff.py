@@ -32,7 +32,15 @@ class Form:
     @classmethod
     def shown(cls, client: Client, url: str, action: str, row: Model) -> Form:
         data = {"action": action, "_selected_action": str(row.pk)}
-        page = client.post(url, data).content.decode()
+        return cls._on(client, url, client.post(url, data).content.decode())
+
+    @classmethod
+    def on_page(cls, client: Client, url: str) -> Form:
+        """The page behind a button of a row's own page."""
+        return cls._on(client, url, client.get(url).content.decode())
+
+    @classmethod
+    def _on(cls, client: Client, url: str, page: str) -> Form:
         form = page[page.index('id="idempotency-act"') :].partition("</form>")[0]
         fields: dict[str, list[str]] = {}
         for name, value in re.findall(

@@ -166,10 +166,14 @@ CHARGE = [step("charge", 2)]
             "told to come again (409). / Answered with 201; kept for repeats. / The key",
         ),
         "step with a result": (
-            {"steps": [step("charge", 1, 1.5, result={"id": "ch", "token": "t0k"})]},
+            {
+                "steps": [
+                    step("charge", 1, 1.5, result={"charge": "ch", "token": "t0k"})
+                ]
+            },
             "done once",
             "Done once.",
-            'Step charge done: {"id": "ch", "token": "••••••"}',
+            'Step charge done: {"charge": "ch", "token": "••••••"}',
         ),
         "step that was refused": (
             {"steps": [step("charge", 1, 1.5, result="no", refused=True)]},

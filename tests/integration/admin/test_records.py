@@ -346,7 +346,9 @@ def test_page_of_a_record_has_nothing_to_fill_in(admin_client: Client) -> None:
     page = detail(record(), admin_client)
     main = page[page.index('class="idempotency-story"') :].partition("</main>")[0]
 
-    assert re.findall(r"<(?:textarea|select|input|form|script|style)|style=", main) == []
+    assert (
+        re.findall(r"<(?:textarea|select|input|form|script|style)|style=", main) == []
+    )
 
 
 def test_viewer_may_look_and_is_offered_no_record_to_add(admin_client: Client) -> None:
