@@ -20,6 +20,7 @@ from django.utils.translation import gettext
 from django_idempotency.core.links import LinkKind
 from django_idempotency.http.requests import ANONYMOUS
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+from django_idempotency.store.links import rows_with_any
 
 MOST = 20
 """Events or operations that are listed."""
@@ -58,6 +59,12 @@ class Reader:
         meta = model._meta
         name = f"{self.site.name}:{meta.app_label}_{meta.model_name}_change"
         return reverse(name, args=[pk])
+
+    def list_of(self, model: type[Model]) -> str:
+        meta = model._meta
+        return reverse(
+            f"{self.site.name}:{meta.app_label}_{meta.model_name}_changelist"
+        )
 
     def page_of_value(self, value: str) -> str:
         """Return the same for a link's value, if it names an object."""
@@ -153,11 +160,8 @@ def ids_in(steps: Iterable[dict[str, Any]]) -> set[str]:
 
 def others_with(values: Iterable[str], row: Model) -> set[Any]:
     """Return the ids of the other rows that are found by one of these."""
-    using = row._state.db
-    rows: QuerySet[OperationLink] = QuerySet(OperationLink, using=using)
-    found = rows.filter(value__in=sorted(values))
-    ids = found.exclude(row_id=row.pk).values_list("row_id", flat=True)
-    return set(ids[: 5 * MOST])
+    found = rows_with_any(values, using=str(row._state.db))
+    return set(found) - {row.pk}
 
 
 def events_of(

@@ -60,8 +60,8 @@ class DecisionForm(forms.Form):
         label=_("Reason"), max_length=1000, widget=forms.Textarea(attrs={"rows": 2})
     )
 
-    def __init__(self, decision: Decision, example: Any, *args: Any) -> None:
-        super().__init__(*args, label_suffix="")
+    def __init__(self, decision: Decision, example: Any, data: Any = None) -> None:
+        super().__init__(data, label_suffix="")
         self._example = example
         self._has_result = decision.act.result_help is not None
         self.fields["reason"].help_text = str(decision.act.reason_help)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import router
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -16,7 +16,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.core.events import EventIdentity, EventState
+from django_idempotency.core.events import EventState
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store.links import of_row
 
@@ -37,6 +37,7 @@ from .masking import masked_headers, preformatted, pretty
 from .pages import Page, known, shown_time
 from .read_only import LONGEST_IN_LIST
 from .rerunning import DECISIONS, REOPEN, RERUN
+from .search import Search
 
 
 @admin.register(ProcessedEvent)
@@ -52,12 +53,11 @@ class ProcessedEventAdmin(DecidingAdmin):
     )
     list_filter = ("state", "expires_at")
     search_help_text = _(
-        "The row's id, or endpoint, source, account and event id separated by bars: "
-        "stripe|stripe|true|evt_1… Both are looked up by the primary key; parts of them "
-        "are not indexed. If the receiver has an identity function, only the row's id "
-        "can be found."
+        "An event (evt_…), an object of the provider (pi_…), an order or another object "
+        "(shop.order:7), what about() was given, the key or reference of an operation that "
+        "it came of, the row's id, or endpoint, source, account and event id separated by "
+        "bars. Always the whole of it."
     )
-    search_refusal = _("Search for an id, or for endpoint|source|account|event id.")
     actions = ("run_again", "reopen")
     deferred = ("payload", "headers")
     decisions = DECISIONS
@@ -71,18 +71,11 @@ class ProcessedEventAdmin(DecidingAdmin):
         rows: QuerySet[ProcessedEvent] = super().get_queryset(request)
         return rows.defer("payload", "headers", "reruns")
 
-    def primary_key_in(self, term: str) -> uuid.UUID | None:
-        try:
-            return uuid.UUID(term)
-        except ValueError:
-            pass
-        parts = term.split("|", 3)
-        if len(parts) != 4:
-            return None
-        endpoint, source, account, event_id = parts
-        return EventIdentity(
-            endpoint=endpoint, source=source, account=account, event_id=event_id
-        ).row_id
+    def found_by(self, search: Search) -> set[uuid.UUID]:
+        return search.events
+
+    def found_elsewhere(self, search: Search) -> tuple[type[Model], set[uuid.UUID]]:
+        return IdempotencyRecord, search.records
 
     def has_rerun_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.rerun_processedevent")

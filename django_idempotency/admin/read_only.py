@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.apps import apps
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
+from django.db import router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from .belongs import Reader
+from .search import Search
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
@@ -51,8 +59,11 @@ class ReadOnlyAdmin(_ModelAdmin):
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each facet would count the whole table
-    search_refusal: str | StrPromise = ""
-    """The message for a search term that can't be a primary key."""
+    search_refusal: StrPromise = _(
+        "Nothing has exactly this as its id, reference, key or name. Parts of these are "
+        "not looked for, nor customers unless about() has named them: no index could "
+        "find them."
+    )
 
     class Media:
         css = {"all": ("django_idempotency/admin.css",)}
@@ -65,19 +76,41 @@ class ReadOnlyAdmin(_ModelAdmin):
     ) -> bool:
         return False
 
-    def primary_key_in(self, term: str) -> Any:
-        """Return the primary key that the search term stands for, if it does."""
+    def found_by(self, search: Search) -> set[Any]:
+        """Return the primary keys of what is found here."""
+        raise NotImplementedError
+
+    def found_elsewhere(self, search: Search) -> tuple[type[Model], set[Any]]:
+        """Return the other table, and what is found there."""
         raise NotImplementedError
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[M], search_term: str
     ) -> tuple[QuerySet[M], bool]:
-        """Find by primary key only, and warn about a term that can't be one."""
+        """Find by index only; if nothing is found, say what is looked for."""
         term = search_term.strip()
         if not term:
             return queryset, False
-        key = self.primary_key_in(term)
-        if key is None:
-            messages.warning(request, self.search_refusal)
-            return queryset.none(), False
-        return queryset.filter(pk=key), False
+        search = Search(term, Reader(request, self.admin_site))
+        found = queryset.filter(pk__in=self.found_by(search))
+        if not found.order_by().exists():
+            messages.warning(request, self._why_not_found(search))
+        return found, False
+
+    def _why_not_found(self, search: Search) -> str:
+        model, ids = self.found_elsewhere(search)
+        rows: QuerySet[Any] = QuerySet(model, using=router.db_for_read(model))
+        if search.reader.may_see(model) and rows.filter(pk__in=ids).exists():
+            return format_html(
+                "{} <a href='{}?{}'>{}</a>",
+                gettext("Nothing here, but there is under"),
+                search.reader.list_of(model),
+                urlencode({"q": search.term}),
+                model._meta.verbose_name_plural,
+            )
+        if search.customer is not None:
+            return gettext(
+                "%(name)s is a customer, but operations are found by customer only where "
+                "their code says request.idempotency.about(request.user)."
+            ) % {"name": search.term}
+        return str(self.search_refusal)

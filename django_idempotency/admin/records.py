@@ -6,12 +6,11 @@ delete permission and Django's confirmation page.
 
 from __future__ import annotations
 
-import re
 import uuid
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -21,9 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core.decisions import RecordState
-from django_idempotency.core.operations import TASK, Scope, record_id_of
-from django_idempotency.http.boundary import METHODS_WITH_KEYS
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store.links import of_row
 
 from .belongs import (
@@ -43,12 +40,10 @@ from .deciding import DecidingAdmin, Decision
 from .masking import MASK, as_text, masked_headers, preformatted, pretty
 from .pages import Page, known, not_kept, shown_time
 from .read_only import LONGEST_IN_LIST
+from .search import METHODS, Search
 from .settling import APPLIED, DECISIONS, HELD, NOT_APPLIED, what_to_look_for
 from .story import story_of
 from .telling import moment
-
-_METHODS = sorted({*METHODS_WITH_KEYS, TASK})
-_SCOPE = re.compile(rf"(.+)\|({'|'.join(_METHODS)})\|(/.*|)", re.DOTALL)
 
 
 class MethodFilter(admin.SimpleListFilter):
@@ -58,7 +53,7 @@ class MethodFilter(admin.SimpleListFilter):
     parameter_name = "method"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(method, method) for method in _METHODS]
+        return [(method, method) for method in METHODS]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[IdempotencyRecord]
@@ -79,11 +74,11 @@ class IdempotencyRecordAdmin(DecidingAdmin):
     )
     list_filter = ("state", MethodFilter, "expires_at")
     search_help_text = _(
-        "The record's id, or scope and key separated by a space: "
-        "shop.User:7|POST|/checkout/ 5f0c9b1e-… Both are looked up by the primary key; "
-        "parts of them are not indexed."
+        "A key, a reference such as A7C1-11BF, an order or another object (shop.order:7), "
+        "what about() was given, a payment or event of the provider (pi_…, evt_…), a "
+        "customer that about() was given, the record's id, or scope and key separated by "
+        "a space. Always the whole of it."
     )
-    search_refusal = _("Search for an id, or for a whole scope and key.")
     actions = ("settle_as_applied", "settle_as_not_applied")
     deferred = ("response_body", "response_headers")
     decisions = DECISIONS
@@ -100,8 +95,11 @@ class IdempotencyRecordAdmin(DecidingAdmin):
             "response_body", "response_headers", "effects", "earlier_steps"
         )
 
-    def primary_key_in(self, term: str) -> uuid.UUID | None:
-        return _record_id_in(term)
+    def found_by(self, search: Search) -> set[uuid.UUID]:
+        return search.records
+
+    def found_elsewhere(self, search: Search) -> tuple[type[Model], set[uuid.UUID]]:
+        return ProcessedEvent, search.events
 
     def has_settle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.settle_idempotencyrecord")
@@ -204,16 +202,3 @@ def _folded(record: IdempotencyRecord) -> list[tuple[str, SafeString]]:
             preformatted(f"{record.scope}\n{record.fingerprint}"),
         ),
     ]
-
-
-def _record_id_in(term: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(term)
-    except ValueError:
-        pass
-    scope, _blank, key = term.rpartition(" ")
-    parts = _SCOPE.fullmatch(scope)
-    if parts is None:
-        return None
-    principal, method, path = parts.groups()
-    return record_id_of(Scope(principal=principal, method=method, path=path), key)

@@ -88,6 +88,23 @@ def remove(row_id: uuid.UUID, *, using: str) -> None:
     _rows(using).filter(row_id=row_id).delete()
 
 
+def rows_with_any(
+    values: Iterable[str], *, using: str, most: int = 100
+) -> list[uuid.UUID]:
+    """Return the ids of the records and events that are found by one of these."""
+    wanted = sorted({storable(value)[:LONGEST] for value in values})
+    found = _rows(using).filter(value__in=wanted)
+    return list(found.values_list("row_id", flat=True)[:most])
+
+
+def values_of(
+    row_ids: Iterable[uuid.UUID], *, using: str, most: int = 500
+) -> list[str]:
+    """Return all that these records and events are found by."""
+    found = _rows(using).filter(row_id__in=list(row_ids))
+    return list(found.values_list("value", flat=True)[:most])
+
+
 def _rows(using: str) -> QuerySet[OperationLink]:
     # Not by a manager: a project's own could join tables in.
     return QuerySet(OperationLink, using=using)

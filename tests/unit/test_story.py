@@ -48,7 +48,8 @@ def told(
         **columns,
     }
     steps = columns.pop("steps", [])
-    record = IdempotencyRecord(effects={"steps": steps}, **columns)
+    columns["effects"] = {"steps": steps}
+    record = IdempotencyRecord(**columns)
     story = story_of(record, links=links, who=who, now=at(now))
     return story, " / ".join(f"{row.text} {row.note}".strip() for row in story.table)
 

@@ -10,9 +10,7 @@ from tests.support.servers.gunicorn import gunicorn
 
 
 @pytest.fixture(scope="session", params=["django", "unfold"])
-def address(
-    request: pytest.FixtureRequest, django_db_setup: None
-) -> Iterator[str]:
+def address(request: pytest.FixtureRequest, django_db_setup: None) -> Iterator[str]:
     """The admin, on the test database."""
     if request.param == "unfold":
         pytest.importorskip("unfold")

@@ -66,9 +66,7 @@ def held_payment() -> IdempotencyRecord:
             amount="46.82 EUR",
         ),
         Link(kind=LinkKind.REFERENCE, value="cart-117"),
-        Link(
-            kind=LinkKind.CALL, value=derive_key(record.pk, "charge"), label="charge"
-        ),
+        Link(kind=LinkKind.CALL, value=derive_key(record.pk, "charge"), label="charge"),
     )
     record.refresh_from_db()
     return record
@@ -107,9 +105,7 @@ def done_payment() -> IdempotencyRecord:
     ProcessedEventFactory.create(
         event_id="evt_1", event_type="charge.succeeded", object_key="ch_3Qx"
     )
-    _about(
-        record, Link(kind=LinkKind.OBJECT, value="order 9", amount="12.00 EUR")
-    )
+    _about(record, Link(kind=LinkKind.OBJECT, value="order 9", amount="12.00 EUR"))
     record.refresh_from_db()
     return record
 

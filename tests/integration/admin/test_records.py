@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -173,60 +172,6 @@ def test_list_takes_as_many_statements_for_many_records(admin_client: Client) ->
         record(str(number))
 
     assert len(queries_of(admin_client, LIST)) == one
-
-
-def search(term: str) -> str:
-    return f"{LIST}?q={quote(term)}"
-
-
-SCOPE_AND_KEY = "shop.User:7|POST|/checkout/ order-1"
-
-
-@pytest.mark.parametrize("term", [" {0.pk} ", "{0.pk.hex}", "{0.scope} {0.key}"])
-def test_search_finds_the_record(term: str, admin_client: Client) -> None:
-    wanted = record()
-    record("another")
-
-    assert rows(admin_client.get(search(term.format(wanted)))) == ids(wanted)
-
-
-@pytest.mark.parametrize(
-    ("principal", "key"),
-    [("tenant:4|user:2", "order-1"), ("anonymous", GUEST_KEY), ("a name", "order-1")],
-)
-def test_search_knows_principals(
-    principal: str, key: str, admin_client: Client
-) -> None:
-    wanted = record(key, principal=principal)
-
-    assert rows(admin_client.get(search(f"{wanted.scope} {key}"))) == ids(wanted)
-    assert rows(admin_client.get(search(str(uuid.uuid4())))) == set()
-
-
-@pytest.mark.parametrize("term", [str(uuid.UUID(int=7)), SCOPE_AND_KEY])
-def test_search_looks_by_the_primary_key_alone(term: str, admin_client: Client) -> None:
-    conditions = [
-        sql.split(" WHERE ")[1].split(" ORDER BY ")[0].split(" LIMIT ")[0]
-        for sql in queries_of(admin_client, search(term))
-    ]
-
-    assert conditions
-    assert all(
-        re.fullmatch(rf'"{TABLE}"\."id" = [^ ]+', each.replace("`", '"').strip(" )"))
-        for each in conditions
-    )
-
-
-@pytest.mark.parametrize(
-    "term", ["order-1", "/checkout/", "shop.User:7|POST|/checkout/"]
-)
-def test_search_for_a_part_is_refused(term: str, admin_client: Client) -> None:
-    record()
-    page = shown(admin_client.get(search(term)))
-    queries = queries_of(admin_client, search(term))
-
-    assert "Search for an id, or for a whole scope and key." in page
-    assert [sql for sql in queries if "WHERE" in sql] == []
 
 
 # One record

@@ -74,10 +74,8 @@ def test_event_is_found_by_its_id_or_identity(viewer: Client) -> None:
     event = bury()
     parts = (event.endpoint, event.source, event.account, event.event_id)
     terms = (str(event.pk), "|".join(parts), str(uuid.uuid4()))
-    part = viewer.get(LIST, {"q": "evt_dead"}, follow=True).content.decode()
 
     assert [found(viewer, term) for term in terms] == [1, 1, 0]
-    assert "Search for an id" in part
 
 
 def test_nothing_can_be_added_or_changed(operator: Client) -> None:

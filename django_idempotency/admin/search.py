@@ -1,0 +1,170 @@
+"""One box that finds a row by whatever people have of it, and always by an index.
+
+What no index could serve isn't looked for, and a sentence says why not.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import router
+from django.db.models import Model, Q, QuerySet
+
+from django_idempotency.core.events import EventIdentity
+from django_idempotency.core.operations import TASK, Scope, record_id_of
+from django_idempotency.http.boundary import METHODS_WITH_KEYS
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.store import links
+
+from .belongs import Reader, has_index
+
+MOST = 100
+"""Rows that are found by one value."""
+
+METHODS = sorted({*METHODS_WITH_KEYS, TASK})
+_SCOPE = re.compile(rf"(.+)\|({'|'.join(METHODS)})\|(/.*|)", re.DOTALL)
+_REFERENCE = re.compile(r"([0-9a-f]{4})[-\s]?([0-9a-f]{4})", re.I)
+_OBJECT = re.compile(r"(\w+\.\w+)(:.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is found by one term: each property is a few look-ups by index."""
+
+    term: str
+    reader: Reader
+
+    @cached_property
+    def records(self) -> set[uuid.UUID]:
+        """Operations that are called so, or whose events are."""
+        values = set(self._own(self._events))
+        values |= set(self._object_keys(self._events))
+        found = self._linked(values)
+        return self._records | self._found_by_link | found
+
+    @cached_property
+    def events(self) -> set[uuid.UUID]:
+        """Webhook events that are called so, or that came of such operations."""
+        values = self._own(self._records | self._found_by_link)
+        by_object = _ids(ProcessedEvent, Q(object_key__in=values)) if values else set()
+        return self._events | self._found_by_link | by_object
+
+    @cached_property
+    def customer(self) -> Any:
+        """The user of this name or address, if one is to be found by an index."""
+        model: type[Any] = get_user_model()
+        columns = {model.USERNAME_FIELD, model.get_email_field_name()}
+        if not self.reader.may_see(model):
+            return None
+        for column in sorted(columns):
+            if has_index(model, column):
+                rows: Any = model._base_manager.filter(**{column: self.term})
+                if (user := rows.first()) is not None:
+                    return user
+        return None
+
+    @cached_property
+    def _records(self) -> set[uuid.UUID]:
+        scope_and_key = self._scope_and_key()
+        found = set() if scope_and_key is None else {scope_and_key}
+        return found | self._by_id(IdempotencyRecord, Q(key=self.term))
+
+    @cached_property
+    def _events(self) -> set[uuid.UUID]:
+        found = set() if self._identity is None else {self._identity}
+        named = (Q(event_id=self.term), Q(object_key=self.term))
+        return found | self._by_id(ProcessedEvent, *named)
+
+    @cached_property
+    def _found_by_link(self) -> set[uuid.UUID]:
+        values = {self.term}
+        if match := _OBJECT.fullmatch(self.term):
+            values.add(match[1].lower() + match[2])
+        if self.customer is not None:
+            values.add(f"{self.customer._meta.label_lower}:{self.customer.pk}")
+        return self._linked(values)
+
+    def _by_id(self, model: type[Model], *named: Q) -> set[uuid.UUID]:
+        """Each in a statement of its own, so that each takes its own index."""
+        found = set()
+        for condition in named:
+            found |= _ids(model, condition)
+        with suppress(ValueError):
+            found.add(uuid.UUID(self.term))
+        if match := _REFERENCE.fullmatch(self.term):
+            begin = match[1] + match[2]
+            found |= _ids(
+                model,
+                Q(
+                    pk__gte=uuid.UUID(begin + "0" * 24),
+                    pk__lte=uuid.UUID(begin + "f" * 24),
+                ),
+            )
+        return found
+
+    def _scope_and_key(self) -> uuid.UUID | None:
+        scope, _blank, key = self.term.rpartition(" ")
+        parts = _SCOPE.fullmatch(scope)
+        if parts is None:
+            return None
+        principal, method, path = parts.groups()
+        return record_id_of(Scope(principal=principal, method=method, path=path), key)
+
+    @property
+    def _identity(self) -> uuid.UUID | None:
+        parts = self.term.split("|", 3)
+        if len(parts) != 4:
+            return None
+        endpoint, source, account, event_id = parts
+        return EventIdentity(
+            endpoint=endpoint, source=source, account=account, event_id=event_id
+        ).row_id
+
+    def _object_keys(self, events: set[uuid.UUID]) -> Iterable[str]:
+        if not events:
+            return ()
+        rows = _rows(ProcessedEvent).filter(pk__in=events).exclude(object_key="")
+        return rows.values_list("object_key", flat=True)
+
+    def _own(self, rows: set[uuid.UUID]) -> list[str]:
+        """Return what these are found by, except for whose they are."""
+        if not rows:
+            return []
+        user = f"{get_user_model()._meta.label_lower}:"
+        return [
+            value
+            for alias in _aliases()
+            for value in links.values_of(rows, using=alias)
+            if not value.startswith(user)
+        ]
+
+    def _linked(self, values: Iterable[str]) -> set[uuid.UUID]:
+        values = set(values)
+        if not values:
+            return set()
+        return {
+            each
+            for alias in _aliases()
+            for each in links.rows_with_any(values, using=alias, most=MOST)
+        }
+
+
+def _aliases() -> set[str]:
+    """Links are where their rows are."""
+    models = (IdempotencyRecord, ProcessedEvent)
+    return {router.db_for_read(model) for model in models}
+
+
+def _rows(model: type[Model]) -> QuerySet[Any]:
+    return QuerySet(model, using=router.db_for_read(model))
+
+
+def _ids(model: type[Model], condition: Q) -> set[uuid.UUID]:
+    return set(_rows(model).filter(condition).values_list("pk", flat=True)[:MOST])
