@@ -25,6 +25,7 @@ from django.utils import timezone
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import CallRefused, KeyReused, StepError
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store.links import rows_with
 from django_idempotency.tasks import current_operation, idempotent_task
 from django_idempotency.webhooks import NotReady, WebhookView, on, providers
 from tests.support import deliveries
@@ -47,6 +48,7 @@ from tests.support.records import states
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STEPS, TASKS = "howto/choose-a-shape", "howto/run-a-task-once"
+PAYMENT = "howto/find-a-payment"
 FINDING, SETTLING = "howto/find-unkeyed-outside-calls", "howto/settle-a-held-operation"
 GONE, PROMISES = "explanation/charged-and-gone", "explanation/guarantees"
 
@@ -541,3 +543,17 @@ def test_every_block_is_run() -> None:
 
 
 ALL = {STEPS: 9, TASKS: 10, FINDING: 3, SETTLING: 2, GONE: 5, PROMISES: 1}
+
+
+# Find a payment
+
+
+def test_payment_is_found_by_what_its_view_names(site: Site) -> None:
+    code = around(block(PAYMENT, "about("), site.names, before=PRELUDE, after=END)
+    cart = site.cart()
+    assert site.post(idempotent(lease=MINUTE)(code), new_key(), cart) == 201
+    record = IdempotencyRecord.objects.get()
+    values = (f"cart-{cart.pk}", f"{cart._meta.label_lower}:{cart.pk}")
+
+    for each in (*values, f"auth.user:{site.user.pk}"):
+        assert rows_with(each, using="default") == [record.pk]
