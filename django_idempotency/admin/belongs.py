@@ -112,7 +112,11 @@ def customer_of(record: IdempotencyRecord, reader: Reader) -> Belonging:
 
 
 def objects_in(links: Iterable[OperationLink], reader: Reader) -> list[Belonging]:
-    return [_object(link, reader) for link in links if link.kind != LinkKind.CALL]
+    return [
+        _object(link, reader)
+        for link in links
+        if link.kind in (LinkKind.OBJECT, LinkKind.REFERENCE)
+    ]
 
 
 def _object(link: OperationLink, reader: Reader) -> Belonging:
@@ -165,15 +169,21 @@ def others_with(values: Iterable[str], row: Model) -> set[Any]:
 
 
 def events_of(
-    values: Iterable[str], ids: Iterable[Any], *, but: Any = None
+    values: Iterable[str],
+    ids: Iterable[Any],
+    *,
+    names: Iterable[str] = (),
+    but: Any = None,
 ) -> list[ProcessedEvent]:
-    """Return the webhook events about one of these values, or of these ids."""
-    values, ids = sorted(values), list(ids)
-    if not values and not ids:
+    """Return the events about one of these values, of these ids, or called so."""
+    values, ids, names = sorted(values), list(ids), sorted(names)
+    if not values and not ids and not names:
         return []
     using = router.db_for_read(ProcessedEvent)
     rows: QuerySet[ProcessedEvent] = QuerySet(ProcessedEvent, using=using)
-    rows = rows.filter(Q(object_key__in=values) | Q(pk__in=ids)).exclude(pk=but)
+    rows = rows.filter(
+        Q(object_key__in=values) | Q(event_id__in=names) | Q(pk__in=ids)
+    ).exclude(pk=but)
     return list(rows.defer("payload", "headers", "reruns", "occurred_at")[:MOST])
 
 

@@ -20,6 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core.decisions import RecordState
+from django_idempotency.core.links import LinkKind
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store.links import of_row
 
@@ -140,7 +141,9 @@ class IdempotencyRecordAdmin(DecidingAdmin):
         customer = customer_of(record, reader)
         values = {link.value for link in links} | ids_in(record.steps)
         others = others_with(values, record)
-        events = events_of(values, others)
+        # The events by which the provider has told what became of a call.
+        words = {link.value for link in links if link.kind == LinkKind.WORD}
+        events = events_of(values - words, others, names=words)
         story = story_of(
             record, links=links, events=events, who=customer.text, now=timezone.now()
         )

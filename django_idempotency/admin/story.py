@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext
@@ -19,6 +19,7 @@ from django_idempotency.core.links import LinkKind
 from django_idempotency.core.operations import TASK
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 
+from .happenings import TIMES, copy_row, event_rows, settled_row, step_rows
 from .telling import (
     Lane,
     Row,
@@ -30,7 +31,6 @@ from .telling import (
     moment,
     sentences,
     times,
-    value,
 )
 
 MOST_STEPS = 20
@@ -71,11 +71,15 @@ class _Telling:
         last = self.steps[-1] if self.steps else {}
         self.open_call = "" if last.get("done", True) else str(last["name"])
 
+    @property
+    def _last_note(self) -> dict[str, Any]:
+        return self.notes[-1] if self.notes else {}
+
     def told(self) -> Story:
         self._tell_notes()
         for step in self.steps[-MOST_STEPS:]:
             self._tell_step(step)
-        self._tell_events()
+        self.rows += event_rows(self.events)
         if self.is_undecided:
             self._tell_waiting()
         badge, tone = self._badge()
@@ -140,6 +144,8 @@ class _Telling:
         if record.state == RecordState.IN_FLIGHT:
             return gettext("worker gone: the next repeat goes on"), Tone.WAITING
         if record.state == RecordState.RELEASED:
+            if self._last_note.get("what") == Happening.SETTLED:
+                return gettext("settled: waits for the retry"), Tone.PLAIN
             return gettext("not done: free for a retry"), Tone.BAD
         status = record.response_status or 0
         if status >= 400:
@@ -174,7 +180,7 @@ class _Telling:
         return gettext("Done once.")
 
     def _free(self) -> str:
-        last = self.notes[-1] if self.notes else {}
+        last = self._last_note
         if last.get("what") == Happening.SETTLED:
             return (
                 gettext("The call has happened; the next repeat goes on after it.")
@@ -203,9 +209,10 @@ class _Telling:
                     is_held = what == Happening.HELD
                     self._tell_end(at, note, is_held=is_held, is_alone=not attempt)
                 case Happening.SETTLED:
-                    self._tell_settled(at, note)
+                    self.rows.append(settled_row(note))
                 case what:
-                    self._tell_copy(at, str(what), note)
+                    status = self.record.response_status
+                    self.rows.append(copy_row(str(what), note, status))
         if len(notes) >= MOST_NOTES:
             self.rows.append(
                 Row(
@@ -332,101 +339,18 @@ class _Telling:
             )
         )
 
-    def _tell_copy(self, at: datetime | None, what: str, note: dict[str, Any]) -> None:
-        text, short, tone = _COPIES.get(what, (what, what, Tone.PLAIN))
-        waited = timedelta(seconds=float(note.get("waited") or 0))
-        is_long = waited >= SHORTEST_WAIT
-        began = at - waited if at and is_long else at
-        status = self.record.response_status or 200
-        self.rows.append(
-            Row(
-                lane=Lane.REQUESTS,
-                at=began,
-                text=gettext(text) % {"status": status},
-                short=gettext(short) % {"status": status},
-                until=at if is_long else None,
-                tone=tone,
-            )
-        )
-
-    def _tell_settled(self, at: datetime | None, note: dict[str, Any]) -> None:
-        names = {"by": note.get("by") or gettext("Somebody")}
-        text = (
-            gettext("%(by)s found out that the call has happened.")
-            if note.get("applied")
-            else gettext("%(by)s found out that the call has not happened.")
-        )
-        self.rows.append(
-            Row(
-                lane=Lane.PEOPLE,
-                at=at,
-                text=text % names,
-                note=str(note.get("reason", "")),
-                short=gettext("settled by %(by)s") % names,
-                tone=Tone.GOOD,
-            )
-        )
-
     def _tell_step(self, step: dict[str, Any]) -> None:
-        name, is_done = str(step["name"]), bool(step["done"])
-        is_call = step["kind"] == "call"
-        at, until = (moment(step.get(each)) for each in TIMES)
-        is_refused = bool(step.get("refused"))
-        if is_done:
-            end = gettext("refused") if is_refused else gettext("done")
-            result = value(step.get("result"))
-            text = f"{gettext('Step')} {name} {end}: {result}"
-            short = f"{name} ✗" if is_refused else f"{name} ✓"
-            tone = Tone.BAD if is_refused else Tone.GOOD
-        else:
-            is_now = self.is_running
-            end = gettext("is being made") if is_now else gettext("outcome unknown")
-            text = f"{gettext('Step')} {name} {gettext('begun')}: {end}"
-            short = f"{name} … {end}"
-            tone = Tone.PLAIN if is_now else Tone.WAITING
-            until = self.now if is_now else self.lease_end or until
-        keys = [
+        keys = (
             link.value
             for link in self.links
-            if link.kind == LinkKind.CALL and link.label == name
-        ]
-        key = gettext("with our key %(key)s…") % {"key": keys[0][:8]} if keys else ""
-        self.rows.append(
-            Row(
-                lane=Lane.STEPS,
-                at=at,
-                text=text,
-                note=key,
-                short=short,
-                until=until,
-                is_open=not is_done,
-                tone=tone,
-            )
+            if link.kind == LinkKind.CALL and link.label == step["name"]
         )
-        if is_call and at is not None:
-            # In the table the step says it.
-            called = gettext("called for %(name)s") % {"name": name}
-            self.rows.append(
-                Row(lane=Lane.PROVIDER, at=at, text="", short=called, in_table=False)
-            )
-
-    def _tell_events(self) -> None:
-        for event in self.events:
-            names = {
-                "id": event.event_id,
-                "type": event.event_type or gettext("an event"),
-                "state": event.get_state_display(),
-            }
-            self.rows.append(
-                Row(
-                    lane=Lane.PROVIDER,
-                    at=moment(event.received_at),
-                    text=gettext("The provider sent %(type)s: %(state)s") % names,
-                    note=event.event_id,
-                    short=str(names["type"]),
-                    tone=Tone.GOOD if event.processed_at else Tone.WAITING,
-                )
-            )
+        self.rows += step_rows(
+            step,
+            key=next(keys, ""),
+            running_until=self.now if self.is_running else None,
+            ended=self.lease_end,
+        )
 
     def _tell_waiting(self) -> None:
         since = moment(self.record.held_since) or self.lease_end
@@ -442,31 +366,3 @@ class _Telling:
                 tone=Tone.WAITING,
             )
         )
-
-
-TIMES = ("began", "ended")
-SHORTEST_WAIT = timedelta(milliseconds=10)
-"""Below it a copy was answered at once."""
-
-_COPIES: dict[str, tuple[str, str, Tone]] = {
-    Happening.REPLAYED: (
-        "A repeat got the first answer again (%(status)s).",
-        "repeat → %(status)s",
-        Tone.GOOD,
-    ),
-    Happening.IN_FLIGHT: (
-        "A copy came while it was running, and was told to come again (409).",
-        "copy → 409 “come again”",
-        Tone.PLAIN,
-    ),
-    Happening.MISMATCHED: (
-        "The key came with other content, and was refused (422).",
-        "other content → 422",
-        Tone.BAD,
-    ),
-    Happening.REFUSED: (
-        "It came again, and was told that the outcome is not known yet (409).",
-        "retry → 409 “not known yet”",
-        Tone.WAITING,
-    ),
-}

@@ -22,6 +22,9 @@ MOST_NOTES = 20
 LONGEST_TRACE = 64
 """Characters of a request's id."""
 
+OTHER_SIDE = "the other side"
+"""Who has settled an operation if it was no person: an event of a provider."""
+
 _HOST = json.dumps(socket.gethostname())[1:-1]
 
 

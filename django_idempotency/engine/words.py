@@ -20,6 +20,7 @@ from typing import Any
 from django.db import transaction
 
 from django_idempotency.conf import conf
+from django_idempotency.core.history import OTHER_SIDE
 from django_idempotency.core.journal import Journal, as_json
 from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.core.operations import on_one_line, reference_of
@@ -94,7 +95,7 @@ def _settle(row_id: uuid.UUID, using: str) -> bool:
         _warn_of_contradiction(row_id, journal, using)
         return False
     word = words[0]
-    by, reason = "the other side", f"its event {word.value}"
+    by, reason = OTHER_SIDE, f"its event {word.value}"
     free.write_settlement(
         journal,
         history,

@@ -146,9 +146,27 @@ CHARGE = [step("charge", 2)]
                     note(99, "settled", by="ann", applied=False, reason="no charge"),
                 ],
             },
-            "not done: free for a retry",
+            "settled: waits for the retry",
             "The call has not happened; the next repeat makes it.",
             "ann found out that the call has not happened. no charge",
+        ),
+        "found out by the provider": (
+            {
+                "state": "released",
+                "history": [
+                    CLAIMED,
+                    note(
+                        99,
+                        "settled",
+                        by="the other side",
+                        applied=True,
+                        reason="its event evt_1",
+                    ),
+                ],
+            },
+            "settled: waits for the retry",
+            "The call has happened; the next repeat goes on after it.",
+            "The provider's event said that the call has happened. its event evt_1",
         ),
         "taken over": (
             {

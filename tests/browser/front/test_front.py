@@ -8,9 +8,9 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
+from tests.browser.chromium import complaints, violations
 from tests.browser.front import day
 from tests.browser.front.conftest import FRONT
-from tests.browser.chromium import complaints, violations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
