@@ -509,7 +509,6 @@ class ProcessedEvent(models.Model):
             ),
             models.Index(fields=["event_id"], name="idempotency_event_event_id"),
             models.Index(fields=["object_key"], name="idempotency_event_object"),
-            models.Index(fields=["event_id"], name="idempotency_event_event_id"),
             models.Index(
                 fields=["dead_since"],
                 condition=models.Q(dead_since__isnull=False),

@@ -192,9 +192,6 @@ class Migration(migrations.Migration):
                         fields=["object_key"], name="idempotency_event_object"
                     ),
                     models.Index(
-                        fields=["event_id"], name="idempotency_event_event_id"
-                    ),
-                    models.Index(
                         condition=models.Q(("dead_since__isnull", False)),
                         fields=["dead_since"],
                         name="idempotency_event_dead",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.dispatch import Signal
 
 from django_idempotency import signals
@@ -288,7 +288,7 @@ def _locked_as_seen(seen: IdempotencyRecord) -> Iterator[IdempotencyRecord]:
     try:
         with (
             claim_errors(using),
-            opened(using, A_MOMENT),
+            opened(connections[using], A_MOMENT),
             transaction.atomic(using=using),
             locking(using, A_MOMENT),
         ):
