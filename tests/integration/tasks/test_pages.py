@@ -27,7 +27,13 @@ from django_idempotency.exceptions import CallRefused, KeyReused, StepError
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.store.links import rows_with
 from django_idempotency.tasks import current_operation, idempotent_task
-from django_idempotency.webhooks import NotReady, WebhookView, on, providers
+from django_idempotency.webhooks import (
+    NotReady,
+    WebhookView,
+    on,
+    providers,
+    webhook,
+)
 from tests.support import deliveries
 from tests.support.client import new_key
 from tests.support.pages import (
@@ -238,6 +244,37 @@ def test_held_call_is_found_and_settled(applied: bool, site: Site) -> None:
     assert site.post(view, key, cart) == 201
     assert site.names["Order"].objects.get().charge == ("ch_17" if applied else "ch_0")
     assert len(set(site.provider.asked)) == 1
+
+
+def test_provider_says_what_became_of_a_held_call(site: Site, settings: Any) -> None:
+    settings.STRIPE_WEBHOOK_SECRET = deliveries.SECRET
+    site.names["webhook"] = webhook
+    receiver = run(block(SETTLING, 'settles="charge"'), site.names)["stripe"]
+    view = fragment(site, 'if_unknown="hold"')
+    key, cart = new_key(), site.cart()
+    site.provider.fate = TimeoutError
+    assert site.post(view, key, cart) is TimeoutError
+    site.provider.fate = None
+
+    call = {"idempotency_key": site.provider.asked[0]}
+    assert deliver(receiver, "evt_1", "pi_1", cart.pk, request=call) == 200
+    assert site.post(view, key, cart) == 201
+    assert site.names["Order"].objects.get().charge == "pi_1"
+    assert len(site.provider.asked) == 1
+
+
+def test_call_hands_over_what_its_operation_is_found_by(site: Site) -> None:
+    prelude = PRELUDE + 'order = type("Order", (), {"number": "A-17"})'
+    code = around(
+        block(SETTLING, "reference=order.number"),
+        site.names,
+        before=prelude,
+        after="return JsonResponse({}, status=201)",
+    )
+    cart = site.cart()
+    assert site.post(idempotent(lease=MINUTE)(code), new_key(), cart) == 201
+
+    assert rows_with("A-17", using="default") == [IdempotencyRecord.objects.get().pk]
 
 
 class Page:
@@ -471,13 +508,16 @@ class Intents:
         return self
 
 
-def deliver(view: Any, event: str, intent: str, cart: int, *, age: int = 3600) -> int:
+def deliver(
+    view: Any, event: str, intent: str, cart: int, *, age: int = 3600, **fields: Any
+) -> int:
     created = int(timezone.now().timestamp()) - age
     sent = deliveries.stripe(
         event,
         type="payment_intent.succeeded",
         created=created,
         data={"object": {"id": intent, "metadata": {"cart": cart}}},
+        **fields,
     )
     request = RequestFactory().post(
         "/hook/", sent.body, content_type="application/json", headers=dict(sent.headers)
@@ -542,7 +582,7 @@ def test_every_block_is_run() -> None:
     assert {page: len(blocks(page)) for page in ALL} == ALL
 
 
-ALL = {STEPS: 9, TASKS: 10, FINDING: 3, SETTLING: 2, GONE: 5, PROMISES: 1}
+ALL = {STEPS: 9, TASKS: 10, FINDING: 3, SETTLING: 4, GONE: 5, PROMISES: 1}
 
 
 # Find a payment
