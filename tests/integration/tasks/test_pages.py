@@ -249,7 +249,7 @@ def test_held_call_is_found_and_settled(applied: bool, site: Site) -> None:
 def test_provider_says_what_became_of_a_held_call(site: Site, settings: Any) -> None:
     settings.STRIPE_WEBHOOK_SECRET = deliveries.SECRET
     site.names["webhook"] = webhook
-    receiver = run(block(SETTLING, 'settles="charge"'), site.names)["stripe"]
+    receiver = run(block(SETTLING, 'settles="charge"'), site.names)["charges"]
     view = fragment(site, 'if_unknown="hold"')
     key, cart = new_key(), site.cart()
     site.provider.fate = TimeoutError
