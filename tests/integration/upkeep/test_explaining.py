@@ -107,7 +107,9 @@ def test_command_that_is_told_works_as_typed(held: IdempotencyRecord) -> None:
         "reference as said": lambda row: row.reference.lower().replace("-", ""),
         "object": lambda row: "order 117",
         "the other side's": lambda row: "pi_1",
-        "key of a call": lambda row: OperationLink.objects.get(kind="call").value,
+        "key of a call": lambda row: (
+            OperationLink.objects.get(row_id=row.pk, kind="call").value
+        ),
         "with blanks": lambda row: f" {row.reference} ",
     },
 )
