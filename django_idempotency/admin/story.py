@@ -16,10 +16,10 @@ from django.utils.translation import gettext
 from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.history import MOST_NOTES, Happening
 from django_idempotency.core.links import LinkKind
-from django_idempotency.core.operations import TASK
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 
 from .happenings import TIMES, copy_row, event_rows, settled_row, step_rows
+from .standing import Standing
 from .telling import (
     Lane,
     Row,
@@ -30,7 +30,6 @@ from .telling import (
     in_order,
     moment,
     sentences,
-    times,
 )
 
 MOST_STEPS = 20
@@ -46,34 +45,13 @@ def story_of(
     now: datetime,
 ) -> Story:
     """Tell what happened; `who` is the customer as the reader may see it."""
-    return _Telling(record, links, events, who, now).told()
+    return _Telling(record, links, who, now, events).told()
 
 
 @dataclass
-class _Telling:
-    record: IdempotencyRecord
-    links: Sequence[OperationLink]
+class _Telling(Standing):
     events: Sequence[ProcessedEvent]
-    who: str
-    now: datetime
     rows: list[Row] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        record = self.record
-        self.notes = [note for note in record.history or () if isinstance(note, dict)]
-        self.steps = record.steps
-        self.lease_end = moment(record.lease_expires_at)
-        self.is_running = self.lease_end is not None and self.lease_end > self.now
-        self.is_lost = record.state == RecordState.IN_FLIGHT and self.lease_end is None
-        self.is_undecided = not self.is_running and (
-            record.state == RecordState.HELD or self.is_lost
-        )
-        last = self.steps[-1] if self.steps else {}
-        self.open_call = "" if last.get("done", True) else str(last["name"])
-
-    @property
-    def _last_note(self) -> dict[str, Any]:
-        return self.notes[-1] if self.notes else {}
 
     def told(self) -> Story:
         self._tell_notes()
@@ -82,112 +60,17 @@ class _Telling:
         self.rows += event_rows(self.events)
         if self.is_undecided:
             self._tell_waiting()
-        badge, tone = self._badge()
+        badge, tone = self.badge()
         return Story(
-            heading=self._heading(),
+            heading=self.heading(),
             badge=badge,
             tone=tone,
-            sentence=sentences(self._arrivals(), self._outcome()),
+            sentence=sentences(self.arrivals(), self.outcome()),
             rows=in_order(self.rows),
             call=self.open_call,
             is_undecided=self.is_undecided,
             left_out=max(len(self.steps) - MOST_STEPS, 0),
         )
-
-    # The words above
-
-    def _heading(self) -> str:
-        amount = next((link.amount for link in self.links if link.amount), "")
-        about = next(
-            (
-                link.label or link.value
-                for link in self.links
-                if link.kind == LinkKind.OBJECT
-            ),
-            "",
-        )
-        record = self.record
-        if amount:
-            what = gettext("Payment of %(amount)s") % {"amount": amount}
-        elif about:
-            what = about
-        elif record.method == TASK:
-            what = gettext("Task %(name)s") % {"name": record.key}
-        else:
-            what = f"{record.method} {record.path}"
-        if not self.who or record.method == TASK:
-            return what
-        return gettext("%(what)s by %(who)s") % {"what": what, "who": self.who}
-
-    def _arrivals(self) -> str:
-        record = self.record
-        others = (Happening.IN_FLIGHT, Happening.MISMATCHED, Happening.REFUSED)
-        count = record.attempts + record.replays
-        count += sum(note.get("what") in others for note in self.notes)
-        known = [moment(note.get("at")) for note in self.notes]
-        known += [moment(record.created_at), moment(record.last_replayed_at)]
-        seen = sorted(at for at in known if at is not None)
-        arrived = times(max(count, 1), at_least=len(self.notes) >= MOST_NOTES)
-        if count < 2 or not seen or record.method == TASK:
-            return gettext("Arrived %(times)s.") % {"times": arrived}
-        return gettext("Arrived %(times)s in %(span)s.") % {
-            "times": arrived,
-            "span": duration(seen[-1] - seen[0]),
-        }
-
-    def _badge(self) -> tuple[str, Tone]:
-        record = self.record
-        if self.is_running:
-            return gettext("running"), Tone.PLAIN
-        if self.is_undecided:
-            return gettext("held: needs a person"), Tone.WAITING
-        if record.state == RecordState.IN_FLIGHT:
-            return gettext("worker gone: the next repeat goes on"), Tone.WAITING
-        if record.state == RecordState.RELEASED:
-            if self._last_note.get("what") == Happening.SETTLED:
-                return gettext("settled: waits for the retry"), Tone.PLAIN
-            return gettext("not done: free for a retry"), Tone.BAD
-        status = record.response_status or 0
-        if status >= 400:
-            return gettext("refused: %(status)s") % {"status": status}, Tone.BAD
-        return gettext("done once"), Tone.GOOD
-
-    def _outcome(self) -> str:
-        record = self.record
-        call = {"call": self.open_call}
-        if self.is_running:
-            return gettext("It is running at this moment.")
-        if self.is_lost and not self.open_call:
-            return gettext(
-                "Its view has ended the transaction of its claim: what of it is done is "
-                "not known."
-            )
-        if self.is_undecided:
-            return sentences(
-                gettext("Nothing was done twice."),
-                gettext("Whether “%(call)s” happened is not known.") % call,
-            )
-        if record.state == RecordState.IN_FLIGHT:
-            return gettext("Not finished: its worker is gone. The next repeat goes on.")
-        if record.state == RecordState.RELEASED:
-            return self._free()
-        if not record.response_status:
-            return gettext(
-                "Done once, as a person has found out; nobody has its answer."
-            )
-        if record.response_status >= 400:
-            return gettext("Refused once, and each repeat gets the same answer.")
-        return gettext("Done once.")
-
-    def _free(self) -> str:
-        last = self._last_note
-        if last.get("what") == Happening.SETTLED:
-            return (
-                gettext("The call has happened; the next repeat goes on after it.")
-                if last.get("applied")
-                else gettext("The call has not happened; the next repeat makes it.")
-            )
-        return gettext("Not finished; the next repeat tries again.")
 
     # What happened
 

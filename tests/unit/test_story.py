@@ -131,6 +131,22 @@ CHARGE = [step("charge", 2)]
             "what of it is done is not known",
             "Waits for a person",
         ),
+        "committed in the middle, and asked for since": (
+            HELD,
+            "held: needs a person",
+            "what of it is done is not known",
+            "Waits for a person, for 9 min.",
+        ),
+        "held again after somebody let it be made again": (
+            {
+                **HELD,
+                "steps": CHARGE,
+                "history": [CLAIMED, note(3, "settled", applied=False), CLAIMED],
+            },
+            "held: needs a person",
+            "Arrived once. Whether “charge” happened is not known.",
+            "Somebody found out",
+        ),
         "failed": (
             {"state": "released", "history": [note(1, "released", error="KeyError")]},
             "not done: free for a retry",

@@ -582,7 +582,7 @@ def test_every_block_is_run() -> None:
     assert {page: len(blocks(page)) for page in ALL} == ALL
 
 
-ALL = {STEPS: 9, TASKS: 10, FINDING: 3, SETTLING: 4, GONE: 5, PROMISES: 1}
+ALL = {STEPS: 9, TASKS: 10, FINDING: 3, SETTLING: 4, GONE: 5, PROMISES: 1, PAYMENT: 1}
 
 
 # Find a payment
