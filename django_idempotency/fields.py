@@ -101,6 +101,13 @@ class MomentField(DateTimeField):
 class UtcNow(Now):
     """The database's clock in UTC; on MariaDB `Now` uses the session's time zone."""
 
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, Any]:
+        # With as many digits as a parameter has: SQLite compares times as text.
+        template = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')"
+        return self.as_sql(compiler, connection, template=template, **context)
+
     def as_mysql(  # pragma: no cover - MariaDB
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
     ) -> tuple[str, Any]:
