@@ -286,5 +286,5 @@ def test_amount_is_added_up_only_if_it_is_certain(text: str, amount: Any) -> Non
 def test_outcomes_are_signals() -> None:
     from django_idempotency import signals
 
-    others = {"rerun", "settled", "unkeyed"}
+    others = {"erased", "forgotten", "freed", "rerun", "settled", "unkeyed"}
     assert {*counting.OF_OPERATIONS, *counting.OF_EVENTS} == {*signals.__all__} - others
