@@ -221,8 +221,8 @@ def _is_broken(outcome: Outcome[T], connection: BaseDatabaseWrapper) -> bool:
 def _keep_alone(operation: Operation, answer: StoredAnswer) -> None:
     """Keep the answer to a failure whose work has been rolled back.
 
-    It is stored with a claim of its own, which doesn't wait for another: if a copy is running by
-    now, that copy's answer is kept instead.
+    It is stored with a claim of its own, which doesn't wait for another: if a copy is
+    running by now, that copy's answer is kept instead.
     """
     attempt = _Attempt(
         replace(operation, wait=rows.brief_wait(operation.using)),
