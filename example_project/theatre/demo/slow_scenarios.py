@@ -116,7 +116,7 @@ SLOW_SCENARIOS = (
         orders=2,
         charges=2,
         statuses=(503, 409, 201),
-        distinct_answers=4,
+        distinct_answers=5,
         server_errors=1,
         endpoints=(NAIVE, LEASED),
     ),
