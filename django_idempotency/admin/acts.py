@@ -158,9 +158,8 @@ class ActingAdmin(GuardedAdmin):
         reason: str,
     ) -> str:
         """Do it, and write it down where it outlives the row."""
-        name = str(row)
         told = perform(row)
-        entry = f"{act.done} ({name}): {reason}"
+        entry = f"{act.done} ({row}): {reason}"
         self.log_change(request, row, entry)
         return told
 

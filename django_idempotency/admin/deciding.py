@@ -51,6 +51,10 @@ class Decision:
     """`(row, customer)`"""
     example: Callable[[Any], Any] = field(default=lambda row: None)
     """A result of the shape that is to be given."""
+    is_possible: Callable[[Any], bool] = field(default=lambda row: True)
+    """Whether it can be done to a row that is in one of the act's states."""
+    is_aside: bool = False
+    """Whether nobody waits for it: offered below the story, as deleting is."""
 
 
 class DecisionForm(forms.Form):
@@ -98,17 +102,24 @@ class DecidingAdmin(ActingAdmin):
             if self.is_possible(each, row) and self._may_make(request, each)
         ]
 
-    def choices(self, request: HttpRequest, row: Any) -> list[Choice]:
-        """Return the buttons on the row's page."""
+    def choices(
+        self, request: HttpRequest, row: Any, *, aside: bool = False
+    ) -> list[Choice]:
+        """Return the buttons on the row's page, or what it offers aside."""
+        offered = [
+            each
+            for each in self.decisions_about(request, row)
+            if each.is_aside is aside
+        ]
         return [
             Choice(
                 label=each.label(row), url=self.url_to_decide(row, each), is_first=not n
             )
-            for n, each in enumerate(self.decisions_about(request, row))
+            for n, each in enumerate(offered)
         ]
 
     def is_possible(self, decision: Decision, row: Any) -> bool:
-        return row.state in decision.act.states
+        return row.state in decision.act.states and decision.is_possible(row)
 
     def customer(self, request: HttpRequest, row: Any) -> str:
         """Return whose row it is, for the page that asks."""
@@ -144,11 +155,14 @@ class DecidingAdmin(ActingAdmin):
         if request.method == "POST":
             return self._decided(request, row, decision)
         if not self.is_possible(decision, row):
-            told = gettext("That is not possible: it is %(state)s now.")
-            told %= {"state": row.get_state_display()}
-            self.message_user(request, told, messages.WARNING)
-            return HttpResponseRedirect(self.url_of("change", row))
+            return self._not_possible(request, row)
         return self._asked(request, row, decision, self._form(request, row, decision))
+
+    def _not_possible(self, request: HttpRequest, row: Any) -> HttpResponse:
+        told = gettext("That is not possible: it is %(state)s now.")
+        told %= {"state": row.get_state_display()}
+        self.message_user(request, told, messages.WARNING)
+        return HttpResponseRedirect(self.url_of("change", row))
 
     def _form(
         self, request: HttpRequest, row: Any, decision: Decision, *data: Any
@@ -191,6 +205,9 @@ class DecidingAdmin(ActingAdmin):
         if not seen or seen != row.seen:
             self.message_user(request, self.changed(row, seen), messages.ERROR)
             return back
+        # What was forgotten looks as before, by its state and attempts.
+        if not self.is_possible(decision, row):
+            return self._not_possible(request, row)
         form = self._form(request, row, decision, request.POST)
         if not form.is_valid():
             return self._asked(request, row, decision, form, seen)

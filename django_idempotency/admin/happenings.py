@@ -82,6 +82,26 @@ def settled_row(note: dict[str, Any]) -> Row:
     )
 
 
+_ACTS: dict[str, str] = {
+    Happening.FREED: "%(by)s found out that nothing has happened, and released the key.",
+    Happening.FORGOTTEN: "%(by)s let the answer be forgotten.",
+    Happening.ERASED: "%(by)s erased what was stored of the customer.",
+}
+
+
+def act_row(what: str, note: dict[str, Any]) -> Row:
+    """Tell what somebody did to the record."""
+    names = {"by": note.get("by") or gettext("Somebody")}
+    return Row(
+        lane=Lane.PEOPLE,
+        at=moment(note.get("at")),
+        text=gettext(_ACTS[what]) % names,
+        note=str(note.get("reason", "")),
+        short=gettext("by %(by)s") % names,
+        tone=Tone.PLAIN,
+    )
+
+
 def step_rows(
     step: dict[str, Any], *, key: str, running_until: datetime | None, ended: Any
 ) -> Iterator[Row]:

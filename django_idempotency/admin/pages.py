@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -46,6 +46,8 @@ class Page:
     look_for: str = ""
     """What a person has to find out before deciding."""
     choices: list[Choice]
+    asides: list[Choice] = field(default_factory=list)
+    """What nobody waits for, offered below the story."""
     until_then: str = ""
     no_relation: str = ""
 

@@ -19,11 +19,11 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.links import LinkKind
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store.links import of_row
 
+from . import forgetting
 from .belongs import (
     Reader,
     customer_of,
@@ -37,14 +37,13 @@ from .belongs import (
     related_event,
     related_record,
 )
-from .deciding import DecidingAdmin, Decision
+from .deciding import DecidingAdmin
 from .masking import MASK, as_text, masked_headers, preformatted, pretty
 from .pages import Page, known, not_kept, shown_time
 from .read_only import LONGEST_IN_LIST
 from .search import METHODS, Search
 from .settling import APPLIED, DECISIONS, HELD, NOT_APPLIED, what_to_look_for
 from .story import story_of
-from .telling import moment
 
 
 class MethodFilter(admin.SimpleListFilter):
@@ -82,7 +81,7 @@ class IdempotencyRecordAdmin(DecidingAdmin):
     )
     actions = ("settle_as_applied", "settle_as_not_applied")
     deferred = ("response_body", "response_headers")
-    decisions = DECISIONS
+    decisions = (*DECISIONS, *forgetting.DECISIONS)
     undeletable = HELD
     consequence = _(
         "With the record the package forgets that this was done: the next repeat of it, "
@@ -117,11 +116,14 @@ class IdempotencyRecordAdmin(DecidingAdmin):
     ) -> Any:
         return self.confirmed_or_asked(request, records, NOT_APPLIED)
 
-    def is_possible(self, decision: Decision, record: IdempotencyRecord) -> bool:
-        lease_end = moment(record.lease_expires_at)
-        if lease_end is None:
-            return record.state in HELD
-        return record.state == RecordState.HELD and lease_end <= timezone.now()
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.release_idempotencyrecord")
+
+    def has_forget_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.forget_idempotencyrecord")
+
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.erase_idempotencyrecord")
 
     def customer(self, request: HttpRequest, record: IdempotencyRecord) -> str:
         return customer_of(record, Reader(request, self.admin_site)).text
@@ -163,6 +165,7 @@ class IdempotencyRecordAdmin(DecidingAdmin):
                 "again."
             ),
             choices=self.choices(request, record),
+            asides=self.choices(request, record, aside=True),
             no_relation=gettext("Webhook event"),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -168,6 +169,13 @@ def _example(record: IdempotencyRecord) -> Any:
     return earlier_result(record, str(step["name"])) if step else None
 
 
+def _can_be_settled(record: IdempotencyRecord) -> bool:
+    lease_end = moment(record.lease_expires_at)
+    if lease_end is None:
+        return True
+    return record.state == RecordState.HELD and lease_end <= timezone.now()
+
+
 DECISIONS = (
     Decision(
         name="applied",
@@ -176,6 +184,7 @@ DECISIONS = (
         label=_applied_label,
         question=_applied_question,
         example=_example,
+        is_possible=_can_be_settled,
     ),
     Decision(
         name="not-applied",
@@ -183,5 +192,6 @@ DECISIONS = (
         permission="settle",
         label=_not_applied_label,
         question=_not_applied_question,
+        is_possible=_can_be_settled,
     ),
 )

@@ -18,7 +18,7 @@ from django_idempotency.core.history import MOST_NOTES, Happening
 from django_idempotency.core.links import LinkKind
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 
-from .happenings import TIMES, copy_row, event_rows, settled_row, step_rows
+from .happenings import TIMES, act_row, copy_row, event_rows, settled_row, step_rows
 from .standing import Standing
 from .telling import (
     Lane,
@@ -93,6 +93,8 @@ class _Telling(Standing):
                     self._tell_end(at, note, is_held=is_held, is_alone=not attempt)
                 case Happening.SETTLED:
                     self.rows.append(settled_row(note))
+                case Happening.FREED | Happening.FORGOTTEN | Happening.ERASED as act:
+                    self.rows.append(act_row(act, note))
                 case what:
                     status = self.record.response_status
                     self.rows.append(copy_row(str(what), note, status))

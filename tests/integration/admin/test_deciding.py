@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path
+from django.utils import timezone
 
 from django_idempotency.core.keys import derive_key
 from django_idempotency.core.links import Link, LinkKind
@@ -277,6 +278,99 @@ def test_act_is_in_the_admins_log_and_outlives_the_row(
     assert entry.user.get_username() == "colleague"
     assert entry.object_id == str(row.pk)
     assert "on the statement" in entry.change_message
+
+
+# Forgetting and releasing
+
+
+def stuck() -> Any:
+    past = timezone.now() - A_MINUTE
+    return IdempotencyRecordFactory.create(
+        in_flight=True, lease_expires_at=past, user=UserFactory.create()
+    )
+
+
+def answered() -> Any:
+    return IdempotencyRecordFactory.create(user=UserFactory.create())
+
+
+def task() -> Any:
+    made = answered()
+    IdempotencyRecord.objects.filter(pk=made.pk).update(method="TASK")
+    return made
+
+
+FORGETTING: dict[str, Any] = {
+    "release": (
+        stuck,
+        "Nothing has happened: release the key…",
+        "released",
+        ("freed",),
+    ),
+    "forget": (answered, "Forget the answer…", "kept", ("forgotten",)),
+    "erase": (answered, "Erase this person…", "kept", ("erased",)),
+}
+
+
+@pytest.mark.parametrize("name", FORGETTING)
+def test_forgetting_and_releasing_have_a_permission_of_their_own(name: str) -> None:
+    make, label, state, notes = FORGETTING[name]
+    row = make()
+    others = {"settle", "delete", *FORGETTING} - {name}
+    without = colleague("view", *others)
+    assert label not in page(without, f"{RECORDS}{row.pk}/change/")
+    assert without.get(decide(row, name)).status_code == 403
+
+    client = colleague("view", name)
+    assert label in page(client, f"{RECORDS}{row.pk}/change/")
+    form = Form.on_page(client, decide(row, name))
+    assert "This field is required" in form.send(reason="")
+    Form.on_page(client, decide(row, name)).send(reason="she has asked")
+    after = IdempotencyRecord.objects.get(pk=row.pk)
+
+    assert after.state == state
+    assert [note["what"] for note in after.history][-1:] == list(notes)
+    assert (after.scope == "(erased)") is (name == "erase")
+    assert (after.response_status == 0) is (name != "release")
+    entry = LogEntry.objects.get()
+    assert "she has asked" in entry.change_message
+    told = entry.change_message + entry.object_repr
+    assert (row.path in told) is (name != "erase")
+    # The story goes on, and offers it no more.
+    story = page(client, f"{RECORDS}{row.pk}/change/")
+    assert "colleague" in story
+    assert label not in story
+
+
+@pytest.mark.parametrize("name", FORGETTING)
+def test_second_click_forgets_nothing_more(name: str) -> None:
+    make, *_ = FORGETTING[name]
+    row = make()
+    client = colleague("view", name)
+    forms = [Form.on_page(client, decide(row, name)) for _ in range(2)]
+    forms[0].send(reason="first")
+    told = forms[1].send(reason="second")
+
+    assert "first" in LogEntry.objects.get().change_message
+    refusals = ("changed since you looked", "already", "not possible")
+    assert [each for each in refusals if each in told]
+
+
+@cases(
+    "row, name",
+    {
+        "of a guest": (lambda: IdempotencyRecordFactory.create(), "erase"),
+        "of a task": (lambda: task(), "erase"),
+        "running": (lambda: IdempotencyRecordFactory.create(in_flight=True), "release"),
+        "held": (lambda: IdempotencyRecordFactory.create(held=True), "forget"),
+    },
+)
+def test_what_can_not_be_forgotten_is_not_offered(row: Any, name: str) -> None:
+    made = row()
+    client = colleague("view", *FORGETTING)
+
+    assert decide(made, name) not in page(client, f"{RECORDS}{made.pk}/change/")
+    assert client.get(decide(made, name)).status_code == 302
 
 
 # Deleting
