@@ -86,7 +86,9 @@ class MomentField(DateTimeField):
         if isinstance(value, datetime) and not connection.features.supports_timezones:
             # Without a zone it is meant as the project's clocks show it.
             moment = value if is_aware(value) else make_aware(value)
-            return str(moment.astimezone(UTC).replace(tzinfo=None))
+            # Always to six digits, as the claims write it: SQLite compares the text.
+            naive = moment.astimezone(UTC).replace(tzinfo=None)
+            return naive.isoformat(" ", "microseconds")
         return super().get_db_prep_value(value, connection, prepared=True)
 
     def from_db_value(

@@ -3,20 +3,23 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
 from django.test import Client
 from django.urls import path
+from django.utils import timezone
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
+from tests.factories import IdempotencyRecordFactory
 from tests.support.cases import cases
 from tests.support.staff import Form, colleague
 
@@ -232,3 +235,18 @@ def test_admin_shows_the_steps(held: IdempotencyRecord) -> None:
     page = colleague("view").get(f"{LIST}{held.pk}/change/")
 
     assert "charge" in page.content.decode()
+
+
+@pytest.mark.parametrize("fraction", ["000000", "340000", "123456"])
+def test_record_is_settled_whatever_the_moment_of_its_claim(fraction: str) -> None:
+    """It is compared as it was written, on SQLite as text."""
+    held = IdempotencyRecordFactory.create(held=True)
+    zone = "+00" if connection.features.supports_timezones else ""
+    moment = f"{timezone.now().astimezone(UTC):%Y-%m-%d %H:%M:%S}.{fraction}{zone}"
+    with connection.cursor() as cursor:
+        table = IdempotencyRecord._meta.db_table
+        cursor.execute(f"UPDATE {table} SET created_at = %s", [moment])  # noqa: S608
+    seen = IdempotencyRecord.objects.get(pk=held.pk)
+    seen.settle(applied=False, reason="not on the list")
+
+    assert IdempotencyRecord.objects.get(pk=held.pk).state == "released"
