@@ -24,11 +24,13 @@ class Links:
         self._retention = retention
         self._using = using
         self._waiting: dict[tuple[LinkKind, str], Link] = {}
+        self._stored: dict[tuple[LinkKind, str], Link] = {}
 
     def add(self, link: Link) -> None:
         """Let the operation be found by this from its next write on."""
-        if self.row_id is not None:
-            self._waiting[link.kind, link.value] = link
+        name = link.kind, link.value
+        if self.row_id is not None and self._stored.get(name) != link:
+            self._waiting[name] = link
 
     def store(self) -> None:
         """Write what waits, in the open transaction; again if that is rolled back."""
@@ -42,7 +44,8 @@ class Links:
 
     def are_stored(self) -> None:
         """That was committed."""
-        self._waiting.clear()
+        self._stored |= self._waiting
+        self._waiting = {}
 
 
 def link_to(subject: Model | str, amount: str, label: str) -> Link:

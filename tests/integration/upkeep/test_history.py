@@ -261,6 +261,23 @@ def test_without_links_nothing_is_written_for_them(client: Client) -> None:
         assert word(send(client, "/atomic/", key="L")) == "201"
 
 
+def test_link_of_a_call_is_written_when_it_begins_and_not_again(
+    client: Client,
+) -> None:
+    written: list[str] = []
+
+    def noting(execute: Any, sql: str, *rest: Any) -> Any:
+        if OperationLink._meta.db_table in sql:
+            written.append(sql)
+        return execute(sql, *rest)
+
+    deeds.append(buy)
+    with connection.execute_wrapper(noting):
+        assert word(send(client, "/leased/")) == "201"
+
+    assert len(written) == 1
+
+
 def _refusing_links(execute: Any, sql: str, *rest: Any) -> Any:
     assert OperationLink._meta.db_table not in sql
     return execute(sql, *rest)
