@@ -54,7 +54,7 @@ EVENTS = "/admin/django_idempotency/processedevent/"
 @pytest.fixture
 def held() -> IdempotencyRecord:
     made: IdempotencyRecord = IdempotencyRecordFactory.create(
-        held=True, user=UserFactory.create(username="ada"), path="/checkout/"
+        held=True, user=UserFactory.create(username="lily"), path="/checkout/"
     )
     about = [
         Link(kind=LinkKind.OBJECT, value="cart 117", amount="46.82 EUR"),
@@ -111,11 +111,11 @@ def test_customer_is_named_to_who_may_look_at_users(held: IdempotencyRecord) -> 
     may_not = page(colleague("view"), f"{RECORDS}{held.pk}/change/")
     assert "To decide takes a permission that you don't have." in may_not
     some = colleague("view", "settle")
-    assert "ada" not in page(some, f"{RECORDS}{held.pk}/change/")
+    assert "lily" not in page(some, f"{RECORDS}{held.pk}/change/")
     all_.force_login(UserFactory.create(is_staff=True, is_superuser=True))
 
-    assert "Payment of 46.82 EUR by ada" in page(all_, f"{RECORDS}{held.pk}/change/")
-    assert "ada" in page(all_, decide(held, "applied"))
+    assert "Payment of 46.82 EUR by lily" in page(all_, f"{RECORDS}{held.pk}/change/")
+    assert "lily" in page(all_, decide(held, "applied"))
 
 
 @cases(
