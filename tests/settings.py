@@ -5,6 +5,7 @@ project's choices. ``DATABASE_URL`` is always set when this module is read, eith
 the caller or by :mod:`tests.support.embedded_postgresql`.
 """
 
+import sys
 from importlib.util import find_spec
 
 import environ
@@ -12,6 +13,10 @@ import environ
 from tests.support import pgbouncer
 
 env = environ.Env()
+
+# Nothing is written by pytest itself; and a server of one test must not write down what
+# it has counted when the next test has begun.
+IDEMPOTENCY_STATISTICS = "pytest" in sys.modules or env.bool("TESTS_COUNT", False)
 
 SECRET_KEY = "tests-only"  # noqa: S105 - nothing outside the tests is signed with it
 USE_TZ = True

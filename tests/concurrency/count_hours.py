@@ -18,6 +18,7 @@ LOST = 7
 
 
 def main() -> None:
+    os.environ["TESTS_COUNT"] = "yes"
     django.setup()
     from django_idempotency.engine import counting
 

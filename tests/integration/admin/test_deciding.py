@@ -280,6 +280,49 @@ def test_act_is_in_the_admins_log_and_outlives_the_row(
     assert "on the statement" in entry.change_message
 
 
+def test_decision_about_work_without_steps_names_the_work(settler: Client) -> None:
+    """It was committed in the middle, so no call is in question."""
+    lost = IdempotencyRecordFactory.create(held=True, effects={})
+    story = page(settler, f"{RECORDS}{lost.pk}/change/")
+
+    for told in ("It is done: all of it…", "It is not done: let the retry do it…"):
+        assert told in story
+    assert "Look at what the work has written" in page(settler, decide(lost, "applied"))
+    Form.on_page(settler, decide(lost, "applied")).send(reason="seen", result="")
+    assert IdempotencyRecord.objects.get(pk=lost.pk).state == "kept"
+
+
+def test_decision_that_the_steps_contradict_is_refused_beside_the_form(
+    held: IdempotencyRecord, settler: Client
+) -> None:
+    done = {"name": "mail", "kind": "call", "done": True, "result": 1}
+    steps = [held.effects["steps"][0], done]
+    IdempotencyRecord.objects.filter(pk=held.pk).update(effects={"steps": steps})
+    said = Form.on_page(settler, decide(held, "not-applied")).send(reason="why")
+
+    assert "was applied: other steps were done after it" in said
+    held.refresh_from_db()
+    assert held.state == "held"
+
+
+def test_row_that_is_gone_is_not_decided(held: IdempotencyRecord) -> None:
+    url = decide(held, "applied")
+    settler = colleague("view", "settle")
+    IdempotencyRecord.objects.all().delete()
+
+    assert settler.get(url).status_code == 302
+
+
+@pytest.mark.parametrize("state", ["held", "kept"])
+def test_deleting_takes_its_permission(held: IdempotencyRecord, state: str) -> None:
+    IdempotencyRecord.objects.update(
+        state=state, response_status=201, response_headers=[]
+    )
+    url = f"{RECORDS}{held.pk}/delete/"
+
+    assert colleague("view").post(url, {"post": "yes"}).status_code == 403
+
+
 # Forgetting and releasing
 
 

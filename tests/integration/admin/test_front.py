@@ -54,8 +54,8 @@ def count(outcome: str, number: int, *, ago: int = 0, **more: Any) -> None:
 
 def held(number: int = 0, **columns: Any) -> IdempotencyRecord:
     made: IdempotencyRecord = IdempotencyRecordFactory.create(
-        user=UserFactory.create(username="ada"),
         **{
+            "user": columns.pop("user", None) or UserFactory.create(username="ada"),
             "path": "/pay/",
             "held": True,
             "held_since": timezone.now() - timedelta(minutes=9 + number),
@@ -98,6 +98,30 @@ def test_page_says_what_was_stopped_and_what_waits(admin_client: Client) -> None
     assert "121 repeats were answered without doing the work again." in page
     assert "cost your customers 4,211.40 EUR, 10.00 USD." in page
     assert "121 repeats, 120 at POST /pay/." in page
+
+
+def test_each_that_waits_says_whose_it_is_and_why(admin_client: Client) -> None:
+    held(user=UserFactory.create(), last_error="requests.exceptions.Timeout")
+    guest = held(user=UserFactory.create(), effects={})
+    scope = f"anonymous|POST|{guest.path}"
+    IdempotencyRecord.objects.filter(pk=guest.pk).update(scope=scope)
+    task = held(user=UserFactory.create(), effects={})
+    IdempotencyRecord.objects.filter(pk=task.pk).update(method="TASK")
+    page = shown(admin_client)
+
+    for told in ("a guest", "a task", "cut off in the middle", "“charge”: Timeout"):
+        assert told in page
+
+
+def test_repeats_of_one_hour_are_told_without_an_endpoint_that_is_gone(
+    admin_client: Client,
+) -> None:
+    count("replayed", 2)
+    count("claimed", 2)
+    count("event_processed", 3, waited=6.0, endpoint="stripe")
+    page = shown(admin_client)
+
+    assert "2 repeats, all at POST /pay/." in page
 
 
 def test_page_without_anything_is_calm(admin_client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import subprocess
 import sys
 import threading
@@ -281,6 +282,67 @@ def test_purge_deletes_old_hours(settings: Any) -> None:
 )
 def test_amount_is_added_up_only_if_it_is_certain(text: str, amount: Any) -> None:
     assert amount_in(text) == amount
+
+
+def test_thread_goes_on_after_a_failure_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = counting.Counter()
+    rounds = [0]
+
+    def fail() -> None:
+        rounds[0] += 1
+        if rounds[0] == 3:
+            ours._is_over.set()
+        raise Error("away")
+
+    monkeypatch.setattr(counting, "INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr(ours, "_write", fail)
+    caplog.set_level(logging.INFO, "django_idempotency")
+    ours._run()
+
+    assert rounds[0] in (3, 4)
+    levels = [each.levelname for each in caplog.records]
+    assert levels == ["WARNING", *["INFO"] * (rounds[0] - 1)]
+
+
+def test_interpreter_that_starts_no_thread_still_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(counting, "_is_test_run", lambda: False)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    counter.add(PAY, "claimed", 0, record_id())
+
+    assert counted() == {(PAY, "claimed", "", 1, 0)}
+
+
+def test_database_that_is_away_for_long_costs_numbers_and_not_memory() -> None:
+    counter.add(PAY, "claimed", 0, record_id())
+    sums, counter._sums = counter._sums, {}
+    for number in range(counting.MOST_KEPT):
+        counter._sums["default", number, "", "claimed"] = counting._Sum()
+    counter._take_back(sums)  # type: ignore[arg-type]
+
+    assert len(counter._sums) == counting.MOST_KEPT
+
+
+def test_endpoints_of_earlier_hours_are_forgotten() -> None:
+    counter._endpoints[1] = {PAY}
+    counter.add(PAY, "claimed", 0, record_id())
+
+    assert 1 not in counter._endpoints
+
+
+def test_in_a_test_run_the_thread_writes_nothing() -> None:
+    counter.add(PAY, "claimed", 0, record_id())
+    thread = threading.Thread(target=counter._write)
+    thread.start()
+    thread.join(10)
+
+    assert (counter._sums, HourlyCount.objects.count()) == ({}, 0)
 
 
 def test_outcomes_are_signals() -> None:

@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
-from django_idempotency.core.history import MOST_NOTES
+from django_idempotency.core.history import MOST_NOTES, Happening
 from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
@@ -288,6 +288,47 @@ def test_each_event_has_an_end_and_no_secret(
     assert known in last_but_one
     assert next_act in last
     assert SECRET not in story
+
+
+NOTED = {
+    Happening.CLAIMED: "an attempt began on ann",
+    Happening.RELEASED: "ended without an answer to keep",
+    Happening.HELD: "ended, with an unknown outcome",
+    Happening.REPLAYED: "a repeat got the first answer",
+    Happening.IN_FLIGHT: "told to come again",
+    Happening.MISMATCHED: "other content, and was refused",
+    Happening.REFUSED: "told that the outcome is unknown",
+    Happening.SETTLED: "ann settled it, it did not happen: x",
+    Happening.FREED: "ann released the key, nothing had happened: x",
+    Happening.FORGOTTEN: "ann let it be forgotten: x",
+    Happening.ERASED: "ann let it be erased: x",
+}
+AT = "2026-01-02T10:00:00.000+00:00"
+
+
+@pytest.mark.parametrize("what", Happening)
+def test_each_thing_that_was_noted_has_a_sentence(what: Happening) -> None:
+    note = {"at": AT, "what": what, "by": "ann", "reason": "x"}
+    step = {"name": "mail", "kind": "call", "done": True, "began": AT}
+    made = IdempotencyRecordFactory.create(
+        user=ANN, history=[note], effects={"steps": [step]}
+    )
+    story = explain(str(made.pk))
+
+    assert NOTED[what] in story
+    assert "call 'mail' began, done" in story
+
+
+def test_story_of_an_event_says_who_let_it_run() -> None:
+    note = {"at": AT, "by": "ann", "reason": "imported"}
+    event = ProcessedEventFactory.create(event_id="evt_7", reruns=[note])
+    assert "ann let it run: imported" in explain("evt_7")
+
+    ProcessedEventFactory.create(event_id="evt_7", endpoint="refunds")
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="2 are found"):
+        call_command("idempotency_explain", "evt_7", stdout=out)
+    assert str(event.pk) in out.getvalue()
 
 
 def test_long_story_is_told_by_its_beginning_and_its_end() -> None:
