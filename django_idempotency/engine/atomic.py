@@ -232,7 +232,7 @@ def _keep_alone(operation: Operation, answer: StoredAnswer) -> None:
     report("claimed", operation)
     try:
         attempt.result()
-    except StoreBusy:
+    except StoreBusy:  # pragma: no cover - SQLite
         logger.warning("A failure's answer could not be kept: the database is busy.")
     except (Error, StoreUnavailable):
         logger.warning("A failure's answer could not be kept.", exc_info=True)

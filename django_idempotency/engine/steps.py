@@ -340,7 +340,8 @@ class LeasedSteps(Steps):
         self.journal.finish_call(entry, result)
         try:
             self.owner.remember()
-        except DataError:  # together with the results of other steps
+        except DataError:  # pragma: no cover - MariaDB
+            # Together with the results of other steps.
             entry.is_kept = False
             self.owner.remember()
         if not entry.is_kept:

@@ -258,7 +258,7 @@ def require_fit(memory: Memory, using: str) -> None:
         DataError: the journal is longer than a statement may be.
     """
     steps = memory.effects + (memory.earlier_steps or "")
-    if not fits(steps.encode(), connections[using]):
+    if not fits(steps.encode(), connections[using]):  # pragma: no cover - MariaDB
         raise DataError(
             f"The results of this operation's steps are {len(steps)} characters long, "
             f"and the max_allowed_packet of database {using!r} doesn't let them be "

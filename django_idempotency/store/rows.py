@@ -200,7 +200,9 @@ def require_transaction(claim: Claim) -> None:
     """
     if claim.transaction is not None:
         return  # Its number is a condition of each statement.
-    if not dialect_of(claim.connection).is_marked(claim.connection, claim.mark):
+    if not dialect_of(claim.connection).is_marked(
+        claim.connection, claim.mark
+    ):  # pragma: no cover - MariaDB and SQLite
         raise TransactionLost(LOST)
 
 
@@ -438,7 +440,7 @@ def payload_parameter(body: bytes | None, using: str) -> Any:
         DataError: the database takes no statement that long.
     """
     connection = connections[using]
-    if not fits(body, connection):
+    if not fits(body, connection):  # pragma: no cover - MariaDB
         raise DataError(
             f"A body of {len(body or b'')} bytes is longer than the max_allowed_packet "
             f"of database {using!r} lets it be stored. Let the server take "

@@ -226,7 +226,7 @@ class Dialect(ABC):
         try:
             with connection.cursor() as cursor:
                 cursor.execute(f"RELEASE SAVEPOINT {name}")
-        except Error as error:
+        except Error as error:  # pragma: no cover - MariaDB and SQLite
             if not self.is_unmarked(error):
                 raise
             return False
@@ -234,7 +234,7 @@ class Dialect(ABC):
 
     def number(self, cursor: Any) -> str | None:
         """Return the number of the open transaction, if this database has such."""
-        return None
+        return None  # pragma: no cover - MariaDB and SQLite
 
     @abstractmethod
     def is_unmarked(self, error: Error) -> bool:
@@ -277,6 +277,6 @@ class _Watch(AbstractContextManager[None]):
     def _execute(self, execute: Callable[..., Any], sql: Any, *arguments: Any) -> Any:
         if isinstance(sql, str) and (found := self._ends(sql)):
             raise TransactionLost(REFUSED.format(" ".join(found[1].split()).upper()))
-        if not self._is_open(self._connection):
+        if not self._is_open(self._connection):  # pragma: no cover - SQLite
             raise TransactionLost(LOST)
         return execute(sql, *arguments)

@@ -207,7 +207,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
         return Trouble.NOT_MIGRATED if code in self.NOT_MIGRATED else None
 
 
-def _shorter_than_project(seconds: float) -> str:
+def _shorter_than_project(seconds: float) -> str:  # pragma: no cover - MariaDB
     """A `max_statement_time`, unless the project's own is shorter; 0 is no limit."""
     return (
         f"IF(@@max_statement_time BETWEEN 1e-6 AND {seconds:.6f},"

@@ -131,7 +131,7 @@ class PostgreSQL(Dialect):
         return number
 
     def is_unmarked(self, error: Error) -> bool:
-        return False
+        return False  # pragma: no cover - its transactions have numbers
 
     def is_aborted(self, connection: BaseDatabaseWrapper) -> bool:
         driver: Any = connection.connection

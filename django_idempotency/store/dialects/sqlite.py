@@ -77,7 +77,7 @@ class SQLite(Dialect):
         return driver is None or bool(driver.in_transaction)
 
     def is_unmarked(self, error: Error) -> bool:
-        return "no such savepoint" in str(error)
+        return "no such savepoint" in str(error)  # pragma: no cover - SQLite
 
     def trouble(self, error: Error) -> Trouble | None:
         extended = getattr(error.__cause__, "sqlite_errorcode", None)

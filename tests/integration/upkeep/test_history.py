@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client
 from django.urls import path
@@ -352,3 +352,54 @@ def test_request_without_a_key_has_no_reference(client: Client) -> None:
     response = send(client, "/atomic/", key=None)
 
     assert "Idempotency-Reference" not in response.headers
+
+
+# Where it can't be written
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_copies_are_noted_unless_the_project_wants_no_writes(
+    is_counted: bool, client: Client, settings: Any
+) -> None:
+    settings.IDEMPOTENCY_COUNT_REPLAYS = is_counted
+    for body in ("{}", "{}", '{"a":1}'):
+        send(client, "/atomic/", body)
+
+    noted = ["replayed", "mismatched"] if is_counted else []
+    assert history() == ["claimed", *noted]
+
+
+def test_note_that_can_not_be_written_fails_nobody(client: Client) -> None:
+    send(client, "/atomic/")
+
+    def refuse(execute: Any, sql: str, *rest: Any) -> Any:
+        if "replays + 1" in sql:
+            raise OperationalError("away")
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(refuse):
+        assert word(send(client, "/atomic/")) == "201 replayed"
+    assert history() == ["claimed"]
+
+
+def test_settling_a_long_history_keeps_its_beginning(client: Client) -> None:
+    deeds.append(charge_in_vain)
+    send(client, "/leased/")
+    for _ in range(MOST_NOTES):
+        send(client, "/leased/")
+    record().settle(applied=False, reason="not in the list", by="ann")
+
+    assert len(history()) == MOST_NOTES
+    assert (history()[0], history()[-1]) == ("claimed", "settled")
+
+
+def test_record_that_is_gone_is_not_settled(client: Client) -> None:
+    deeds.append(charge_in_vain)
+    send(client, "/leased/")
+    held = record()
+    IdempotencyRecord.objects.all().delete()
+
+    with pytest.raises(ValueError, match="The record is gone"):
+        held.settle(applied=False, reason="not in the list")
+    assert str(OperationLink(label="Cart 117", value="cart-117")) == "Cart 117"
+    assert str(OperationLink(value="cart-117")) == "cart-117"
