@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
 from django.db import router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -104,7 +104,7 @@ class ProcessedEventAdmin(DecidingAdmin):
         others = others_with(values, event)
         same = events_of({event.object_key} - {""}, others, but=event.pk)
         records = records_of(others, using=router.db_for_read(IdempotencyRecord))
-        story = event_story(event, links=links, now=timezone.now())
+        story = event_story(event, links=links, now=datetime.now(UTC))
         return Page(
             story=story,
             belongs=[

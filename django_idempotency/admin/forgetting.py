@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -78,7 +78,7 @@ ERASE = Act(
 def is_stuck(record: IdempotencyRecord) -> bool:
     """Whether its worker is gone, or it was committed in the middle of its work."""
     lease_end = moment(record.lease_expires_at)
-    is_running = lease_end is not None and lease_end > timezone.now()
+    is_running = lease_end is not None and lease_end > datetime.now(UTC)
     return not is_running and not any(step["done"] for step in record.steps)
 
 

@@ -7,12 +7,12 @@ delete permission and Django's confirmation page.
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -147,7 +147,7 @@ class IdempotencyRecordAdmin(DecidingAdmin):
         words = {link.value for link in links if link.kind == LinkKind.WORD}
         events = events_of(values - words, others, names=words)
         story = story_of(
-            record, links=links, events=events, who=customer.text, now=timezone.now()
+            record, links=links, events=events, who=customer.text, now=datetime.now(UTC)
         )
         same = records_of(others, using=record._state.db)
         return Page(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -173,7 +173,7 @@ def _can_be_settled(record: IdempotencyRecord) -> bool:
     lease_end = moment(record.lease_expires_at)
     if lease_end is None:
         return True
-    return record.state == RecordState.HELD and lease_end <= timezone.now()
+    return record.state == RecordState.HELD and lease_end <= datetime.now(UTC)
 
 
 DECISIONS = (
