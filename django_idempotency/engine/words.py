@@ -77,8 +77,13 @@ def finish(journal: Journal, row_id: uuid.UUID, *, using: str) -> None:
     step = journal.unfinished
     if step is None or step.kind != "call":
         return
-    if words := links.words_on(row_id, step.name, using=using):
+    if words := _words_on(step.name, row_id, using):
         journal.finish_unfinished(json.loads(words[0].result))
+
+
+def _words_on(step: str, row_id: uuid.UUID, using: str) -> list[OperationLink]:
+    label = links.label_of(step)
+    return [each for each in links.words_on(row_id, using=using) if each.label == label]
 
 
 def _settle(row_id: uuid.UUID, using: str) -> bool:
@@ -90,7 +95,7 @@ def _settle(row_id: uuid.UUID, using: str) -> bool:
     if journal is None:
         return False
     step = journal.unfinished
-    words = [] if step is None else links.words_on(row_id, step.name, using=using)
+    words = [] if step is None else _words_on(step.name, row_id, using)
     if step is None or step.kind != "call" or not words:
         _warn_of_contradiction(row_id, journal, using)
         return False
@@ -118,10 +123,8 @@ def _warn_of_contradiction(row_id: uuid.UUID, journal: Journal, using: str) -> N
     if all(each.get("applied") for each in journal.settlements):
         return
     made = {entry.name for entry in journal.entries}
-    words: list[OperationLink] = [
-        each
-        for each in links.of_row(row_id, using=using)
-        if each.kind == LinkKind.WORD and each.label not in made
+    words = [
+        each for each in links.words_on(row_id, using=using) if each.label not in made
     ]
     if words:
         logger.error(

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connections
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.fields import UtcNow
@@ -59,11 +59,20 @@ def of_row(row_id: uuid.UUID, *, using: str) -> list[OperationLink]:
     return list(_rows(using).filter(row_id=row_id).order_by("created_at", "kind"))
 
 
-def words_on(row_id: uuid.UUID, step: str, *, using: str) -> list[OperationLink]:
-    """Return what the other side has told of this call of the row's."""
-    words = of_row(row_id, using=using)
-    label = storable(step)[:LONGEST]
-    return [each for each in words if (each.kind, each.label) == (LinkKind.WORD, label)]
+def label_of(step: str) -> str:
+    """Return a step's name as its links have it."""
+    return storable(step)[:LONGEST]
+
+
+def words_on(row_id: uuid.UUID, *, using: str) -> list[OperationLink]:
+    """Return what the other side has told of this record's calls, in this life of it.
+
+    Past its retention a key is another operation, in the same row.
+    """
+    record: QuerySet[Any] = QuerySet(IdempotencyRecord, using=using).filter(pk=row_id)
+    began = Subquery(record.values("created_at"))
+    words = _rows(using).filter(row_id=row_id, kind=LinkKind.WORD)
+    return list(words.filter(created_at__gte=began).order_by("created_at"))
 
 
 def rows_with(

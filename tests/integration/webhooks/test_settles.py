@@ -21,7 +21,7 @@ from django_idempotency.webhooks import Event, providers, webhook
 from django_idempotency.webhooks.inbox import process_next
 from tests.support.deliveries import SECRET, deliver, stripe
 from tests.support.ordering import forgiving_client, send, word
-from tests.support.records import change, record
+from tests.support.records import change, expire, record
 from tests.support.threads import TIMEOUT, crew, start
 from tests.testapp.models import Order
 
@@ -183,6 +183,21 @@ def test_event_after_everything_changes_nothing(url: str, client: Client) -> Non
 
     assert (record().state, record().effects) == ("kept", before)
     assert outcome(client, url) == first
+
+
+def test_word_about_an_earlier_life_of_the_key_says_nothing_of_this_one(
+    client: Client,
+) -> None:
+    """Past its retention a key is another operation, in the row of the first."""
+    send(client, "/repeat/")
+    tell()
+    assert outcome(client, "/repeat/") == "ch_told"
+    expire()
+    send(client, "/repeat/")
+    bank.loses_answers = False
+
+    assert outcome(client, "/repeat/") == "ch_3"
+    assert len(bank.asked) == 3
 
 
 @each_policy
