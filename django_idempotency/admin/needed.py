@@ -20,10 +20,11 @@ from django.utils.translation import gettext, ngettext
 from django_idempotency.core.links import LinkKind
 from django_idempotency.core.operations import TASK, reference_of
 from django_idempotency.fields import UtcNow
-from django_idempotency.http.requests import ANONYMOUS
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 from django_idempotency.store.events import event_alias
 from django_idempotency.store.records import record_alias
+
+from .belongs import is_guests, principal_of
 
 MOST_ROWS = 20
 LONGEST = 60
@@ -80,7 +81,7 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
     )
     records = list(rows[:MOST_ROWS])
     about = _about([record.pk for record in records], using)
-    names = _names_of({_principal(record) for record in records})
+    names = _names_of({principal_of(record) for record in records})
     may_settle = request.user.has_perm("django_idempotency.settle_idempotencyrecord")
     for record in records:
         link = about.get(record.pk)
@@ -115,10 +116,6 @@ def _about(row_ids: list[Any], using: str) -> dict[Any, OperationLink]:
     return {link.row_id: link for link in found}
 
 
-def _principal(record: IdempotencyRecord) -> str:
-    return record.scope.removesuffix(f"|{record.method}|{record.path}")
-
-
 def _names_of(principals: Collection[str]) -> dict[str, str]:
     """Return the names of those that are users, by principal."""
     user_model = get_user_model()
@@ -137,9 +134,9 @@ def _names_of(principals: Collection[str]) -> dict[str, str]:
 def _who(record: IdempotencyRecord, names: dict[str, str]) -> str:
     if record.method == TASK:
         return gettext("a task")
-    principal = _principal(record)
-    if principal.endswith(ANONYMOUS):
+    if is_guests(record):
         return gettext("a guest")
+    principal = principal_of(record)
     return names.get(principal, principal)
 
 
