@@ -46,6 +46,7 @@ def pieces_of(body: bytes, exclude: Collection[str] = ()) -> list[bytes]:
 
 
 _BRACKETS = b"[{]}"
+_EACH_BRACKET = (b"[", b"]", b"{", b"}")
 _NO_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 _NO_MARKS = bytes(set(_NO_BRACKETS) - set(b'"'))
 _STEPS = bytes.maketrans(_BRACKETS, b"\x01\x01\xff\xff")
@@ -68,6 +69,8 @@ def _structure(text: bytes) -> tuple[bytes, bytes, bool]:
         # A list of texts may be nothing but escapes: not one more search than it takes.
         escapes = ODD_ESCAPES if may_be_object else ODD_ESCAPES[:1]
         is_odd = any(each in structure for each in escapes)
+    if not any(bracket in text for bracket in _EACH_BRACKET):
+        return structure, b"", is_odd
     # Strings without brackets are two quotes, and the last may be open.
     brackets = structure.translate(None, _NO_MARKS).replace(b'""', b"")
     if b'"' in brackets[:-1]:
