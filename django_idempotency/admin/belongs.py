@@ -10,21 +10,15 @@ from typing import Any
 from django.apps import apps
 from django.contrib.admin import AdminSite
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldDoesNotExist, ValidationError
-from django.db import router
-from django.db.models import Model, Q, QuerySet
+from django.core.exceptions import ValidationError
+from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext
 
 from django_idempotency.core.links import LinkKind
-from django_idempotency.http.requests import ANONYMOUS
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
-from django_idempotency.store.links import rows_with_any
-
-MOST = 20
-"""Events or operations that are listed."""
-LONGEST_ID = 255
+from django_idempotency.stories.related import is_guests, principal_of
 
 _OBJECT = re.compile(r"(\w+)\.(\w+):(.+)", re.DOTALL)
 
@@ -83,14 +77,6 @@ def model_and_key(value: str) -> tuple[type[Model], str] | None:
         return None
 
 
-def principal_of(record: IdempotencyRecord) -> str:
-    return record.scope.removesuffix(f"|{record.method}|{record.path}")
-
-
-def is_guests(record: IdempotencyRecord) -> bool:
-    return principal_of(record).endswith(ANONYMOUS)
-
-
 def customer_of(record: IdempotencyRecord, reader: Reader) -> Belonging:
     """Return whose operation it is; by name only to who may look at users."""
     principal, name = principal_of(record), gettext("Customer")
@@ -144,61 +130,6 @@ def keys_in(links: Iterable[OperationLink]) -> list[Belonging]:
         for link in links
         if link.kind == LinkKind.CALL
     ]
-
-
-def ids_in(steps: Iterable[dict[str, Any]]) -> set[str]:
-    """Return what steps have returned that may be an id at the provider."""
-    found: set[str] = set()
-    for step in steps:
-        result = step.get("result")
-        if isinstance(result, str):
-            found.add(result)
-        elif isinstance(result, dict):
-            found.update(
-                each
-                for name, each in result.items()
-                if isinstance(each, str) and name.lower().endswith("id")
-            )
-    return {each for each in found if 2 < len(each) <= LONGEST_ID}
-
-
-def others_with(values: Iterable[str], row: Model) -> set[Any]:
-    """Return the ids of the other rows that are found by one of these."""
-    found = rows_with_any(values, using=str(row._state.db))
-    return set(found) - {row.pk}
-
-
-def events_of(
-    values: Iterable[str],
-    ids: Iterable[Any],
-    *,
-    names: Iterable[str] = (),
-    but: Any = None,
-) -> list[ProcessedEvent]:
-    """Return the events about one of these values, of these ids, or called so."""
-    values, ids, names = sorted(values), list(ids), sorted(names)
-    if not values and not ids and not names:
-        return []
-    using = router.db_for_read(ProcessedEvent)
-    rows: QuerySet[ProcessedEvent] = QuerySet(ProcessedEvent, using=using)
-    rows = rows.filter(
-        Q(object_key__in=values) | Q(event_id__in=names) | Q(pk__in=ids)
-    ).exclude(pk=but)
-    return list(rows.defer("payload", "headers", "reruns", "occurred_at")[:MOST])
-
-
-def records_of(ids: Iterable[Any], *, using: str | None) -> list[IdempotencyRecord]:
-    rows: QuerySet[IdempotencyRecord] = QuerySet(IdempotencyRecord, using=using)
-    found = rows.filter(pk__in=list(ids)).only("method", "path", "state", "created_at")
-    return list(found[:MOST])
-
-
-def has_index(model: type[Model], name: str) -> bool:
-    try:
-        column: Any = model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return False
-    return bool(column.unique or column.db_index)
 
 
 def related_event(event: ProcessedEvent, reader: Reader) -> Belonging:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
-from django.db import router
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -18,26 +17,24 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core.events import EventState
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store.links import of_row
+from django_idempotency.stories.event import story_of_event
+from django_idempotency.stories.finding import Search
+from django_idempotency.stories.masking import masked_headers, preformatted, pretty
+from django_idempotency.stories.related import related_to_event
+from django_idempotency.stories.telling import shown_time
 
 from .belongs import (
     Belonging,
     Reader,
-    events_of,
     keys_in,
     objects_in,
-    others_with,
-    records_of,
     related_event,
     related_record,
 )
 from .deciding import DecidingAdmin
-from .event_story import event_story
-from .masking import masked_headers, preformatted, pretty
-from .pages import Page, known, shown_time
+from .pages import Page, known
 from .read_only import LONGEST_IN_LIST
 from .rerunning import DECISIONS, REOPEN, RERUN
-from .search import Search
 
 
 @admin.register(ProcessedEvent)
@@ -98,31 +95,24 @@ class ProcessedEventAdmin(DecidingAdmin):
     def page_of(
         self, request: HttpRequest, event: ProcessedEvent, reader: Reader
     ) -> Page:
-        links = of_row(event.pk, using=str(event._state.db))
-        values = {link.value for link in links}
-        values |= {each for each in (event.object_key, event.event_id) if each}
-        others = others_with(values, event)
-        same = events_of({event.object_key} - {""}, others, but=event.pk)
-        records = records_of(others, using=router.db_for_read(IdempotencyRecord))
-        story = event_story(event, links=links, now=datetime.now(UTC))
+        related = related_to_event(event)
         return Page(
-            story=story,
+            story=story_of_event(event, related.links, now=datetime.now(UTC)),
             belongs=[
                 *(
                     [Belonging(name=gettext("Object"), text=event.object_key)]
                     if event.object_key
                     else []
                 ),
-                *objects_in(links, reader),
-                *keys_in(links),
+                *objects_in(related.links, reader),
+                *keys_in(related.links),
             ],
             related=[
-                *(related_record(each, reader) for each in records),
-                *(related_event(each, reader) for each in same),
+                *(related_record(each, reader) for each in related.records),
+                *(related_event(each, reader) for each in related.events),
             ],
             technical=_technical(event),
             folded=_folded(event),
-            look_for=event.last_error if story.is_undecided else "",
             choices=self.choices(request, event),
             no_relation=gettext("Operation"),
         )

@@ -18,12 +18,12 @@ from django_idempotency.store.forgetting import (
     release_stuck,
     why_not_forgotten,
 )
+from django_idempotency.stories.related import is_guests, principal_of
+from django_idempotency.stories.telling import moment
 
 from .acts import Act
-from .belongs import is_guests, principal_of
 from .deciding import Decision, Question
 from .pages import known
-from .telling import moment
 
 ANY = frozenset(RecordState)
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 
-from .telling import Lane, Row, clock
+from django_idempotency.stories.telling import Lane, Row, clock
 
 LINE = 26
 TOP = 30

@@ -23,8 +23,7 @@ from django_idempotency.fields import UtcNow
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 from django_idempotency.store.events import event_alias
 from django_idempotency.store.records import record_alias
-
-from .belongs import is_guests, principal_of
+from django_idempotency.stories.related import is_guests, principal_of
 
 MOST_ROWS = 20
 LONGEST = 60

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from django import VERSION
@@ -14,13 +13,13 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
 from django.utils.translation import gettext
+
+from django_idempotency.stories.telling import Story, day, zone
 
 from .belongs import Belonging, Reader
 from .lanes import drawing_of
 from .read_only import ReadOnlyAdmin
-from .telling import Story, day, moment, zone
 
 TEMPLATE = "django_idempotency/story.html"
 
@@ -43,12 +42,9 @@ class Page:
     technical: list[tuple[str, str]]
     folded: list[tuple[str, SafeString]]
     related: list[Belonging]
-    look_for: str = ""
-    """What a person has to find out before deciding."""
     choices: list[Choice]
     asides: list[Choice] = field(default_factory=list)
     """What nobody waits for, offered below the story."""
-    until_then: str = ""
     no_relation: str = ""
 
 
@@ -115,12 +111,6 @@ class StoryAdmin(ReadOnlyAdmin):
         meta = self.opts
         name = f"{self.admin_site.name}:{meta.app_label}_{meta.model_name}_{what}"
         return reverse(name, args=[] if row is None else [row.pk])
-
-
-def shown_time(value: datetime | None) -> str:
-    """Return a moment to the minute, with its time zone; nothing if there is none."""
-    at = moment(value)
-    return localtime(at).strftime("%Y-%m-%d %H:%M %Z") if at is not None else ""
 
 
 def known(*pairs: tuple[str, Any]) -> list[tuple[str, str]]:

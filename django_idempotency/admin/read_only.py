@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
 from django.db import router
 from django.db.models import Model, QuerySet
@@ -16,8 +17,9 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from django_idempotency.stories.finding import Search
+
 from .belongs import Reader
-from .search import Search
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
@@ -91,20 +93,21 @@ class ReadOnlyAdmin(_ModelAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        search = Search(term, Reader(request, self.admin_site))
+        reader = Reader(request, self.admin_site)
+        search = Search(term, may_see_users=reader.may_see(get_user_model()))
         found = queryset.filter(pk__in=self.found_by(search))
         if not found.order_by().exists():
-            messages.warning(request, self._why_not_found(search))
+            messages.warning(request, self._why_not_found(search, reader))
         return found, False
 
-    def _why_not_found(self, search: Search) -> str:
+    def _why_not_found(self, search: Search, reader: Reader) -> str:
         model, ids = self.found_elsewhere(search)
         rows: QuerySet[Any] = QuerySet(model, using=router.db_for_read(model))
-        if search.reader.may_see(model) and rows.filter(pk__in=ids).exists():
+        if reader.may_see(model) and rows.filter(pk__in=ids).exists():
             return format_html(
                 "{} <a href='{}?{}'>{}</a>",
                 gettext("Nothing here, but there is under"),
-                search.reader.list_of(model),
+                reader.list_of(model),
                 urlencode({"q": search.term}),
                 model._meta.verbose_name_plural,
             )

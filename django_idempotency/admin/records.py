@@ -19,31 +19,32 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.core.links import LinkKind
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store.links import of_row
+from django_idempotency.stories.finding import METHODS, Search
+from django_idempotency.stories.masking import (
+    MASK,
+    as_text,
+    masked_headers,
+    preformatted,
+    pretty,
+)
+from django_idempotency.stories.operation import story_of_record
+from django_idempotency.stories.related import is_guests, related_to_record
+from django_idempotency.stories.telling import shown_time
 
 from . import forgetting
 from .belongs import (
     Reader,
     customer_of,
-    events_of,
-    ids_in,
-    is_guests,
     keys_in,
     objects_in,
-    others_with,
-    records_of,
     related_event,
     related_record,
 )
 from .deciding import DecidingAdmin
-from .masking import MASK, as_text, masked_headers, preformatted, pretty
-from .pages import Page, known, not_kept, shown_time
+from .pages import Page, known, not_kept
 from .read_only import LONGEST_IN_LIST
-from .search import METHODS, Search
-from .settling import APPLIED, DECISIONS, HELD, NOT_APPLIED, what_to_look_for
-from .story import story_of
+from .settling import APPLIED, DECISIONS, HELD, NOT_APPLIED
 
 
 class MethodFilter(admin.SimpleListFilter):
@@ -139,31 +140,23 @@ class IdempotencyRecordAdmin(DecidingAdmin):
     def page_of(
         self, request: HttpRequest, record: IdempotencyRecord, reader: Reader
     ) -> Page:
-        links = of_row(record.pk, using=str(record._state.db))
+        related = related_to_record(record)
         customer = customer_of(record, reader)
-        values = {link.value for link in links} | ids_in(record.steps)
-        others = others_with(values, record)
-        # The events by which the provider has told what became of a call.
-        words = {link.value for link in links if link.kind == LinkKind.WORD}
-        events = events_of(values - words, others, names=words)
-        story = story_of(
-            record, links=links, events=events, who=customer.text, now=datetime.now(UTC)
-        )
-        same = records_of(others, using=record._state.db)
         return Page(
-            story=story,
-            belongs=[customer, *objects_in(links, reader), *keys_in(links)],
+            story=story_of_record(
+                record, related, who=customer.text, now=datetime.now(UTC)
+            ),
+            belongs=[
+                customer,
+                *objects_in(related.links, reader),
+                *keys_in(related.links),
+            ],
             related=[
-                *(related_event(event, reader) for event in events),
-                *(related_record(each, reader) for each in same),
+                *(related_event(event, reader) for event in related.events),
+                *(related_record(each, reader) for each in related.records),
             ],
             technical=_technical(record),
             folded=_folded(record),
-            look_for=what_to_look_for(record, links) if story.is_undecided else "",
-            until_then=gettext(
-                "Until you answer, every retry gets “not known yet”, and nothing is done "
-                "again."
-            ),
             choices=self.choices(request, record),
             asides=self.choices(request, record, aside=True),
             no_relation=gettext("Webhook event"),

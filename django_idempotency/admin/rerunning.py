@@ -9,11 +9,12 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core.events import EventState
 from django_idempotency.models import ProcessedEvent
+from django_idempotency.stories.telling import shown_time
 from django_idempotency.webhooks.inbox import reopen, rerun
 
 from .acts import Act
 from .deciding import Decision, Question
-from .pages import known, shown_time
+from .pages import known
 
 
 def _run_again(

@@ -13,12 +13,13 @@ from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.links import LinkKind
 from django_idempotency.models import IdempotencyRecord, OperationLink
 from django_idempotency.store.links import of_row
+from django_idempotency.stories.standing import Standing
+from django_idempotency.stories.telling import moment
 
 from .acts import Act
 from .deciding import Decision, Question
-from .pages import known, shown_time
+from .pages import known
 from .results import earlier_result
-from .telling import moment
 
 # The second one if it was committed in the middle of its work; `settle()` refuses one
 # that is running.
@@ -71,31 +72,6 @@ def open_step(record: IdempotencyRecord) -> dict[str, Any]:
     return steps[-1] if steps and not steps[-1]["done"] else {}
 
 
-def what_to_look_for(record: IdempotencyRecord, links: Sequence[OperationLink]) -> str:
-    """Return a sentence on what to look for at the other side."""
-    step = open_step(record)
-    if not step:
-        return gettext("Look at what the work has written, and at what it has sent.")
-    name = str(step["name"])
-    called = shown_time(moment(step.get("began")) or record.created_at)
-    keys = [
-        link.value
-        for link in links
-        if link.kind == LinkKind.CALL and link.label == name
-    ]
-    parts = [
-        *(link.value for link in links if link.kind == LinkKind.REFERENCE),
-        *(link.label for link in links if link.kind == LinkKind.OBJECT and link.label),
-        *(link.amount for link in links if link.amount),
-        called,
-        *(gettext("idempotency key %(key)s") % {"key": key} for key in keys),
-    ]
-    return gettext("Look at the provider's list for “%(call)s”: %(what)s.") % {
-        "call": name,
-        "what": ", ".join(parts),
-    }
-
-
 def _applied_label(record: IdempotencyRecord) -> str:
     if step := open_step(record):
         return gettext("It is there: “%(call)s” has happened…") % {"call": step["name"]}
@@ -126,13 +102,17 @@ def _facts(
     )
 
 
+def _look_for(record: IdempotencyRecord, links: Sequence[OperationLink]) -> str:
+    return Standing(record, links, who="", now=datetime.now(UTC)).look_for()
+
+
 def _applied_question(record: IdempotencyRecord, customer: str) -> Question:
     links = of_row(record.pk, using=str(record._state.db))
     step = open_step(record)
     return Question(
         title=_applied_label(record).rstrip("…") + "?",
         facts=_facts(record, links, customer),
-        look_for=what_to_look_for(record, links),
+        look_for=_look_for(record, links),
         effect=gettext(
             "“%(call)s” is not made again. The customer's next try goes on after it, with "
             "the result that you give here."
@@ -151,7 +131,7 @@ def _not_applied_question(record: IdempotencyRecord, customer: str) -> Question:
     return Question(
         title=_not_applied_label(record).rstrip("…") + "?",
         facts=_facts(record, links, customer),
-        look_for=what_to_look_for(record, links),
+        look_for=_look_for(record, links),
         effect=gettext(
             "The customer's next try makes “%(call)s” again, with the same key. If it has "
             "happened after all, and the provider doesn't honour the key, it happens a "

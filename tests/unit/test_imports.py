@@ -48,7 +48,7 @@ FOR_DJANGO = {
     "models",
     "templatetags",
 }
-INSIDE = {"core", "store", "engine"}
+INSIDE = {"core", "store", "engine", "stories"}
 KNOWS_NO_HTTP = {"engine", "store", "core", "models", "migrations"}
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from django_idempotency.admin.event_story import event_story
 from django_idempotency.admin.lanes import drawing_of
-from django_idempotency.admin.story import MOST_STEPS, story_of
-from django_idempotency.admin.telling import Lane, Row, Story, duration
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+from django_idempotency.stories.event import story_of_event
+from django_idempotency.stories.operation import MOST_STEPS, story_of_record
+from django_idempotency.stories.related import Related
+from django_idempotency.stories.telling import Lane, Row, Story, duration
 from tests.support.cases import cases
 
 START = datetime(2026, 11, 29, 12, 33, 10, tzinfo=UTC)
@@ -50,8 +51,14 @@ def told(
     steps = columns.pop("steps", [])
     columns["effects"] = {"steps": steps}
     record = IdempotencyRecord(**columns)
-    story = story_of(record, links=links, who=who, now=at(now))
-    return story, " / ".join(f"{row.text} {row.note}".strip() for row in story.table)
+    related = Related(links=links, events=[], records=[])
+    story = story_of_record(record, related, who=who, now=at(now))
+    return story, " / ".join(spelt(row) for row in story.table)
+
+
+def spelt(row: Row) -> str:
+    result = f": {row.result}" if row.result else ""
+    return f"{row.text}{result} {row.note}".strip()
 
 
 CLAIMED, HELD = note(0, "claimed", by="web:7"), {"state": "held", "held_since": at(5)}
@@ -241,7 +248,7 @@ def test_story_says_what_is_known(
 ) -> None:
     story, table = told(**columns)
 
-    assert story.badge == badge
+    assert story.end.badge == badge
     assert sentence in story.sentence
     assert rows in table
     assert drawing_of(story.rows)
@@ -316,10 +323,10 @@ def test_story_of_many_steps_is_about_the_last_ones() -> None:
 def test_event_says_what_became_of_it(columns: Any, badge: str, sentence: str) -> None:
     columns = {"state": "processed", "attempts": 1, "received_at": START, **columns}
     event = ProcessedEvent(event_type="charge.succeeded", object_key="ch_1", **columns)
-    story = event_story(event, now=at(600))
+    story = story_of_event(event, now=at(600))
 
     assert story.heading == "charge.succeeded for ch_1"
-    assert story.badge == badge
+    assert story.end.badge == badge
     assert sentence in story.sentence
     assert drawing_of(story.rows)
 

@@ -6,15 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from django_idempotency.management.stories import (
-    heading,
-    story_of_event,
-    story_of_record,
-)
-from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store import links
-from django_idempotency.store.finding import find
-from django_idempotency.store.records import record_alias
+from django_idempotency.management.stories import heading, lines_of
+from django_idempotency.stories.finding import Search
 
 
 class Command(BaseCommand):
@@ -28,13 +21,13 @@ class Command(BaseCommand):
             "what",
             metavar="WHAT",
             help="A client's key; a reference such as A7C1-11BF; the id of a record or "
-            "event; a provider's id of an event or object; or what an operation is "
-            "about, such as shop.order:7.",
+            "event; a provider's id of an event or object; what an operation is about, "
+            "such as shop.order:7, or a customer that it is about.",
         )
 
     def handle(self, **options: Any) -> None:
         now = timezone.now()
-        match find(options["what"].strip()):
+        match Search(options["what"].strip()).named():
             case []:
                 raise CommandError(
                     "Nothing is found. An operation is found by its key, reference or id, "
@@ -42,11 +35,8 @@ class Command(BaseCommand):
                     "that it is about; an event by its id or that of its object. What is "
                     "past its retention may be purged."
                 )
-            case [IdempotencyRecord() as record]:
-                about = links.of_row(record.pk, using=record_alias())
-                self._tell(story_of_record(record, about, now))
-            case [ProcessedEvent() as event]:
-                self._tell(story_of_event(event, now))
+            case [row]:
+                self._tell(lines_of(row, now))
             case found:
                 self._tell([heading(row, now) for row in found])
                 raise CommandError(

@@ -11,10 +11,10 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import path
 
-from django_idempotency.admin.masking import MASK
 from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store import links
+from django_idempotency.stories.masking import MASK
 from tests.factories import (
     IdempotencyRecordFactory,
     ProcessedEventFactory,

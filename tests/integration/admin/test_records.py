@@ -16,10 +16,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils.timezone import now
 
-from django_idempotency.admin.masking import MASK
 from django_idempotency.admin.read_only import MOST_COUNTED
 from django_idempotency.core.operations import Scope, record_id_of
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.stories.masking import MASK
 from tests.factories import IdempotencyRecordFactory, UserFactory
 from tests.support.cases import cases
 from tests.support.ordering import GUEST_KEY, JSON

@@ -5,9 +5,11 @@ import re
 import shlex
 from collections.abc import Callable
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.models.functions import Now
@@ -21,7 +23,7 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 from django_idempotency.store import links
-from django_idempotency.store.finding import find
+from django_idempotency.stories.finding import Search
 from tests.factories import IdempotencyRecordFactory, ProcessedEventFactory, UserFactory
 from tests.support.cases import cases
 from tests.support.records import record
@@ -47,7 +49,7 @@ def pay(request: IdempotentRequest) -> Any:
     )
 
 
-urlpatterns = [path("pay/", pay)]
+urlpatterns = [path("pay/", pay), path("admin/", admin.site.urls)]
 
 
 def explain(what: str) -> str:
@@ -68,21 +70,23 @@ def test_story_says_who_what_when_and_what_to_type(held: IdempotencyRecord) -> N
     story = explain(KEY)
 
     told = [
-        f"{held.reference}  POST /pay/: held, since ",
+        f"{held.reference}  Payment of 46.82 EUR by anonymous: held: needs a person",
         "Whose: anonymous. About: Order 117 (order 117), 46.82 EUR.",
-        f"Record {held.pk}, 1 attempt, 0 replays.",
-        "an attempt began on ",
-        "write 'order' began, done after 0.",
-        "call 'charge' began; no word of it since",
-        "the attempt ended, with an unknown outcome (builtins.TimeoutError)",
-        "a repeat was told that the outcome is unknown",
-        "Known: 'charge' was begun; whether it happened at the other side isn't known; ",
-        "pi_1",
-        "Next: find out, and say so: manage.py settle_idempotency_key ",
+        f"Record {held.pk}, POST /pay/, 1 attempt, 0 replays.",
+        "First request, key claimed. ",
+        "Step order done",
+        "Step charge begun: outcome unknown with our key ",
+        "what became of its call is unknown: held. builtins.TimeoutError",
+        "It came again, and was told that the outcome is not known yet (409).",
+        "Waits for a person, for ",
+        "Known: Arrived 2 times in ",
+        "Nothing was done twice. Whether “charge” happened is not known.",
+        "Next: Look at the provider's list for “charge”: pi_1, Order 117, 46.82 EUR, ",
+        "Find out, and say so: manage.py settle_idempotency_key ",
     ]
     places = [story.index(each) for each in told]
     assert places == sorted(places)
-    assert len(re.findall(r"\d\d:\d\d:\d\d UTC  ", story)) == 5
+    assert len(re.findall(r"\d\d:\d\d:\d\d UTC  ", story)) == 6
     assert len(story.splitlines()) <= 12
 
 
@@ -169,7 +173,7 @@ def test_what_is_not_there_is_said(held: IdempotencyRecord, what: str) -> None:
 @pytest.mark.parametrize("what", [KEY, "A7C1-11BF", "evt_1"])
 def test_rows_are_found_by_index_only(what: str) -> None:
     with CaptureQueriesContext(connection) as captured:
-        find(what)
+        Search(what).named()
 
     with connection.cursor() as cursor:
         # Where there is no index, it is read all the same.
@@ -193,54 +197,58 @@ STEPS = {
 SHOWS = {"response_body": SECRET.encode(), "response_headers": [["X-Key", SECRET]]}
 
 
-@cases(
-    "columns, known, next_act",
-    {
-        "kept": (SHOWS, "was answered 201", "same answer until"),
-        "kept, expired": ({**SHOWS, "expired": True}, "retention is over", "purge_"),
-        "forgotten": (
-            {"response_status": 0, "response_headers": []},
-            "nobody has its answer",
-            "answer-unavailable",
-        ),
-        "erased": ({"scope": "(erased)", "key": KEY}, "was erased", "runs nothing"),
-        "released": (
-            {"released": True},
-            "failed (TimeoutError)",
-            "repeat runs all of it",
-        ),
-        "between steps": (
-            {"released": True, "effects": STEPS},
-            "failed (TimeoutError)",
-            "goes on after the last step",
-        ),
-        "running": (
-            {"in_flight": True},
-            "running, with a lease",
-            "nothing before then",
-        ),
-        "calling": (
-            {"held": True, "lease_expires_at": AHEAD},
-            "running, with a lease",
-            "nothing before then",
-        ),
-        "crashed": (
-            {"in_flight": True, "lease_expires_at": LONG_AGO, "effects": STEPS},
-            "no word of 'charge'; the lease ended",
-            "takes it over",
-        ),
-        "lost": (
-            {"in_flight": True, "lease_expires_at": None},
-            "committed something in the middle",
-            "settle_idempotency_key",
-        ),
-        "held": (
-            {"held": True, "effects": STEPS},
-            "'charge' was begun",
-            "--seen held:1",
-        ),
-    },
-)
+OPERATIONS: dict[str, tuple[Any, str, str]] = {
+    "kept": (SHOWS, "Done once.", "gets the answer 201 until 20"),
+    "kept, expired": (
+        {**SHOWS, "expired": True},
+        "Done once.",
+        "retention is over: a repeat would do it again. manage.py purge_",
+    ),
+    "forgotten": (
+        {"response_status": 0, "response_headers": []},
+        "nobody has its answer",
+        "runs nothing",
+    ),
+    "erased": ({"scope": "(erased)", "key": KEY}, "was erased", "runs nothing"),
+    "released": (
+        {"released": True},
+        "Not finished",
+        "repeat does all of it",
+    ),
+    "between steps": (
+        {"released": True, "effects": STEPS},
+        "Not finished",
+        "goes on after the last step",
+    ),
+    "running": (
+        {"in_flight": True},
+        "It is running",
+        "Its lease is until 20",
+    ),
+    "calling": (
+        {"held": True, "lease_expires_at": AHEAD},
+        "It is running",
+        "Its lease is until 20",
+    ),
+    "crashed": (
+        {"in_flight": True, "lease_expires_at": LONG_AGO, "effects": STEPS},
+        "its worker is gone",
+        "goes on after the last step",
+    ),
+    "lost": (
+        {"in_flight": True, "lease_expires_at": None},
+        "has ended the transaction of its claim",
+        "settle_idempotency_key",
+    ),
+    "held": (
+        {"held": True, "effects": STEPS},
+        "Whether “charge” happened is not known",
+        "--seen held:1",
+    ),
+}
+
+
+@cases("columns, known, next_act", OPERATIONS)
 def test_each_operation_has_an_end_and_no_secret(
     columns: dict[str, Any], known: str, next_act: str
 ) -> None:
@@ -256,27 +264,31 @@ def test_each_operation_has_an_end_and_no_secret(
     assert KEY not in story
 
 
-@cases(
-    "columns, known, next_act",
-    {
-        "processed": ({}, "it is done", "--reopen"),
-        "due": ({"due": True}, "it waits; it is due since", "manage.py process_events"),
-        "due later": (
-            {"due": True, "attempts": 2, "next_attempt_at": AHEAD},
-            "the last attempt failed",
-            "it is due 20",
-        ),
-        "dead": ({"dead": True, "last_error": "no order"}, "(no order)", "--rerun"),
-        "ignored": ({"ignored": True}, "no handler", "--rerun"),
-        "failed": ({"failed": True}, "rolled back", "provider sends it again"),
-        "reopened": ({"reopened": True}, "lets it run again", "send it again"),
-        "lost": (
-            {"state": "received", "payload": b"{}"},
-            "in the middle",
-            "sends it again",
-        ),
-    },
-)
+EVENTS: dict[str, tuple[Any, str, str]] = {
+    "processed": ({}, "has run", "--reopen"),
+    "due": ({"due": True}, "It is due now", "manage.py process_events"),
+    "due later": (
+        {"due": True, "attempts": 2, "next_attempt_at": AHEAD},
+        "It is tried next in ",
+        "Nobody has to do anything.",
+    ),
+    "dead": (
+        {"dead": True, "last_error": "no order"},
+        "Given up",
+        "no order. Mend what",
+    ),
+    "ignored": ({"ignored": True}, "no handler", "--rerun"),
+    "failed": ({"failed": True}, "Nothing of it was done", "provider sends it again"),
+    "reopened": ({"reopened": True}, "lets its handler run once more", "next delivery"),
+    "lost": (
+        {"state": "received", "payload": b"{}"},
+        "has ended the transaction",
+        "sends it again",
+    ),
+}
+
+
+@cases("columns, known, next_act", EVENTS)
 def test_each_event_has_an_end_and_no_secret(
     columns: dict[str, Any], known: str, next_act: str
 ) -> None:
@@ -291,17 +303,17 @@ def test_each_event_has_an_end_and_no_secret(
 
 
 NOTED = {
-    Happening.CLAIMED: "an attempt began on ann",
+    Happening.CLAIMED: "First request, key claimed. ann",
     Happening.RELEASED: "ended without an answer to keep",
-    Happening.HELD: "ended, with an unknown outcome",
-    Happening.REPLAYED: "a repeat got the first answer",
+    Happening.HELD: "what became of its call is unknown",
+    Happening.REPLAYED: "A repeat got the first answer",
     Happening.IN_FLIGHT: "told to come again",
     Happening.MISMATCHED: "other content, and was refused",
-    Happening.REFUSED: "told that the outcome is unknown",
-    Happening.SETTLED: "ann settled it, it did not happen: x",
-    Happening.FREED: "ann released the key, nothing had happened: x",
-    Happening.FORGOTTEN: "ann let it be forgotten: x",
-    Happening.ERASED: "ann let it be erased: x",
+    Happening.REFUSED: "told that the outcome is not known",
+    Happening.SETTLED: "ann found out that the call has not happened. x",
+    Happening.FREED: "ann found out that nothing has happened, and released the key. x",
+    Happening.FORGOTTEN: "ann let the answer be forgotten. x",
+    Happening.ERASED: "ann erased what was stored of the customer. x",
 }
 AT = "2026-01-02T10:00:00.000+00:00"
 
@@ -316,13 +328,60 @@ def test_each_thing_that_was_noted_has_a_sentence(what: Happening) -> None:
     story = explain(str(made.pk))
 
     assert NOTED[what] in story
-    assert "call 'mail' began, done" in story
+    assert "Step mail done" in story
+
+
+FACTS = re.compile(
+    r'<span class="idempotency-badge[^>]*>(.*?)</span>'
+    r'|<p class="idempotency-lead">(.*?)</p>'
+    r'|<td class="idempotency-time">(.*?)</td>\s*<td>(.*?)</td>',
+    re.DOTALL,
+)
+TAGS = re.compile(r'<span class="idempotency-(?:fine|day)">.*?</span>|<[^>]+>')
+
+
+def facts_of_page(row: Any) -> list[str]:
+    """What the admin says of it: badge, sentence, and what happened at what time."""
+    staff = Client()
+    staff.force_login(UserFactory.create(is_staff=True, is_superuser=True))
+    url = f"/admin/django_idempotency/{row._meta.model_name}/{row.pk}/change/"
+    page = unescape(staff.get(url).content.decode())
+    facts = []
+    for badge, lead, time, what in FACTS.findall(page):
+        # A step's result is for the page alone; what waits has waited longer since.
+        text = re.sub(
+            r"(?<= done): .*| for \d.*", "", TAGS.sub("", badge or lead or what)
+        )
+        is_now = text.startswith("Waits")
+        facts += [text.strip(), "" if is_now else TAGS.sub("", time).strip()]
+    return facts
+
+
+STATES = {
+    **{name: (IdempotencyRecordFactory, row[0]) for name, row in OPERATIONS.items()},
+    **{
+        f"event {name}": (ProcessedEventFactory, row[0]) for name, row in EVENTS.items()
+    },
+}
+
+
+@cases("factory, columns", STATES)
+def test_page_and_command_say_the_same(factory: Any, columns: dict[str, Any]) -> None:
+    notes = [{"at": AT, "what": what, "by": "ann"} for what in list(Happening)[:6]]
+    is_record = factory is IdempotencyRecordFactory
+    who = {"user": ANN, "replays": 1, "history": notes} if is_record else {}
+    row = factory.create(**{**who, **columns})
+    told = explain(str(row.pk))
+    facts = facts_of_page(row)
+
+    assert len(facts) > 2
+    assert [fact for fact in facts if fact not in told] == []
 
 
 def test_story_of_an_event_says_who_let_it_run() -> None:
     note = {"at": AT, "by": "ann", "reason": "imported"}
     event = ProcessedEventFactory.create(event_id="evt_7", reruns=[note])
-    assert "ann let it run: imported" in explain("evt_7")
+    assert "ann ran it again, or reopened it. imported" in explain("evt_7")
 
     ProcessedEventFactory.create(event_id="evt_7", endpoint="refunds")
     out = io.StringIO()

@@ -1,4 +1,4 @@
-"""The story of a webhook event, from its row and its links. Pure, as `story`."""
+"""The story of a webhook event, from its row and its links."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django_idempotency.core.events import EventState
 from django_idempotency.models import OperationLink, ProcessedEvent
 
 from .telling import (
+    End,
     Lane,
     Row,
     Story,
@@ -23,18 +24,17 @@ from .telling import (
 )
 
 
-def event_story(
-    event: ProcessedEvent, *, links: Sequence[OperationLink] = (), now: datetime
+def story_of_event(
+    event: ProcessedEvent, links: Sequence[OperationLink] = (), *, now: datetime
 ) -> Story:
     """Tell what became of a webhook event."""
-    badge, tone, outcome = _standing(event, now)
+    end = _end(event, now)
     return Story(
         heading=_heading(event, links),
-        badge=badge,
-        tone=tone,
-        sentence=sentences(_tried(event), outcome),
+        end=end,
+        sentence=sentences(_tried(event), end.known),
         rows=in_order([*_life(event, now), *_acts(event)]),
-        is_undecided=_is_dead(event),
+        look_for=_last_failure(event) if end.is_undecided else "",
     )
 
 
@@ -66,20 +66,39 @@ def _tried(event: ProcessedEvent) -> str:
     return gettext("Tried %(times)s.") % {"times": times(event.attempts)}
 
 
-def _standing(event: ProcessedEvent, now: datetime) -> tuple[str, Tone, str]:
+def _last_failure(event: ProcessedEvent) -> str:
+    if not event.last_error:
+        return ""
+    error = {"error": event.last_error.rstrip(".")}
+    return gettext("The last attempt failed: %(error)s.") % error
+
+
+def _end(event: ProcessedEvent, now: datetime) -> End:
     since = moment(event.dead_since)
     if _is_lost(event):
-        return (
-            gettext("needs a person"),
-            Tone.WAITING,
-            gettext(
+        return End(
+            badge=gettext("needs a person"),
+            tone=Tone.WAITING,
+            known=gettext(
                 "Its handler has ended the transaction of its claim: what of it is done "
                 "is not known."
             ),
+            next=gettext(
+                "Find out what of it is done. When the provider sends it again it is "
+                "dead, and can be run again."
+            ),
+            is_undecided=True,
         )
     match event.state:
         case EventState.PROCESSED:
-            return gettext("done once"), Tone.GOOD, gettext("Its handler has run.")
+            return End(
+                badge=gettext("done once"),
+                tone=Tone.GOOD,
+                known=gettext("Its handler has run."),
+                next=gettext(
+                    "Another delivery of it is acknowledged, and runs nothing."
+                ),
+            )
         case EventState.DEAD:
             waits = (
                 gettext("It waits for a person, for %(time)s.")
@@ -87,29 +106,54 @@ def _standing(event: ProcessedEvent, now: datetime) -> tuple[str, Tone, str]:
                 if since
                 else ""
             )
-            told = sentences(gettext("Given up: nothing of it was done."), waits)
-            return gettext("dead: needs a person"), Tone.WAITING, told
+            return End(
+                badge=gettext("dead: needs a person"),
+                tone=Tone.WAITING,
+                known=sentences(gettext("Given up: nothing of it was done."), waits),
+                next=gettext("Mend what has failed, and run it again."),
+                is_undecided=True,
+            )
         case EventState.IGNORED:
-            told = gettext("There was no handler for it; its payload is kept.")
-            return gettext("ignored"), Tone.PLAIN, told
+            return End(
+                badge=gettext("ignored"),
+                tone=Tone.PLAIN,
+                known=gettext("There was no handler for it; its payload is kept."),
+                next=gettext("If a handler should take it, add it, and run it again."),
+            )
         case EventState.REOPENED:
-            told = gettext("The provider's next delivery runs its handler once more.")
-            return gettext("reopened"), Tone.PLAIN, told
+            return End(
+                badge=gettext("reopened"),
+                tone=Tone.PLAIN,
+                known=gettext("A person lets its handler run once more."),
+                next=gettext("The provider's next delivery runs it."),
+            )
         case _:
             return _waiting(event, now)
 
 
-def _waiting(event: ProcessedEvent, now: datetime) -> tuple[str, Tone, str]:
+def _waiting(event: ProcessedEvent, now: datetime) -> End:
     due = moment(event.next_attempt_at)
     if due is None:
-        told = gettext(
-            "Nothing of it was done; the provider's next delivery tries again."
+        return End(
+            badge=gettext("failed: free for a retry"),
+            tone=Tone.BAD,
+            known=gettext(
+                "Nothing of it was done; the provider's next delivery tries again."
+            ),
+            next=gettext("Mend what has failed, before the provider sends it again."),
         )
-        return gettext("failed: free for a retry"), Tone.BAD, told
-    if due <= now:
-        return gettext("waiting"), Tone.PLAIN, gettext("It is due now.")
-    told = gettext("It is tried next in %(time)s.") % {"time": duration(due - now)}
-    return gettext("waiting"), Tone.PLAIN, told
+    is_due = due <= now
+    left = {"time": duration(due - now)}
+    return End(
+        badge=gettext("waiting"),
+        tone=Tone.PLAIN,
+        known=gettext("It is due now.")
+        if is_due
+        else gettext("It is tried next in %(time)s.") % left,
+        next=gettext("A worker takes it: one has to run.")
+        if is_due
+        else gettext("Nobody has to do anything."),
+    )
 
 
 def _life(event: ProcessedEvent, now: datetime) -> list[Row]:
@@ -149,8 +193,7 @@ def _life(event: ProcessedEvent, now: datetime) -> list[Row]:
             Row(
                 lane=Lane.STEPS,
                 at=dead,
-                text=gettext("The last attempt failed: %(error)s")
-                % {"error": event.last_error},
+                text=_last_failure(event),
                 short=gettext("given up") if dead else "",
                 tone=Tone.BAD,
             )

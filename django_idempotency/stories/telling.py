@@ -9,7 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 from django.utils.text import Truncator
-from django.utils.timezone import is_aware, localtime, make_aware
+from django.utils.timezone import (
+    get_default_timezone,
+    is_aware,
+    localtime,
+    make_aware,
+)
 from django.utils.translation import gettext, ngettext
 
 from .masking import masked
@@ -44,6 +49,8 @@ class Row:
     at: datetime | None
     """``None``: it isn't known when."""
     text: str
+    result: str = ""
+    """What a step has returned: for pages only, since a story may go into a ticket."""
     note: str = ""
     """What only some look for, such as the process."""
     short: str = ""
@@ -78,19 +85,31 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """What a page says of one row."""
+class End:
+    """How a row stands, in words."""
 
-    heading: str
     badge: str
     tone: Tone
-    sentence: str
-    rows: tuple[Row, ...] = ()
-    """In order; those without a time are last."""
-    call: str = ""
-    """The step whose outcome a person has to find out."""
+    known: str
+    """What is known of it, and what isn't."""
+    next: str
+    """What comes next, and who has to do it."""
     is_undecided: bool = False
     """Whether it waits for a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What pages and commands say of one row."""
+
+    heading: str
+    end: End
+    sentence: str
+    """How often it came, and what is known of it."""
+    rows: tuple[Row, ...] = ()
+    """In order; those without a time are last."""
+    look_for: str = ""
+    """What a person has to find out before deciding."""
     left_out: int = field(default=0)
     """Steps that there were before those that are told."""
 
@@ -115,7 +134,8 @@ def moment(value: object) -> datetime | None:
             return None
     if not isinstance(value, datetime):
         return None
-    return value if is_aware(value) else make_aware(value)
+    # Without USE_TZ the project's clocks are meant, whoever reads.
+    return value if is_aware(value) else make_aware(value, get_default_timezone())
 
 
 def clock(at: datetime) -> str:
@@ -124,6 +144,12 @@ def clock(at: datetime) -> str:
 
 def day(at: datetime) -> str:
     return localtime(at).strftime("%Y-%m-%d")
+
+
+def shown_time(value: datetime | None) -> str:
+    """Return a moment to the minute, with its time zone; nothing if there is none."""
+    at = moment(value)
+    return localtime(at).strftime("%Y-%m-%d %H:%M %Z") if at is not None else ""
 
 
 def zone() -> str:

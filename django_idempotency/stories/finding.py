@@ -1,6 +1,6 @@
-"""One box that finds a row by whatever people have of it, and always by an index.
+"""Finds operations and events by whatever people have of them, and always by an index.
 
-What no index could serve isn't looked for, and a sentence says why not.
+What no index could serve isn't looked for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.db import router
+from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, Q, QuerySet
 
 from django_idempotency.core.events import EventIdentity
@@ -22,11 +23,17 @@ from django_idempotency.core.operations import TASK, Scope, record_id_of
 from django_idempotency.http.boundary import METHODS_WITH_KEYS
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store import links
-
-from .belongs import Reader, has_index
+from django_idempotency.store.events import event_alias
+from django_idempotency.store.records import record_alias
+from django_idempotency.store.rows import storable
 
 MOST = 100
 """Rows that are found by one value."""
+
+HEAVY = ("response_body", "response_headers", "payload", "headers", "occurred_at")
+"""What a story needs nothing of: it can have megabytes, or be no date in Python."""
+
+Row = IdempotencyRecord | ProcessedEvent
 
 METHODS = sorted({*METHODS_WITH_KEYS, TASK})
 _SCOPE = re.compile(rf"(.+)\|({'|'.join(METHODS)})\|(/.*|)", re.DOTALL)
@@ -39,7 +46,17 @@ class Search:
     """What is found by one term: each property is a few look-ups by index."""
 
     term: str
-    reader: Reader
+    may_see_users: bool = True
+    """Whether a customer's name may tell anything."""
+
+    def named(self) -> list[Row]:
+        """Return the operations and events that are called so, newest first."""
+        found = (
+            (IdempotencyRecord, self._records | self._found_by_link),
+            (ProcessedEvent, self._events | self._found_by_link),
+        )
+        rows = [row for model, ids in found for row in _light(model, ids)]
+        return sorted(rows, key=_began, reverse=True)
 
     @cached_property
     def records(self) -> set[uuid.UUID]:
@@ -59,27 +76,32 @@ class Search:
     @cached_property
     def customer(self) -> Any:
         """The user of this name or address, if one is to be found by an index."""
+        # Commands run in projects without users as well.
+        if not self.may_see_users or not apps.is_installed("django.contrib.auth"):
+            return None
         model: type[Any] = get_user_model()
         columns = {model.USERNAME_FIELD, model.get_email_field_name()}
-        if not self.reader.may_see(model):
-            return None
         for column in sorted(columns):
             if has_index(model, column):
-                rows: Any = model._base_manager.filter(**{column: self.term})
+                rows: Any = model._base_manager.filter(**{column: self._stored})
                 if (user := rows.first()) is not None:
                     return user
         return None
+
+    @property
+    def _stored(self) -> str:
+        return storable(self.term)
 
     @cached_property
     def _records(self) -> set[uuid.UUID]:
         scope_and_key = self._scope_and_key()
         found = set() if scope_and_key is None else {scope_and_key}
-        return found | self._by_id(IdempotencyRecord, Q(key=self.term))
+        return found | self._by_id(IdempotencyRecord, Q(key=self._stored))
 
     @cached_property
     def _events(self) -> set[uuid.UUID]:
         found = set() if self._identity is None else {self._identity}
-        named = (Q(event_id=self.term), Q(object_key=self.term))
+        named = (Q(event_id=self._stored), Q(object_key=self._stored))
         return found | self._by_id(ProcessedEvent, *named)
 
     @cached_property
@@ -157,14 +179,33 @@ class Search:
 
 
 def _aliases() -> set[str]:
-    """Links are where their rows are."""
-    models = (IdempotencyRecord, ProcessedEvent)
-    return {router.db_for_read(model) for model in models}
+    """Links are where their rows are: where those are written, since replicas lag."""
+    return {record_alias(), event_alias()}
 
 
 def _rows(model: type[Model]) -> QuerySet[Any]:
-    return QuerySet(model, using=router.db_for_read(model))
+    is_record = model is IdempotencyRecord
+    # Not by a manager: a project's own could join tables in.
+    return QuerySet(model, using=record_alias() if is_record else event_alias())
+
+
+def _light(model: type[Model], ids: set[uuid.UUID]) -> list[Row]:
+    names = {field.name for field in model._meta.get_fields()}
+    rows = _rows(model).defer(*names.intersection(HEAVY))
+    return list(rows.filter(pk__in=ids)[:MOST])
+
+
+def _began(row: Row) -> Any:
+    return row.created_at if isinstance(row, IdempotencyRecord) else row.received_at
 
 
 def _ids(model: type[Model], condition: Q) -> set[uuid.UUID]:
     return set(_rows(model).filter(condition).values_list("pk", flat=True)[:MOST])
+
+
+def has_index(model: type[Model], name: str) -> bool:
+    try:
+        column: Any = model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    return bool(column.unique or column.db_index)

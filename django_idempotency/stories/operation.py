@@ -1,7 +1,7 @@
 """The story of an operation, from its row, its links and the events that belong to it.
 
-Pure: no query and no clock, so that each situation is a line of a table in the tests.
-What isn't known is told as such.
+No clock: each situation is a line of a table in the tests. What isn't known is told as
+such.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from django.utils.translation import gettext
 from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.history import MOST_NOTES, Happening
 from django_idempotency.core.links import LinkKind
-from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 
 from .happenings import TIMES, act_row, copy_row, event_rows, settled_row, step_rows
+from .related import Related
 from .standing import Standing
 from .telling import (
     Lane,
@@ -36,16 +37,11 @@ MOST_STEPS = 20
 """In a story; the last ones."""
 
 
-def story_of(
-    record: IdempotencyRecord,
-    *,
-    links: Sequence[OperationLink] = (),
-    events: Sequence[ProcessedEvent] = (),
-    who: str = "",
-    now: datetime,
+def story_of_record(
+    record: IdempotencyRecord, related: Related, *, who: str = "", now: datetime
 ) -> Story:
     """Tell what happened; `who` is the customer as the reader may see it."""
-    return _Telling(record, links, who, now, events).told()
+    return _Telling(record, related.links, who, now, related.events).told()
 
 
 @dataclass
@@ -60,15 +56,13 @@ class _Telling(Standing):
         self.rows += event_rows(self.events)
         if self.is_undecided:
             self._tell_waiting()
-        badge, tone = self.badge()
+        end = self.end()
         return Story(
             heading=self.heading(),
-            badge=badge,
-            tone=tone,
-            sentence=sentences(self.arrivals(), self.outcome()),
+            end=end,
+            sentence=sentences(self.arrivals(), end.known),
             rows=in_order(self.rows),
-            call=self.open_call,
-            is_undecided=self.is_undecided,
+            look_for=self.look_for() if end.is_undecided else "",
             left_out=max(len(self.steps) - MOST_STEPS, 0),
         )
 

@@ -114,13 +114,13 @@ def step_rows(
     if is_done:
         is_refused = bool(step.get("refused"))
         end = gettext("refused") if is_refused else gettext("done")
-        text = f"{gettext('Step')} {name} {end}: {value(step.get('result'))}"
+        text, result = f"{gettext('Step')} {name} {end}", value(step.get("result"))
         short = f"{name} ✗" if is_refused else f"{name} ✓"
         tone = Tone.BAD if is_refused else Tone.GOOD
     else:
         is_now = running_until is not None
         end = gettext("is being made") if is_now else gettext("outcome unknown")
-        text = f"{gettext('Step')} {name} {gettext('begun')}: {end}"
+        text, result = f"{gettext('Step')} {name} {gettext('begun')}: {end}", ""
         short = f"{name} … {end}"
         tone = Tone.PLAIN if is_now else Tone.WAITING
         until = running_until or ended or until
@@ -128,6 +128,7 @@ def step_rows(
         lane=Lane.STEPS,
         at=at,
         text=text,
+        result=result,
         note=gettext("with our key %(key)s…") % {"key": key[:8]} if key else "",
         short=short,
         until=until,

@@ -1,0 +1,1 @@
+"""What is told of operations and events, to pages and to commands in the same words."""
