@@ -15,8 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import Error, connections
@@ -234,18 +233,23 @@ def install() -> None:
         os.register_at_fork(after_in_child=counter.forget)
 
 
-def _connect(outcome: str, receiver: Any) -> None:
+def _connect(outcome: str, count: Callable[..., None]) -> None:
+    # No partial: `send_robust()` logs the name of a receiver that raises, and would
+    # itself raise, into the request, where there is none.
+    def receive(**said: Any) -> None:
+        count(outcome, **said)
+
     getattr(signals, outcome).connect(
-        partial(receiver, outcome), weak=False, dispatch_uid="django_idempotency.counts"
+        receive, weak=False, dispatch_uid="django_idempotency.counts"
     )
 
 
-def _count_operation(outcome: str, /, *, operation: Operation, **more: Any) -> None:
+def _count_operation(outcome: str, *, operation: Operation, **more: Any) -> None:
     waited = time.monotonic() - operation.begun
     counter.add(operation.endpoint, outcome, waited, operation.record_id)
 
 
-def _count_event(outcome: str, /, *, event: Any, **more: Any) -> None:
+def _count_event(outcome: str, *, event: Any, **more: Any) -> None:
     counter.add(event.endpoint, outcome, 0.0, event.row_id)
 
 

@@ -350,3 +350,16 @@ def test_outcomes_are_signals() -> None:
 
     others = {"erased", "forgotten", "freed", "rerun", "settled", "unkeyed"}
     assert {*counting.OF_OPERATIONS, *counting.OF_EVENTS} == {*signals.__all__} - others
+
+
+@cases("place", {"request": "/orders/1/pay/", "event": "/event/"})
+def test_error_while_counting_breaks_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(counter, "add", lambda *args: 1 / 0)
+    sent = stripe()
+    statuses = [
+        send(client, place, sent.body, **sent.headers).status_code for _ in range(2)
+    ]
+
+    assert max(statuses) < 300
