@@ -3,7 +3,8 @@
 Every signal but `unkeyed` is sent after commit or rollback, and all of them with
 ``send_robust()``: when a receiver raises, Django logs it, and nothing is undone. The
 sender is `IdempotencyRecord`; the one argument, `operation`, has the `record_id`, the
-scope and the client's key, which must not be logged. Signals of webhook events have
+scope and the client's key, which must not be logged; and, for those who measure,
+`endpoint`, `waited`, `ran` and `took_over`. Signals of webhook events have
 `ProcessedEvent` as their sender and the argument `event`.
 
 In a transaction that somebody else opened, ``kept`` follows *their* commit: inside
@@ -81,7 +82,8 @@ mismatched = Signal()
 
 event_processed = Signal()
 """A webhook event was handled and committed. Like the other signals of events, it
-has the argument `event` and the sender `ProcessedEvent`."""
+has the argument `event` and the sender `ProcessedEvent`; its own is `waited`, the
+seconds since its first delivery was received."""
 
 event_duplicate = Signal()
 """A delivery of an event that is done already, or waits in the inbox."""

@@ -33,6 +33,27 @@ class Scope:
         return f"{self.principal}|{self.method}|{self.path}"
 
 
+@dataclass(slots=True)
+class Course:
+    """How far one try has come, by this process's own clock; its engine notes it."""
+
+    begun: float = field(default_factory=time.monotonic)
+    """When it was asked for."""
+    started: float | None = None
+    """When its work began; ``None``: it was answered without."""
+    ended: float | None = None
+    """When the work returned or raised."""
+    took_over: bool = False
+
+    def start(self, *, took_over: bool) -> None:
+        self.started = time.monotonic()
+        self.took_over = took_over
+
+    def end(self) -> None:
+        if self.ended is None:
+            self.ended = time.monotonic()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """What somebody wants done once, as one request or call asks for it."""
@@ -49,10 +70,10 @@ class Operation:
     """The id of the request, by which its log lines are found; not part of what it is."""
     lease: timedelta | None = None
     """How long a claim that is committed on its own is valid; ``None``: atomic shape."""
-    route: str = field(default="", compare=False)
+    route: str | None = field(default=None, compare=False)
     """The pattern of the URL, under which many paths are counted as one endpoint."""
-    begun: float = field(default_factory=time.monotonic, compare=False, repr=False)
-    """When it was asked for, by this process's own clock."""
+    course: Course = field(default_factory=Course, compare=False, repr=False)
+    """What this try takes: the one part that changes, and not part of what it is."""
 
     @cached_property
     def record_id(self) -> uuid.UUID:
@@ -66,14 +87,45 @@ class Operation:
 
     @property
     def endpoint(self) -> str:
-        """Where it is asked for, without what differs from one object to the next."""
-        where = f"/{self.route}" if self.route else self.scope.path
-        return f"{self.scope.method} {where}"
+        """Where it is asked for, by a name that stands in the code: never a path."""
+        return endpoint_of(self.scope.method, self.route, self.scope.path)
+
+    @property
+    def waited(self) -> float:
+        """Seconds until its work began, or, if it hasn't, until now."""
+        course = self.course
+        until = time.monotonic() if course.started is None else course.started
+        return until - course.begun
+
+    @property
+    def ran(self) -> float | None:
+        """Seconds that its work took; ``None``: it was answered without."""
+        course = self.course
+        if course.started is None:
+            return None
+        until = time.monotonic() if course.ended is None else course.ended
+        return until - course.started
+
+    @property
+    def took_over(self) -> bool:
+        """Whether it went on with what another one had begun, whose lease was over."""
+        return self.course.took_over
 
     def __str__(self) -> str:
         """What it is, for a line of a log: never the key."""
         where = on_one_line(f"{self.scope.method} {self.scope.path}")
         return f"{where} ({self.reference}, record {self.record_id})"
+
+
+def endpoint_of(method: str, route: str | None, function: str = "") -> str:
+    """Return under which name something is counted.
+
+    `route` is the pattern of the URL, or ``None`` if the request wasn't routed by one;
+    `function` the name of a task, which has no route.
+    """
+    if method == TASK:
+        return f"{method} {function}".rstrip()
+    return f"{method} (no route)" if route is None else f"{method} /{route}"
 
 
 ERASED = "(erased)"

@@ -148,6 +148,7 @@ class _Attempt(Generic[T]):
 
     def release(self, failure: str | None) -> None:
         """After a rollback, note the failure, if there is one to note."""
+        self.operation.course.end()
         if failure is not None and self._is_in_place():
             try:
                 records.note_failure(self.operation, failure)
@@ -168,8 +169,11 @@ class _Attempt(Generic[T]):
         # joined an outer transaction, the callback runs after that one's commit.
         transaction.on_commit(self._committed, using=claim.using, robust=True)
         steps = RunningSteps(self.operation, self.row.journal, claim.using)
+        if not self.silent:
+            self.operation.course.start(took_over=self.row.has_unfinished)
         with steps, rows.watched(claim.connection):
             self.outcome = self.work(steps)
+        self.operation.course.end()
         self.is_settled = self._settle(claim, self.outcome, steps)
         return Ran(self.outcome.value, self.outcome.is_final)
 

@@ -245,7 +245,7 @@ def _connect(outcome: str, count: Callable[..., None]) -> None:
 
 
 def _count_operation(outcome: str, *, operation: Operation, **more: Any) -> None:
-    waited = time.monotonic() - operation.begun
+    waited = time.monotonic() - operation.course.begun
     counter.add(operation.endpoint, outcome, waited, operation.record_id)
 
 

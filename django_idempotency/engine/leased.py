@@ -126,6 +126,7 @@ class _Attempt:
         claimed = self.claiming.commit(known)
         if isinstance(claimed, Claim):
             operation = self.operation
+            operation.course.start(took_over=self.row.has_unfinished)
             links = Links(
                 operation.record_id,
                 retention=operation.retention,
@@ -179,6 +180,7 @@ def _answered(operation: Operation, verdict: Verdict) -> Verdict:
 def _settle(steps: LeasedSteps, outcome: Outcome[T]) -> Result[T]:
     """Keep the answer, or release the key; the journal stays."""
     operation = steps.operation
+    operation.course.end()
     if outcome.answer is None or steps.owner.is_held:
         _release(steps, outcome.failure)
     else:
@@ -197,6 +199,7 @@ def _interrupted(
 ) -> Verdict | None:
     """Release the key; return the verdict for an error of ours, else ``None``."""
     operation = steps.operation
+    operation.course.end()
     match error:
         case LeaseLost():
             logger.warning("idempotency lease lost", exc_info=error)

@@ -73,6 +73,8 @@ class RecordRow(Row[Verdict]):
         """Whether the transaction around us may have claimed the row itself."""
         self._location: str | None = None
         """Where the row was when it was last read."""
+        self.has_unfinished = False
+        """Whether the row, when it was last read, was that of work that had begun."""
 
     @cached_property
     def journal(self) -> Journal:
@@ -84,6 +86,7 @@ class RecordRow(Row[Verdict]):
         return self.operation.record_id in answered
 
     def insert(self, wait: timedelta) -> Claim:
+        self.has_unfinished = False
         if self.lease is None:
             return records.claim(self.operation, wait=wait)
         return records.claim_leased(self.operation, self.lease, wait=wait)
@@ -134,6 +137,7 @@ class RecordRow(Row[Verdict]):
         if row is None:
             return None
         decision = decide(operation, row, rows.storable(str(operation.scope)))
+        self.has_unfinished = row.state == RecordState.IN_FLIGHT
         if isinstance(decision, Held) and row.state == RecordState.IN_FLIGHT:
             if self._is_nested:
                 return InFlight()

@@ -209,8 +209,14 @@ def operation_of(
         using=record_alias(),
         lease=policy.lease,
         trace=_trace_of(request),
-        route=getattr(request.resolver_match, "route", ""),
+        route=route_of(request),
     )
+
+
+def route_of(request: HttpRequest) -> str | None:
+    """Return the pattern of the URL; ``None`` where no URLconf has led to the view."""
+    route: str | None = getattr(request.resolver_match, "route", None)
+    return route
 
 
 def _trace_of(request: HttpRequest) -> str:

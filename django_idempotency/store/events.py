@@ -70,6 +70,8 @@ class EventView:
     """Whether it waits in the inbox."""
     is_lost: bool
     """Whether its handler has ended the transaction of its claim."""
+    age: float
+    """Seconds since its first delivery was received."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class StoredEvent:
     attempts: int
     uncounted_attempts: int
     """Those that don't use up `max_attempts`."""
+    age: float
+    """Seconds since its first delivery was received."""
 
     @property
     def counted_attempts(self) -> int:
@@ -149,7 +153,7 @@ def read(row_id: uuid.UUID, *, using: str) -> EventView | None:
     row = read_row(_statements(using), row_id, using=using)
     if row is None:
         return None
-    state, attempts, uncounted, expired, is_due, is_lost = row
+    state, attempts, uncounted, expired, is_due, is_lost, until_received = row
     return EventView(
         state=state,
         attempts=attempts,
@@ -157,6 +161,7 @@ def read(row_id: uuid.UUID, *, using: str) -> EventView | None:
         expired=bool(expired),
         is_due=bool(is_due),
         is_lost=bool(is_lost),
+        age=-float(until_received),
     )
 
 
@@ -266,7 +271,7 @@ def _waited_for(statement: str, parameters: Parameters, using: str) -> Any:
 
 def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
     endpoint, source, account, event_id, event_type, object_key, *rest = row
-    is_ordered, headers, payload, attempts, uncounted = rest
+    is_ordered, headers, payload, attempts, uncounted, until_received = rest
     return StoredEvent(
         row_id=row_id,
         endpoint=endpoint,
@@ -284,6 +289,7 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
         is_ordered=bool(is_ordered),
         attempts=attempts,
         uncounted_attempts=uncounted,
+        age=-float(until_received),
     )
 
 

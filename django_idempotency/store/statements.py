@@ -254,7 +254,8 @@ class EventStatements:
         self.read = (
             "SELECT state, attempts, uncounted_attempts,"
             f" state <> {dead} AND expires_at <= {now},"
-            f" next_attempt_at IS NOT NULL, {lost} FROM {table} WHERE id = %(id)s"
+            f" next_attempt_at IS NOT NULL, {lost},"
+            f" {dialect.seconds_until('received_at')} FROM {table} WHERE id = %(id)s"
         )
         self.read_newest = f"{self.read}{dialect.newest}"
         self.take_over = (
@@ -309,7 +310,8 @@ class EventStatements:
         after = dialect.later("after")
         stored = (
             "SELECT endpoint, source, account, event_id, event_type, object_key,"
-            " is_ordered, headers, payload, attempts, uncounted_attempts"
+            " is_ordered, headers, payload, attempts, uncounted_attempts,"
+            f" {dialect.seconds_until('received_at')}"
             f" FROM {table} WHERE id = %(id)s AND"
         )
         waiting, finished = (

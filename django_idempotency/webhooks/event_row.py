@@ -82,6 +82,8 @@ class InlineRow(InboxRow):
         return False
 
     uncounted_attempts = 0
+    age = 0.0
+    """Seconds since its first delivery was received, when this attempt began."""
 
     @property
     def counted_attempts(self) -> int:
@@ -96,4 +98,5 @@ class InlineRow(InboxRow):
             return self._begin_new_life()
         self.event = replace(self.event, attempt=self.seen.attempts + 1)
         self.uncounted_attempts = self.seen.uncounted_attempts
+        self.age = self.seen.age
         return events.take_over(self.event.row_id, using=self.using)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
@@ -74,10 +75,14 @@ class AttemptedRow(Protocol):
 class Execution:
     """An attempt at an event: its handler, and what follows from a failure."""
 
-    def __init__(self, event: Event, row: AttemptedRow, *, using: str) -> None:
+    def __init__(
+        self, event: Event, row: AttemptedRow, *, using: str, age: float
+    ) -> None:
         self.event = event
         self._row = row
         self._using = using
+        # By this process's own clock; the database's has told the age.
+        self._received = time.monotonic() - age
         self._is_committed = False
 
     def run(self, endpoint: Endpoint) -> Ending:
@@ -147,7 +152,8 @@ class Execution:
         if reason_to_ignore:
             report_event("event_ignored", self.event, reason_to_ignore)
         else:
-            report_event("event_processed", self.event)
+            waited = max(0.0, time.monotonic() - self._received)
+            report_event("event_processed", self.event, waited=waited)
 
 
 def run_handler(endpoint: Endpoint, event: Event, *, using: str) -> Links:
@@ -220,8 +226,8 @@ def _described(event: Event) -> str:
 LEVELS = {"event_dead": logging.ERROR, "event_ignored": logging.WARNING}
 
 
-def report_event(action: str, event: Event, reason: str = "") -> None:
-    """Write one log line and send the signal of that name."""
+def report_event(action: str, event: Event, reason: str = "", **more: float) -> None:
+    """Write one log line and send the signal of that name, with `more`."""
     logger.log(
         LEVELS.get(action, logging.INFO),
         "webhook %s: %s",
@@ -230,4 +236,4 @@ def report_event(action: str, event: Event, reason: str = "") -> None:
         extra={"action": action, "endpoint": event.endpoint, "row_id": event.row_id},
     )
     signal: Signal = getattr(signals, action)
-    signal.send_robust(sender=ProcessedEvent, event=event)
+    signal.send_robust(sender=ProcessedEvent, event=event, **more)

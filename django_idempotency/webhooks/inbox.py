@@ -197,7 +197,7 @@ class _BegunEvent:
         claim = event_store.begin_run(stored.row_id, using=self.using)
         row = _TakenRow(stored, claim, limit, is_rerun, self.using)
         self.execution = Execution(
-            _without_data(stored, endpoint), row, using=self.using
+            _without_data(stored, endpoint), row, using=self.using, age=stored.age
         )
         if endpoint is None:
             raise CannotRun(

@@ -100,7 +100,9 @@ class _Handling:
 
     def _execute(self, claim: Claim) -> Ending:
         row = _ClaimedRow(claim, self.row, self.endpoint.max_attempts)
-        self.execution = Execution(self.row.event, row, using=claim.using)
+        self.execution = Execution(
+            self.row.event, row, using=claim.using, age=self.row.age
+        )
         return self.execution.run(self.endpoint)
 
 
