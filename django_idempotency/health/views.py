@@ -33,7 +33,7 @@ VIEWS = (
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
     """Answer 200 with the numbers, or 503 if one that ``?fail_on=`` names isn't zero."""
-    if not _may_read(request):
+    if not may_read(request):
         return _refused(403, "Send the token, or sign in as staff that may view both.")
     limits = [each for each in request.GET.get("fail_on", "").split(",") if each]
     if unknown := sorted({*limits} - {*LIMITS}):
@@ -57,7 +57,8 @@ def _refused(status: int, why: str) -> JsonResponse:
     return JsonResponse({"detail": why}, status=status)
 
 
-def _may_read(request: HttpRequest) -> bool:
+def may_read(request: HttpRequest) -> bool:
+    """Whether it has the token, or staff has sent it that may view both tables."""
     token = conf.IDEMPOTENCY_HEALTH_TOKEN
     scheme, _blank, sent = request.headers.get("Authorization", "").partition(" ")
     if token and scheme.lower() == "bearer" and constant_time_compare(sent, token):

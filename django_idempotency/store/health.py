@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Case, Count, Min, QuerySet, When
+from django.db.models import Case, Count, Min, Q, QuerySet, When
 
 from django_idempotency.fields import UtcNow
 from django_idempotency.models import (
@@ -53,15 +53,8 @@ def gauges(using: str | None = None) -> Gauges:
     then leave its page; but a running operation was claimed a moment ago, and with the
     claim its retention began.
     """
-    # Not by a manager: a project's own could join tables in.
-    records = RecordQuerySet(IdempotencyRecord, using=using or record_alias())
-    events = EventQuerySet(ProcessedEvent, using=using or event_alias())
-    held, held_since = _waiting(
-        records.filter(held_since__isnull=False).exclude(lease_expires_at__gt=UtcNow()),
-        "held_since",
-    )
-    dead, dead_since = _waiting(events.filter(dead_since__isnull=False), "dead_since")
-    due, due_at = _waiting(events.due(), "next_attempt_at")
+    records, events = _records(using), _events(using)
+    (held, held_since), (dead, dead_since), (due, due_at) = waiting(using).values()
     records_expired, records_expired_at = _waiting(records.expired(), "expires_at")
     events_expired, events_expired_at = _waiting(events.expired(), "expires_at")
     expired_at = [each for each in (records_expired_at, events_expired_at) if each]
@@ -76,6 +69,31 @@ def gauges(using: str | None = None) -> Gauges:
         oldest_expired_at=min(expired_at, default=None),
         in_flight=_running(records),
     )
+
+
+def waiting(using: str | None = None) -> dict[str, tuple[int, datetime | None]]:
+    """Return what should be nothing, or little: how many, and since when the oldest.
+
+    Those are the numbers that cost next to nothing while all is well: each is found in
+    an index that has nothing but such rows.
+    """
+    records, events = _records(using), _events(using)
+    is_called = Q(lease_expires_at__gt=UtcNow())
+    held = records.filter(held_since__isnull=False).exclude(is_called)
+    return {
+        "held": _waiting(held, "held_since"),
+        "dead": _waiting(events.filter(dead_since__isnull=False), "dead_since"),
+        "due": _waiting(events.due(), "next_attempt_at"),
+    }
+
+
+# Not by a manager: a project's own could join tables in.
+def _records(using: str | None) -> RecordQuerySet:
+    return RecordQuerySet(IdempotencyRecord, using=using or record_alias())
+
+
+def _events(using: str | None) -> EventQuerySet:
+    return EventQuerySet(ProcessedEvent, using=using or event_alias())
 
 
 def _waiting(rows: QuerySet[Any], since: str) -> tuple[int, datetime | None]:

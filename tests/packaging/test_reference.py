@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from django_idempotency import conf
+from django_idempotency.contrib.opentelemetry import metrics as opentelemetry
+from django_idempotency.contrib.prometheus import metrics as prometheus
+from django_idempotency.engine.measuring import DECIDED, MEASURED, READ
 from django_idempotency.http import problems
 from django_idempotency.management import commands
 from django_idempotency.models import ProcessedEvent
@@ -22,6 +25,7 @@ from .readme import ROOT
 # Modules whose ``__all__`` is for users.
 PUBLIC_MODULES = [
     "contrib.admin",
+    "contrib.prometheus.metrics",
     "decorators",
     "exceptions",
     "http",
@@ -142,6 +146,31 @@ def test_fields_and_states_of_stored_events() -> None:
     columns = {field.name for field in ProcessedEvent._meta.get_fields()}
 
     assert _names_under("ProcessedEvent") == columns | set(ProcessedEvent.State.values)
+
+
+def test_metrics() -> None:
+    documented = re.findall(
+        r"^\| `(\w+)` \| `([\w.]+)` \| (\w+) \| (.*?) \| (\w+) \| (.*) \|$",
+        _page("metrics.md"),
+        re.MULTILINE,
+    )
+    existing = [
+        (
+            prometheus.name_of(each) + ("_total" if each.kind == "counter" else ""),
+            opentelemetry.name_of(each),
+            each.kind,
+            ", ".join(f"`{label}`" for label in each.labels),
+            "s" if each.is_time else "1",
+            each.told,
+        )
+        for each in (*MEASURED, *READ)
+    ]
+
+    assert documented == existing
+
+
+def test_outcomes_of_metrics() -> None:
+    assert _names_in_first_column(_page("metrics.md")) >= {*DECIDED}
 
 
 def _fields(of: Any) -> set[str]:

@@ -164,6 +164,8 @@ def test_metadata_names_version_license_and_requirements(metadata: Message) -> N
         'djangorestframework>=3.16 ; extra == "drf"',
         'factory-boy>=3.3 ; extra == "testing"',
         'mysqlclient>=2.2.1 ; extra == "mariadb"',
+        'opentelemetry-api>=1.30 ; extra == "opentelemetry"',
+        'prometheus-client>=0.20 ; extra == "prometheus"',
         'psycopg>=3.2 ; extra == "postgres"',
         'standardwebhooks>=1 ; extra == "standardwebhooks"',
         'stripe>=8 ; extra == "stripe"',
