@@ -453,6 +453,9 @@ class ProcessedEvent(models.Model):
     reruns = models.JSONField(
         default=list, help_text=_("Who ran it again, when and why.")
     )
+    history = models.JSONField(
+        default=list, help_text=_("When each attempt ran, and how it ended.")
+    )
     dead_since = MomentField(null=True, help_text=_("Since when it is given up."))
     occurred_at = MomentField(null=True)
     received_at = MomentField()

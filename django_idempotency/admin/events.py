@@ -66,7 +66,7 @@ class ProcessedEventAdmin(DecidingAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProcessedEvent]:
         """Defer what only an event's own page shows: each can have megabytes."""
         rows: QuerySet[ProcessedEvent] = super().get_queryset(request)
-        return rows.defer("payload", "headers", "reruns")
+        return rows.defer("payload", "headers", "reruns", "history")
 
     def found_by(self, search: Search) -> set[uuid.UUID]:
         return search.events

@@ -73,7 +73,7 @@ def bare(history: object) -> list[object]:
     ]
 
 
-def noted(what: Happening, **more: object) -> str:
+def noted(what: str, **more: object) -> str:
     """Return a note as JSON."""
     return json.dumps({"at": now_text(), "what": what, **more})
 
@@ -82,12 +82,14 @@ def noted_claim(trace: str) -> str:
     """Return the note of a claim; `trace` is the id of the request, if it has one."""
     # Of each first call, so without an encoder: only what was sent can need one.
     request = f', "request": {json.dumps(trace)}' if trace else ""
-    return f'{{"at": "{now_text()}", "what": "claimed", "by": {_here()}{request}}}'
+    return (
+        f'{{"at": "{now_text()}", "what": "claimed", "by": "{whereabouts()}"{request}}}'
+    )
 
 
-def _here() -> str:
-    """This host and process as JSON; a process may be the fork of another one."""
-    return f'"{_HOST}:{os.getpid()}"'
+def whereabouts() -> str:
+    """This host and process; a process may be the fork of another one."""
+    return f"{_HOST}:{os.getpid()}"
 
 
 def now_text() -> str:

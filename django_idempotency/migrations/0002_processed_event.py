@@ -146,6 +146,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "history",
+                    models.JSONField(
+                        default=list,
+                        help_text="When each attempt ran, and how it ended.",
+                    ),
+                ),
+                (
                     "dead_since",
                     MomentField(help_text="Since when it is given up.", null=True),
                 ),

@@ -21,6 +21,8 @@ from typing import Any
 
 from django.db import connections
 
+from django_idempotency.core.attempts import BEGUN, Way, noted_attempt
+
 from .dialects import dialect_of
 from .rows import Parameters, fetched
 from .statements import SearchStatements, search_statements
@@ -55,8 +57,15 @@ def look(*, using: str, free_after: timedelta, endpoints: Collection[str] = ()) 
     row_id, endpoint, object_key, is_ordered = row
     if is_ordered and _postponed_behind_first(row_id, endpoint, object_key, using):
         return Look(has_postponed=True)
-    after = free_after.total_seconds()
-    _execute(statements.begin, {"after": after, "id": row_id}, using)
+    _execute(
+        statements.begin,
+        {
+            "after": free_after.total_seconds(),
+            "note": noted_attempt(BEGUN, Way.INBOX),
+            "id": row_id,
+        },
+        using,
+    )
     return Look(begun=row_id if isinstance(row_id, uuid.UUID) else uuid.UUID(row_id))
 
 

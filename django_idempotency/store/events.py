@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connections, router
 
 from django_idempotency.conf import LONGEST_DURATION, conf
+from django_idempotency.core.attempts import Way, noted_attempt
 from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
 
@@ -171,7 +172,8 @@ def settle(claim: Claim, state: EventState, *, payload: bytes | None) -> None:
     Raises:
         TransactionLost: the claim's transaction was ended.
     """
-    _end(_statements(claim.using).settle, claim, state, payload, at_claim(claim))
+    row = {**at_claim(claim), "note": noted_attempt(state, Way.INLINE)}
+    _end(_statements(claim.using).settle, claim, state, payload, row)
 
 
 def _end(
@@ -212,6 +214,8 @@ def note_failure(
     statements = _statements(using)
     fresh = _fresh(event, using, attempts=1, payload=payload, last_error=error_name)
     fresh["uncounted"] = int(not uses_up)
+    note = noted_attempt(state, Way.INLINE, storable(error_name))
+    fresh |= {"note": note, "history": f"[{note}]"}
     return insert_or_update(
         statements.insert_dead
         if state == EventState.DEAD
@@ -304,13 +308,16 @@ def begin_run(row_id: uuid.UUID, *, using: str) -> Claim:
     return claim
 
 
-def finish(claim: Claim, state: EventState, *, payload: bytes | None) -> None:
+def finish(claim: Claim, state: EventState, way: Way, *, payload: bytes | None) -> None:
     """Mark the event that is run as done, with the handler's writes.
 
     Raises:
         TransactionLost: the transaction in which it was begun was ended.
     """
-    row = {"id": db_id(claim.row_id, claim.using)}
+    row = {
+        "id": db_id(claim.row_id, claim.using),
+        "note": noted_attempt(state, way),
+    }
     _end(_statements(claim.using).finish, claim, state, payload, row)
 
 
@@ -331,6 +338,7 @@ def retry_later(
     parameters = {
         "state": EventState.FAILED.value,
         "last_error": storable(error_name)[:255],
+        "note": noted_attempt(EventState.FAILED, Way.INBOX, storable(error_name)),
         "uncounted": int(not uses_up),
         # No date is beyond the year 9999: it would be none, and the event never due.
         "after": min(after, LONGEST_DURATION).total_seconds(),
@@ -343,11 +351,14 @@ def retry_later(
         return written
 
 
-def bury(row_id: uuid.UUID, attempts: int, error_name: str, *, using: str) -> bool:
+def bury(
+    row_id: uuid.UUID, attempts: int, error_name: str, way: Way, *, using: str
+) -> bool:
     """Give the event up; its payload stays. Returns whether this call did it."""
     parameters = {
         "state": EventState.DEAD.value,
         "last_error": storable(error_name)[:255],
+        "note": noted_attempt(EventState.DEAD, way, storable(error_name)),
         "id": db_id(row_id, using),
         "attempts": attempts,
     }

@@ -14,7 +14,9 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from django_idempotency.conf import conf
+from django_idempotency.core.attempts import BEGUN, Way
 from django_idempotency.core.events import EventState
+from django_idempotency.core.history import whereabouts, with_note
 from django_idempotency.core.seen import changed_since, described
 from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut
 from django_idempotency.fields import UtcNow
@@ -42,7 +44,10 @@ def begin(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> int:
             else _is_tried_anyway(seen)
         )
     attempts = seen.attempts + 1
-    _change(seen, reason=reason, by=by, using=using, attempts=attempts)
+    history = with_note(
+        seen.history, {"what": BEGUN, "way": Way.RERUN, "by": whereabouts()}
+    )
+    _change(seen, reason=reason, by=by, using=using, attempts=attempts, history=history)
     return attempts
 
 

@@ -239,6 +239,7 @@ class EventStatements:
             "uncounted_attempts": "%(uncounted)s",
             "last_error": "%(last_error)s",
             "reruns": "'[]'",
+            "history": "'[]'",
             "received_at": now,
             "expires_at": retained,
         }
@@ -264,20 +265,22 @@ class EventStatements:
             f" expires_at = {retained}"
             f" WHERE id = %(id)s{dialect.renew_returns}"
         )
+        noted = f"history = {dialect.appended('history', 'note')}"
         done = (
-            "state = %(state)s, payload = %(payload)s, next_attempt_at = NULL,"
+            f"{noted}, state = %(state)s, payload = %(payload)s, next_attempt_at = NULL,"
             f" dead_since = NULL, processed_at = {now}"
         )
         self.settle = (
             f"UPDATE {table} SET {done} WHERE {dialect.at_row} AND state = {received}"
             f"{dialect.same_transaction}"
         )
-        self.insert_failed = dialect.insert_first(table, fresh, EventState.FAILED)
+        failing = {**fresh, "history": dialect.json("%(history)s")}
+        self.insert_failed = dialect.insert_first(table, failing, EventState.FAILED)
         self.insert_dead = dialect.insert_first(
-            table, {**fresh, "dead_since": now}, EventState.DEAD
+            table, {**failing, "dead_since": now}, EventState.DEAD
         )
         self.note_failure = (
-            f"UPDATE {table} SET state = %(state)s, payload = %(payload)s,"
+            f"UPDATE {table} SET {noted}, state = %(state)s, payload = %(payload)s,"
             f" dead_since = CASE WHEN %(state)s = {dead} THEN {now} END,"
             " last_error = %(last_error)s, attempts = attempts + 1,"
             " uncounted_attempts = uncounted_attempts + %(uncounted)s,"
@@ -298,7 +301,7 @@ class EventStatements:
             f" next_attempt_at = {now} WHERE id = %(id)s AND next_attempt_at IS NULL"
             f" AND state IN ({failed}, {reopened}){dialect.renew_returns}"
         )
-        self._write_inbox(dialect, table, done)
+        self._write_inbox(dialect, table, done, noted)
         expired = (
             f"expires_at <= {dialect.cutoff} AND next_attempt_at IS NULL"
             f" AND state <> {dead} AND NOT {lost}"
@@ -306,7 +309,7 @@ class EventStatements:
         self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
         self.purge = dialect.delete_batch(table, expired)
 
-    def _write_inbox(self, dialect: Dialect, table: str, done: str) -> None:
+    def _write_inbox(self, dialect: Dialect, table: str, done: str, noted: str) -> None:
         after = dialect.later("after")
         stored = (
             "SELECT endpoint, source, account, event_id, event_type, object_key,"
@@ -328,8 +331,8 @@ class EventStatements:
         # Matches only while this attempt is the latest, by its number, and the event
         # isn't done: a processed event has no payload.
         failed = (
-            f"UPDATE {table} SET state = %(state)s, last_error = %(last_error)s,"
-            " next_attempt_at ="
+            f"UPDATE {table} SET {noted}, state = %(state)s,"
+            " last_error = %(last_error)s, next_attempt_at ="
         )
         mine = "WHERE id = %(id)s AND attempts = %(attempts)s AND payload IS NOT NULL"
         self.retry = (
@@ -373,7 +376,8 @@ class SearchStatements:
         # A number that can't grow must not end each worker that looks for work.
         one_more = "CASE WHEN attempts < 2147483647 THEN attempts + 1 ELSE attempts END"
         self.begin = (
-            f"UPDATE {table} SET attempts = {one_more}, next_attempt_at = {after}"
+            f"UPDATE {table} SET history = {dialect.appended('history', 'note')},"
+            f" attempts = {one_more}, next_attempt_at = {after}"
             " WHERE id = %(id)s"
         )
         self.postpone = f"UPDATE {table} SET next_attempt_at = {after} WHERE id IN"

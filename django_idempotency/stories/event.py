@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_lazy
 
+from django_idempotency.core.attempts import Attempt, Way, attempts_of
 from django_idempotency.core.events import EventState
 from django_idempotency.models import OperationLink, ProcessedEvent
 
@@ -157,8 +159,7 @@ def _waiting(event: ProcessedEvent, now: datetime) -> End:
 
 
 def _life(event: ProcessedEvent, now: datetime) -> list[Row]:
-    due, dead = moment(event.next_attempt_at), moment(event.dead_since)
-    received, done = moment(event.received_at), moment(event.processed_at)
+    due, received = moment(event.next_attempt_at), moment(event.received_at)
     rows = [
         Row(
             lane=Lane.REQUESTS,
@@ -177,27 +178,7 @@ def _life(event: ProcessedEvent, now: datetime) -> list[Row]:
                 short=event.event_type or gettext("happened"),
             )
         )
-    if done:
-        text = gettext("Its handler had run; what it wrote was committed.")
-        rows.append(
-            Row(
-                lane=Lane.STEPS,
-                at=done,
-                text=text,
-                short=gettext("handled"),
-                tone=Tone.GOOD,
-            )
-        )
-    if event.last_error and not done:
-        rows.append(
-            Row(
-                lane=Lane.STEPS,
-                at=dead,
-                text=_last_failure(event),
-                short=gettext("given up") if dead else "",
-                tone=Tone.BAD,
-            )
-        )
+    rows += [_attempt(each) for each in attempts_of(event.history)]
     if due:
         rows.append(
             Row(
@@ -220,6 +201,48 @@ def _life(event: ProcessedEvent, now: datetime) -> list[Row]:
             )
         )
     return rows
+
+
+def _attempt(attempt: Attempt) -> Row:
+    began, ended = moment(attempt.began), moment(attempt.ended)
+    text, short, tone = {
+        "": (gettext("An attempt began."), gettext("begun"), Tone.WAITING),
+        EventState.PROCESSED: (
+            gettext("Its handler had run; what it wrote was committed."),
+            gettext("handled"),
+            Tone.GOOD,
+        ),
+        EventState.IGNORED: (
+            gettext("There was no handler for it."),
+            gettext("ignored"),
+            Tone.PLAIN,
+        ),
+        EventState.DEAD: (
+            gettext("The attempt failed, and was the last one: %(error)s"),
+            gettext("given up"),
+            Tone.BAD,
+        ),
+    }.get(
+        attempt.outcome,
+        (gettext("The attempt failed: %(error)s"), gettext("failed"), Tone.BAD),
+    )
+    return Row(
+        lane=Lane.STEPS,
+        at=began or ended,
+        until=ended if began else None,
+        text=text % {"error": attempt.error},
+        note=f"{_WAYS.get(attempt.way, attempt.way)}, {attempt.by}",
+        short=short,
+        is_open=not attempt.outcome,
+        tone=tone,
+    )
+
+
+_WAYS: dict[str, Any] = {
+    Way.INLINE: gettext_lazy("with the delivery"),
+    Way.INBOX: gettext_lazy("by a worker"),
+    Way.RERUN: gettext_lazy("run again"),
+}
 
 
 def _acts(event: ProcessedEvent) -> list[Row]:

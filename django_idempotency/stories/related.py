@@ -99,7 +99,8 @@ def _events_of(
     rows = rows.filter(
         Q(object_key__in=values) | Q(event_id__in=names) | Q(pk__in=ids)
     ).exclude(pk=but)
-    return list(rows.defer("payload", "headers", "reruns", "occurred_at")[:MOST])
+    unread = ("payload", "headers", "reruns", "history", "occurred_at")
+    return list(rows.defer(*unread)[:MOST])
 
 
 def _records_of(ids: Iterable[Any], *, using: str | None) -> list[IdempotencyRecord]:

@@ -16,6 +16,7 @@ from django.db import Error, transaction
 from django.utils.datastructures import CaseInsensitiveMapping
 
 from django_idempotency import signals
+from django_idempotency.core.attempts import Way
 from django_idempotency.core.events import EventState
 from django_idempotency.core.operations import on_one_line
 from django_idempotency.engine.idempotency import Confined
@@ -245,8 +246,12 @@ class _TakenRow:
     is_rerun: bool
     using: str
 
+    @property
+    def _way(self) -> Way:
+        return Way.RERUN if self.is_rerun else Way.INBOX
+
     def settle(self, state: EventState, *, payload: bytes | None) -> None:
-        event_store.finish(self.claim, state, payload=payload)
+        event_store.finish(self.claim, state, self._way, payload=payload)
         self._wake_next()
 
     def _described(self) -> str:
@@ -285,7 +290,11 @@ class _TakenRow:
 
     def bury(self, error: BaseException) -> bool:
         is_buried = event_store.bury(
-            self.stored.row_id, self.stored.attempts, told_of(error), using=self.using
+            self.stored.row_id,
+            self.stored.attempts,
+            told_of(error),
+            self._way,
+            using=self.using,
         )
         if is_buried and self.stored.is_ordered:
             # Otherwise it is looked at a while later.

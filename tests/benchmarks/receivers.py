@@ -20,13 +20,14 @@ from tests.testapp.models import Order
 
 COLUMNS = (
     "id, endpoint, source, account, event_id, event_type, object_key, body_digest,"
-    " headers, occurred_at, payload, attempts, uncounted_attempts, last_error, reruns, is_ordered,"
+    " headers, occurred_at, payload, attempts, uncounted_attempts, last_error, reruns,"
+    " history, is_ordered,"
     " state, received_at,"
     " expires_at"
 )
 INSERT = (
     f"INSERT INTO django_idempotency_processedevent ({COLUMNS}, next_attempt_at)"  # noqa: S608
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, 0, '', '[]',"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, 0, '', '[]', '[]',"
     " false, 'received',"
     " clock_timestamp(), clock_timestamp() + interval '35 days', clock_timestamp())"
     " ON CONFLICT (id) DO NOTHING"
