@@ -26,7 +26,9 @@ def main() -> int:
     without = left_out(options.database)
     with (
         signals_as_exceptions(),
-        set_up(options.sabotage, database=options.database) as stage,
+        set_up(
+            options.sabotage, database=options.database, count=options.count
+        ) as stage,
     ):
         result = campaign.run(
             stage,
@@ -48,6 +50,8 @@ def _text(result: dict[str, Any]) -> str:
     lines += [json.dumps(violation, indent=2) for violation in result["violations"]]
     lines += [f"left out: {name} ({why})" for name, why in result["left_out"].items()]
     lines += [f"too few of {kind}" for kind in result["too_rare"]]
+    if counted := result.get("counts"):
+        lines.append(f"counts: {json.dumps(counted)}")
     lines.append(f"{len(result['violations'])} violations")
     return "\n".join(lines) + "\n"
 
@@ -74,10 +78,17 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--until-violation", action="store_true", help="stop after the first batch"
     )
+    parser.add_argument(
+        "--count",
+        action="store_true",
+        help="let counts by the hour be written, and hinder that all the time",
+    )
     parser.add_argument("--database", choices=DATABASES, default=POSTGRESQL)
     options = parser.parse_args(arguments)
+    options.count |= options.sabotage == "beside"
     without = left_out(options.database)
-    for name in (*(options.only or ()), f"sabotage {options.sabotage}"):
+    asked = (*(options.only or ()), f"sabotage {options.sabotage}")
+    for name in (*asked, *(["--count"] if options.count else [])):
         if name in without:
             parser.error(f"Not on {options.database}: {name} ({without[name]}).")
     return options

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
-from tests.faults import checking
+from tests.faults import checking, counts
 from tests.faults.checking import Truth, Violation
 from tests.faults.clients import (
     OTHER,
@@ -75,7 +75,19 @@ def run(
     fault finds nothing to strike when a copy has been quicker.
     """
     campaign = _Campaign(stage, seed, kinds, points=_points(stage))
-    planned = islice(plans(seed, campaign.points, kinds=kinds), first - 1, None)
+    if not stage.counts:
+        return _run(campaign, runs, first, until_violation=until_violation)
+    with counts.hindered(stage.database) as hindered:
+        result = _run(campaign, runs, first, until_violation=until_violation)
+    return result | {"counts": campaign.counted(hindered)}
+
+
+def _run(
+    campaign: "_Campaign", runs: int, first: int, *, until_violation: bool
+) -> dict[str, Any]:
+    stage, kinds = campaign.stage, campaign.kinds
+    every = plans(campaign.seed, campaign.points, kinds=kinds)
+    planned = islice(every, first - 1, None)
     size = CLIENTS if until_violation else 4 * CLIENTS
     minimum = runs // len(kinds) // 2
     while campaign.runs < runs or (
@@ -141,6 +153,25 @@ class _Campaign:
             "too_rare": self.too_rare(minimum),
             "violations": self.violations,
         }
+
+    def counted(self, hindered: Counter[str]) -> dict[str, Any]:
+        """Compare what is written with what the processes have said that they count.
+
+        It can be less: what was counted since the last write is lost by a kill, and when
+        the table is away. It can't be more.
+        """
+        written = counts.written(self.stage.database)
+        time.sleep(1)  # for the watcher to read the rest
+        told = Counter(self.stage.watcher.told("counted"))
+        for outcome, number in written.items():
+            if number > told[outcome]:
+                detail = (
+                    f"{outcome}: {number} are written, and there were {told[outcome]}"
+                )
+                rule = "counted too often"
+                violation = {"seed": self.seed, "rule": rule, "detail": detail}
+                self.violations.append(violation)
+        return {"told": dict(told), "written": written, "hindered": dict(hindered)}
 
     @property
     def _seconds(self) -> float:

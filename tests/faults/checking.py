@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.faults import counts
 from tests.faults.clients import OTHER, USER, History, key_of
 from tests.faults.conditions import IDLE_SECONDS, LONGEST_LEASE, TENANTS
 from tests.faults.databases import EVENTS, ORDERS, RECORDS
@@ -184,6 +185,9 @@ def leftovers(stage: Stage) -> Iterator[Violation]:
     """Yield what nothing in the shop should leave behind when all is quiet."""
     if left := stage.watcher.told("purge left")[-1]:
         yield Violation(rule="not purged", detail=f"{left} expired rows")
+    if stage.counts and (number := counts.in_requests(stage.database)):
+        detail = f"{number} transactions have written counts as well"
+        yield Violation(rule="counted in a request", detail=detail)
     for operation in stage.watcher.told("cut"):
         detail = f"that of {operation}, by a client that left"
         yield Violation(rule="call cut", detail=detail)

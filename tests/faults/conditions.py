@@ -37,6 +37,7 @@ SABOTAGES = (
     "seen",
     "names",
     "mark",
+    "beside",
 )
 
 TENANTS = 2

@@ -26,6 +26,8 @@ ALTER_SECONDS = 2
 
 LEFT_OUT = {
     "pgbouncer": "is a pooler of PostgreSQL; tests.faults.load",
+    "--count": "its transactions have no numbers to compare",
+    "sabotage beside": "as --count",
     "failover": "to a synchronous standby of PostgreSQL; tests.faults.failover",
 }
 

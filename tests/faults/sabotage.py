@@ -4,14 +4,15 @@ A campaign that reports nothing without the guard proves nothing with it.
 """
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 
 from django_idempotency.core.decisions import Decision, Renew, Replay
-from django_idempotency.engine import record_row, steps
+from django_idempotency.engine import counting, record_row, steps
 from django_idempotency.engine.owner import Owner
 from django_idempotency.engine.steps import LeasedSteps
 from django_idempotency.exceptions import ClaimConflict
@@ -183,10 +184,22 @@ def mark() -> None:
     dialect.is_marked = lambda self, *args: True
 
 
+def beside() -> None:
+    """What was counted is written by a request, in its transaction."""
+    keep = store.keep
+
+    def write_and_keep(claim: Claim, answer: Any) -> None:
+        with suppress(Error), transaction.atomic(using=claim.using):
+            counting.counter.flush()
+        keep(claim, answer)
+
+    store.keep = write_and_keep
+
+
 SABOTAGES = {
     each.__name__: each
     for each in (
         *(unique, savepoint, token, signature, scope, kept, held, expiry),
-        *(renewal, shield, seen, names, mark),
+        *(renewal, shield, seen, names, mark, beside),
     )
 }

@@ -20,6 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
@@ -37,7 +38,7 @@ from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.tasks import current_operation, run_once
 from django_idempotency.webhooks import Event, providers, webhook
 from django_idempotency.webhooks.inbox import process_next
-from tests.faults import points, sabotage
+from tests.faults import counts, points, sabotage
 from tests.faults.conditions import (
     BEFORE_THE_CALL_SECONDS,
     FOLDER,
@@ -55,6 +56,8 @@ from tests.support.deliveries import SECRET
 from tests.testapp.models import Order
 
 points.install()
+if settings.IDEMPOTENCY_STATISTICS:
+    counts.install()
 sabotage.apply(os.environ.get(SABOTAGE, ""))
 
 

@@ -146,6 +146,8 @@ class Stage:
     folder: Path
     """Where faults for workers are put."""
     watcher: Watcher
+    counts: bool
+    """Whether counts by the hour are written."""
     has_failed: threading.Event
     """Set to end the clients early, since what they would see is known."""
 
@@ -167,23 +169,33 @@ class Stage:
 
 @contextlib.contextmanager
 def set_up(
-    sabotage: str = "", *, database: str = POSTGRESQL, one_by_one: bool = False
+    sabotage: str = "",
+    *,
+    database: str = POSTGRESQL,
+    one_by_one: bool = False,
+    count: bool = False,
 ) -> Iterator[Stage]:
     """Start it all, and end it all on every way out.
 
     `one_by_one`: each request is served by a process of its own, which can be killed
     alone, and nothing ends because it takes long. Nobody handles the inbox.
+    `count`: the processes write down counts by the hour.
 
     Raises:
         ServerFailed: a server does not start; the message ends with its log.
     """
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(database_started(database))
-        yield _start(stack, running, sabotage, one_by_one=one_by_one)
+        yield _start(stack, running, sabotage, one_by_one=one_by_one, count=count)
 
 
 def _start(
-    stack: contextlib.ExitStack, database: Database, sabotage: str, *, one_by_one: bool
+    stack: contextlib.ExitStack,
+    database: Database,
+    sabotage: str,
+    *,
+    one_by_one: bool,
+    count: bool,
 ) -> Stage:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
     shop, asgi, calm, provider = (
@@ -202,6 +214,7 @@ def _start(
         PROVIDER_URL: url_of(provider),
         PATIENT: "yes" if one_by_one else "",
         SABOTAGE: sabotage,
+        "TESTS_COUNT": "yes" if count else "no",
         "no_proxy": "127.0.0.1",
     }
     python = [sys.executable, "-m"]
@@ -242,6 +255,7 @@ def _start(
         database=database,
         folder=folder,
         watcher=watcher,
+        counts=count,
         has_failed=threading.Event(),
     )
 

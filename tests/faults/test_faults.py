@@ -34,6 +34,7 @@ CONTROLS = {
     "seen": ("kill-at-call", {"more than one charge"}),
     "names": ("kill-at-statement", {"another tenant's handler"}),
     "mark": ("timeout-swallowed", {"acknowledged without effect"}),
+    "beside": ("kill-at-statement", {"counted in a request"}),
 }
 """By missing guard: the kind of fault, and what comes of it, one of them at least.
 
@@ -68,8 +69,10 @@ def reported(module: str, *options: str) -> tuple[int, dict[str, Any]]:
 @on_each_database
 def test_short_campaign_finds_no_violation(database: str) -> None:
     runs = RUNS[database]
+    options = [f"--runs={runs}", "--seed=1", f"--database={database}"]
+    has_counts = "--count" not in left_out(database)
     code, result = reported(
-        "tests.faults", f"--runs={runs}", "--seed=1", f"--database={database}"
+        "tests.faults", *options, *(["--count"] if has_counts else [])
     )
 
     assert result["violations"] == []
@@ -78,6 +81,9 @@ def test_short_campaign_finds_no_violation(database: str) -> None:
     assert result["runs"] >= runs
     assert set(result["faults"]) == set(KINDS) - set(left_out(database))
     assert result["left_out"] == left_out(database)
+    if has_counts:
+        assert sum(result["counts"]["written"].values()) > runs
+        assert set(result["counts"]["hindered"]) == {"locked", "away", "ended"}
 
 
 def test_every_guard_has_a_control() -> None:
