@@ -7,6 +7,7 @@ import uuid
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -14,6 +15,7 @@ from django.db import InterfaceError, OperationalError, connections
 from django.urls import get_resolver
 
 from django_idempotency.exceptions import StoreUnavailable
+from django_idempotency.management.heartbeat import Heartbeat
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.management.seeing import require_seen
 from django_idempotency.models import ProcessedEvent
@@ -59,6 +61,13 @@ class Command(BaseCommand):
             action="store_true",
             help="Report what was done every few seconds (default: %(default)s).",
         )
+        parser.add_argument(
+            "--health-file",
+            type=Path,
+            metavar="PATH",
+            help="A file for a probe: written anew at least at each turn, with what the "
+            "worker does, and deleted at its end (default: none).",
+        )
         act = parser.add_mutually_exclusive_group()
         act.add_argument(
             "--rerun",
@@ -98,7 +107,15 @@ class Command(BaseCommand):
             require_endpoints(options["endpoint"])
         except ValueError as error:
             raise CommandError(str(error)) from error
-        counts = self._work(options)
+        file = options["health_file"]
+        try:
+            heart = Heartbeat(file and Path(file), self.stderr.write)
+        except (OSError, ValueError) as error:
+            raise CommandError(
+                f"--health-file {file} can't be written: {error}"
+            ) from error
+        with heart:
+            counts = self._work(options, heart)
         self.stdout.write(f"Handled {_listed(counts)}.")
 
     def _act(
@@ -115,17 +132,20 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         self.stdout.write(f"{event.pk}: {told}")
 
-    def _work(self, options: dict[str, Any]) -> Counter[str]:
+    def _work(self, options: dict[str, Any], heart: Heartbeat) -> Counter[str]:
         counts: Counter[str] = Counter()
         reported = time.monotonic()
         with Interruption(signal.SIGTERM, signal.SIGINT) as interruption:
             while not interruption.is_wanted:
+                heart.beat("at work", _listed(counts))
                 step = self._step(options["endpoint"], retry=not options["until_empty"])
                 if step is not None and step is not Step.NOTHING_DUE:
                     counts[step.name.lower()] += 1
                 elif options["until_empty"]:
                     break
                 else:
+                    what = "the database" if step is None else "events"
+                    heart.beat(f"waiting for {what}", _listed(counts))
                     # An idle worker doesn't hold a database connection.
                     connections.close_all()
                     interruption.wait(options["poll_seconds"])

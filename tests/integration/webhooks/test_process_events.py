@@ -1,7 +1,13 @@
 """The worker's command, run in this process."""
 
+import os
+import re
 import signal
-from collections.abc import Iterator
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,3 +182,132 @@ def test_endpoint_that_is_not_there_is_refused(names: Any) -> None:
         process_next(endpoints=names)
     with pytest.raises(CommandError, match=r"There are: .*'tested-inbox'"):
         call_command("process_events", "--until-empty", "--endpoint=nobody")
+
+
+# What it tells whoever watches it
+
+TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, look: Callable[[], None]) -> None:
+    """Let somebody look before each pause of the worker; the second one is its last."""
+    sleep = Interruption.wait
+    pauses: list[float] = []
+
+    def wait(self: Interruption, seconds: float) -> None:
+        look()
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        sleep(self, 0)
+
+    monkeypatch.setattr(Interruption, "wait", wait)
+
+
+def test_health_file_says_what_the_worker_does_as_long_as_it_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    health = tmp_path / "health"
+    said: list[str] = []
+    ages: list[float] = []
+
+    def look(*event: Event) -> None:
+        said.append(health.read_text())
+        ages.append(time.time() - health.stat().st_mtime)
+        os.utime(health, (0, 0))
+
+    scene.act = look
+    watched(monkeypatch, look)
+    deliver("/inbox/", stripe())
+    call_command("process_events", health_file=str(health))
+
+    assert [re.sub(TIME, "TIME", each) for each in said] == [
+        "TIME at work; handled nothing\n",
+        "TIME waiting for events; handled 1 processed\n",
+        "TIME waiting for events; handled 1 processed\n",
+    ]
+    assert max(ages) < 60
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.postgresql
+def test_worker_without_a_database_says_so_and_is_alive(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    health = tmp_path / "health"
+    said: list[str] = []
+    watched(monkeypatch, lambda: said.append(health.read_text()))
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "PORT", "1")
+    call_command("process_events", health_file=str(health))
+
+    assert ["waiting for the database" in each for each in said] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["missing/health", "", "folder"])
+def test_health_file_that_cannot_be_written_is_refused_at_the_start(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / name if name else "."
+    deliver("/inbox/", stripe())
+    with pytest.raises(CommandError, match=r"--health-file .* can't be written"):
+        call_command("process_events", until_empty=True, health_file=str(path))
+    assert scene.handled == []
+
+
+def test_full_disk_stops_no_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Output
+) -> None:
+    """Its file gets old, which is what the probe looks at."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    health = folder / "health"
+
+    def lose_it(event: Event) -> None:
+        health.unlink()
+        folder.rmdir()
+
+    scene.act = lose_it
+    watched(monkeypatch, lambda: None)
+    deliver("/inbox/", stripe())
+    call_command("process_events", health_file=str(health))
+    told = capsys.readouterr()
+
+    assert told.out == "Handled 1 processed.\n"
+    assert told.err.count("health file") == 1
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract", "gone"])
+def test_systemd_is_told_when_it_asks(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        name = "@" if kind == "abstract" else ""
+        address = f"{name}{folder}/notify"
+        if kind != "gone":
+            systemd.bind(address.replace("@", "\0"))
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        watched(monkeypatch, lambda: None)
+        deliver("/inbox/", stripe())
+        call_command("process_events")
+        told = []
+        systemd.setblocking(False)
+        while kind != "gone":
+            try:
+                told.append(systemd.recv(4096).decode())
+            except BlockingIOError:
+                break
+
+    assert states() == {"evt_1": "processed"}
+    if kind != "gone":
+        assert told == [
+            "READY=1\nWATCHDOG=1\nSTATUS=at work; handled nothing",
+            "WATCHDOG=1\nSTATUS=waiting for events; handled 1 processed",
+            "WATCHDOG=1\nSTATUS=at work; handled 1 processed",
+            "WATCHDOG=1\nSTATUS=waiting for events; handled 1 processed",
+            "STOPPING=1",
+        ]
