@@ -32,6 +32,7 @@ from .belongs import (
     related_record,
 )
 from .deciding import DecidingAdmin
+from .filters import StateFilter
 from .pages import Page, known
 from .read_only import LONGEST_IN_LIST
 from .rerunning import DECISIONS, REOPEN, RERUN
@@ -48,7 +49,7 @@ class ProcessedEventAdmin(DecidingAdmin):
         "next_attempt_at",
         "expires_at",
     )
-    list_filter = ("state", "expires_at")
+    list_filter = (StateFilter, "expires_at")
     search_help_text = _(
         "An event (evt_…), an object of the provider (pi_…), an order or another object "
         "(shop.order:7), what about() was given, the key or reference of an operation that "

@@ -29,6 +29,7 @@ from django_idempotency.store.hours import (
     totals_since,
 )
 from django_idempotency.store.records import record_alias
+from django_idempotency.stories.telling import duration
 
 from .charts import Chart, drawn, spans
 from .needed import Needed, age_of, needed
@@ -132,7 +133,7 @@ class Front:
             Tile(
                 label=gettext("Running now"),
                 number=shown(waiting.in_flight),
-                detail=gettext("with a lease"),
+                detail=_longest(waiting.oldest_in_flight_since),
             ),
             Tile(
                 label=gettext("Same key, other content"),
@@ -307,6 +308,12 @@ def seconds(value: float) -> str:
     return gettext("%(number)s s") % {
         "number": number_format(value, decimal_pos=digits, use_l10n=True)
     }
+
+
+def _longest(since: datetime | None) -> str:
+    if since is None:
+        return gettext("with a lease")
+    return gettext("longest: %(age)s") % {"age": duration(timezone.now() - since)}
 
 
 def _oldest(since: datetime | None, nothing: str, before: str = "") -> str:

@@ -20,7 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.stories.finding import METHODS, Search
+from django_idempotency.stories.finding import Search
 from django_idempotency.stories.masking import (
     MASK,
     as_text,
@@ -42,24 +42,10 @@ from .belongs import (
     related_record,
 )
 from .deciding import DecidingAdmin
+from .filters import MethodFilter, StateFilter
 from .pages import Page, known, not_kept
 from .read_only import LONGEST_IN_LIST
 from .settling import APPLIED, DECISIONS, HELD, NOT_APPLIED
-
-
-class MethodFilter(admin.SimpleListFilter):
-    """Has a fixed list: asking for the methods in the table would read all of it."""
-
-    title = _("method")
-    parameter_name = "method"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(method, method) for method in METHODS]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[IdempotencyRecord]
-    ) -> QuerySet[IdempotencyRecord]:
-        return queryset.filter(method=self.value()) if self.value() else queryset
 
 
 @admin.register(IdempotencyRecord)
@@ -73,7 +59,7 @@ class IdempotencyRecordAdmin(DecidingAdmin):
         "replays",
         "expires_at",
     )
-    list_filter = ("state", MethodFilter, "expires_at")
+    list_filter = (StateFilter, MethodFilter, "expires_at")
     search_help_text = _(
         "A key, a reference such as A7C1-11BF, an order or another object (shop.order:7), "
         "what about() was given, a payment or event of the provider (pi_…, evt_…), a "

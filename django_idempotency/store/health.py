@@ -40,7 +40,9 @@ class Gauges:
     oldest_expired_at: datetime | None
     """Records and events that a purge would delete now."""
     in_flight: int
-    """Operations with a live lease, among the `MOST` whose retention ends last."""
+    oldest_in_flight_since: datetime | None
+    """Operations with a live lease, and when the first of them was asked for first: see
+    Note [What is found by index]."""
 
 
 def gauges(using: str | None = None) -> Gauges:
@@ -50,13 +52,16 @@ def gauges(using: str | None = None) -> Gauges:
     `held_since` and `dead_since` are in indexes that have nothing but waiting rows. So
     an operation that its own work has committed in the middle counts from the moment at
     which a request has noticed it. A lease is in no index, since each of its writes would
-    then leave its page; but a running operation was claimed a moment ago, and with the
-    claim its retention began.
+    then leave its page. But an operation that is at a call whose outcome could have to be
+    found out is in that of `held_since`. And any other was claimed a moment ago, and with
+    the claim its retention began: it is looked for among the `MOST` whose retention ends
+    last, so one that has run while so many others came is missed.
     """
     records, events = _records(using), _events(using)
     (held, held_since), (dead, dead_since), (due, due_at) = waiting(using).values()
     records_expired, records_expired_at = _waiting(records.expired(), "expires_at")
     events_expired, events_expired_at = _waiting(events.expired(), "expires_at")
+    running, running_since = _running(records)
     expired_at = [each for each in (records_expired_at, events_expired_at) if each]
     return Gauges(
         held=held,
@@ -67,7 +72,8 @@ def gauges(using: str | None = None) -> Gauges:
         oldest_due_at=due_at,
         expired=min(MOST, records_expired + events_expired),
         oldest_expired_at=min(expired_at, default=None),
-        in_flight=_running(records),
+        in_flight=running,
+        oldest_in_flight_since=running_since,
     )
 
 
@@ -103,8 +109,18 @@ def _waiting(rows: QuerySet[Any], since: str) -> tuple[int, datetime | None]:
     return found["n"], found["oldest"]
 
 
-def _running(records: RecordQuerySet) -> int:
-    is_running = Case(When(lease_expires_at__gt=UtcNow(), then=1))
-    latest = records.annotate(is_running=is_running).order_by("-expires_at")[:MOST]
-    running: int = latest.aggregate(n=Count("is_running"))["n"]
-    return running
+def _running(records: RecordQuerySet) -> tuple[int, datetime | None]:
+    is_running = Q(lease_expires_at__gt=UtcNow())
+    calling = records.filter(is_running, held_since__isnull=False)
+    # Not filtered, but looked through: else all are, to find so many.
+    latest = records.annotate(
+        since=Case(When(is_running & Q(held_since=None), then="created_at"))
+    ).order_by("-expires_at")[:MOST]
+    found = [
+        latest.aggregate(n=Count("since"), oldest=Min("since")),
+        calling.order_by("held_since")[:MOST].aggregate(
+            n=Count("pk"), oldest=Min("created_at")
+        ),
+    ]
+    since = [each["oldest"] for each in found if each["n"]]
+    return min(MOST, sum(each["n"] for each in found)), min(since, default=None)

@@ -30,19 +30,25 @@ class Number:
 
     @property
     def age(self) -> timedelta:
-        # The clocks of host and database may differ a little.
-        if self.since is None:
-            return timedelta(0)
-        return max(timedelta(0), timezone.now() - self.since)
+        return timedelta(0) if self.since is None else _age_of(self.since)
 
     def __str__(self) -> str:
         count = f"{self.count:,}{' or more' if self.count >= MOST else ''}"
         what = self.one if self.count == 1 else self.many
         if self.since is None:
             return f"{count} {what}"
-        since = f"since {self.since:%Y-%m-%d %H:%M:%S %Z}".rstrip()
         oldest = "" if self.count == 1 else "the oldest "
-        return f"{count} {what}, {oldest}{since} ({spelled(self.age)})"
+        return f"{count} {what}, {oldest}since {_shown(self.since)}"
+
+
+def _age_of(since: datetime) -> timedelta:
+    # The clocks of host and database may differ a little.
+    return max(timedelta(0), timezone.now() - since)
+
+
+def _shown(since: datetime) -> str:
+    moment = f"{since:%Y-%m-%d %H:%M:%S %Z}".rstrip()
+    return f"{moment} ({spelled(_age_of(since))})"
 
 
 Limits = dict[str, timedelta]
@@ -94,9 +100,16 @@ class Command(BaseCommand):
         else:
             for number in numbers:
                 self.stdout.write(str(number))
-            self.stdout.write(f"{now.in_flight:,} running with a lease")
+            self.stdout.write(_running(now))
         if broken:
             raise CommandError("\n".join(broken))
+
+
+def _running(now: Gauges) -> str:
+    text = f"{now.in_flight:,} running with a lease"
+    if (since := now.oldest_in_flight_since) is None:
+        return text
+    return f"{text}, the first asked for {_shown(since)}"
 
 
 def _numbers(now: Gauges) -> list[Number]:

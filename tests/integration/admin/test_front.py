@@ -81,7 +81,9 @@ def test_page_says_what_was_stopped_and_what_waits(admin_client: Client) -> None
     count("mismatched", 6)
     count("mismatched", 1, endpoint="PUT /cart/")
     held()
-    held(1, lease_expires_at=timezone.now() + timedelta(minutes=1))  # is running
+    running = held(1, lease_expires_at=timezone.now() + timedelta(minutes=1))
+    began = timezone.now() - timedelta(hours=5, minutes=7, seconds=20)
+    IdempotencyRecord.objects.filter(pk=running.pk).update(created_at=began)
     dead()
     due_at = timezone.now() - timedelta(minutes=3)
     ProcessedEventFactory.create(due=True, next_attempt_at=due_at)
@@ -91,7 +93,7 @@ def test_page_says_what_was_stopped_and_what_waits(admin_client: Client) -> None
         ["121", "of 2,128 requests"],
         ["4,211 EUR", "and 10.00 USD"],
         ["1", "oldest 9 minutes"],
-        ["1", "with a lease"],
+        ["1", "longest: 5 h 7 min"],
         ["7", "6 at POST /pay/"],
         ["1", "1 due, oldest 3 minutes"],
     ]

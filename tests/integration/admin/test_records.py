@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import path
 from django.utils.timezone import now
 
-from django_idempotency.admin.read_only import MOST_COUNTED
+from django_idempotency.admin.filters import MOST_COUNTED
 from django_idempotency.core.operations import Scope, record_id_of
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.stories.masking import MASK
@@ -97,7 +97,8 @@ def test_list_shows_lives_of_records_and_cuts_paths(admin_client: Client) -> Non
 
 @pytest.mark.parametrize("state", ["in_flight", "kept", "released", "held"])
 def test_list_is_filtered_by_state(state: str, admin_client: Client) -> None:
-    wanted = record("1", state=state)
+    since = now() if state == "held" else None
+    wanted = record("1", state=state, held_since=since)
     record("2", state="kept" if state == "released" else "released")
 
     assert rows(admin_client.get(f"{LIST}?state__exact={state}")) == ids(wanted)

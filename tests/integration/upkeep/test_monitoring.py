@@ -213,6 +213,7 @@ def test_gauges_say_how_much_waits_and_since_when() -> None:
             events.expired().aggregate(t=Min("expires_at"))["t"],
         ),
         in_flight=3,
+        oldest_in_flight_since=records.in_flight().aggregate(t=Min("created_at"))["t"],
     )
 
 
@@ -227,6 +228,24 @@ def test_gauges_stop_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     now = gauges()
 
     assert (now.held, now.due, now.expired) == (2, 2, 2)
+
+
+def test_longest_call_is_found_behind_whatever_came_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "MOST", 2)
+    begun = timezone.now() - 20 * HOUR
+    user = UserFactory.create()
+    for number, columns in enumerate(({"held": True}, {"in_flight": True}, {}, {})):
+        live = {"lease_expires_at": AHEAD} if number < 2 else {}
+        made = IdempotencyRecordFactory.create(
+            user=user, expires_at=AHEAD + number * HOUR, **columns, **live
+        )
+        IdempotencyRecord.objects.filter(pk=made.pk).update(
+            created_at=begun + number * HOUR
+        )
+
+    assert (gauges().in_flight, gauges().oldest_in_flight_since) == (1, begun)
 
 
 @pytest.mark.postgresql
