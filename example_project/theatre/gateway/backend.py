@@ -13,6 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from .reports import KEY_FIELD
 from .stripe_errors import stripe_error
 
 __all__ = ["fetch", "forward", "outcome_is_final"]
@@ -24,6 +25,9 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 def forward(request: HttpRequest) -> HttpResponse:
     """Send the request on and return the backend's answer as it is."""
     form = {k: v for k, v in request.POST.lists() if not _is_newer(k)}
+    key = request.headers.get("Idempotency-Key")
+    if key and request.path.endswith("/payment_intents"):
+        form[f"metadata[{KEY_FIELD}]"] = [key]
     # Half on the way to the bank, half on the way back: a client that is cut off in
     # between has paid and doesn't know.
     _travel()
@@ -32,10 +36,10 @@ def forward(request: HttpRequest) -> HttpResponse:
     return answer
 
 
-def fetch(request: HttpRequest) -> HttpResponse:
+def fetch(request: HttpRequest, path: str | None = None) -> HttpResponse:
     """Return what the backend has there, and change nothing."""
     _travel()
-    return _ask(request)
+    return _ask(request, path=path)
 
 
 def _travel() -> None:
@@ -44,12 +48,18 @@ def _travel() -> None:
 
 
 def _ask(
-    request: HttpRequest, *, data: Mapping[str, list[str]] | None = None
+    request: HttpRequest,
+    *,
+    data: Mapping[str, list[str]] | None = None,
+    path: str | None = None,
 ) -> HttpResponse:
     headers = {"Authorization": request.headers["Authorization"]}
     try:
         answer = _client().request(
-            request.method or "GET", request.path, data=data, headers=headers
+            "GET" if data is None else "POST",
+            path or request.get_full_path(),
+            data=data,
+            headers=headers,
         )
     except _NOT_SENT:
         return stripe_error(503, "api_error", "The payment server is not reachable.")

@@ -37,5 +37,8 @@ IDEMPOTENCY_REPLAYED_HEADER = "Idempotent-Replayed"  # as Stripe calls it
 
 # The server that makes the charges.
 GATEWAY_BACKEND_URL = env.str("GATEWAY_BACKEND_URL")
+# Where events are delivered when somebody asks for it: NAME=URL,NAME=URL.
+GATEWAY_WEBHOOK_ENDPOINTS = env.dict("GATEWAY_WEBHOOK_ENDPOINTS", default={})
+GATEWAY_WEBHOOK_SECRET = env.str("GATEWAY_WEBHOOK_SECRET", default="")
 # How long a call takes, since it travels and banks are asked; nothing by default.
 GATEWAY_LATENCY = timedelta(seconds=env.float("GATEWAY_LATENCY_SECONDS", default=0))

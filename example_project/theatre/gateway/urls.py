@@ -10,4 +10,6 @@ urlpatterns = [
     path("v1/payment_intents", views.create),
     path("v1/payment_intents/<str:payment>", views.retrieve),
     path("v1/refunds", views.create),
+    path("v1/events", views.events),
+    path("v1/events/<str:event>/retry", views.deliver_again),
 ]

@@ -28,7 +28,7 @@ from tests.support.client import new_key
 from tests.support.servers import free_port
 
 PAGE = Path(__file__).parents[3] / "docs/howto/charge-with-stripe.md"
-PAYMENTS, VIEWS, HOLDING = re.findall(
+PAYMENTS, VIEWS, HOLDING, _ = re.findall(
     r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S
 )
 CALL = VIEWS[VIEWS.index("paid = ") : VIEWS.index("    except CallRefused")]

@@ -4,7 +4,7 @@ import email
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from django.db import connection
 from example_project.theatre.demo.stage import API_KEY
 from tests.example.kills.serve import FOLDER_VARIABLE
 from tests.support.client import Answer
+from tests.support.deliveries import SECRET
 from tests.support.programs import environment
 from tests.support.servers.processes import Children, listen, url_of
 from tests.support.threads import TIMEOUT
@@ -30,6 +31,7 @@ class Town:
     """Where the shop is, and where to see what it did to others."""
 
     shop_url: str
+    gateway_url: str
     payment_server_url: str
     mails: Path
 
@@ -40,7 +42,7 @@ class Town:
         *,
         key: str = "",
         session: str = "",
-        doom: int | None = None,
+        doom: int | str | None = None,
     ) -> Answer | None:
         """Post to the shop; its process is killed at the point `doom`.
 
@@ -94,7 +96,10 @@ class Town:
 
 
 @contextmanager
-def set_up() -> Iterator[Town]:
+def set_up(
+    *urlconf: str, reports_to: Mapping[str, str] | None = None
+) -> Iterator[Town]:
+    """Start it all, and end it all; the gateway reports to these paths of the shop."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         mails = folder / "mails"
@@ -113,6 +118,11 @@ def set_up() -> Iterator[Town]:
             DJANGO_SETTINGS_MODULE="example_project.theatre.gateway.settings",
             GATEWAY_BACKEND_URL=url_of(payments),
             GATEWAY_DATABASE_URL=database,
+            GATEWAY_WEBHOOK_ENDPOINTS=",".join(
+                f"{name}={url_of(shop)}{path}"
+                for name, path in (reports_to or {}).items()
+            ),
+            GATEWAY_WEBHOOK_SECRET=SECRET,
         )
         migrate = _python("django", "migrate", "--verbosity=0")
         children.start("migrate", migrate, of_gateway)
@@ -122,7 +132,7 @@ def set_up() -> Iterator[Town]:
             NO_PROXY="127.0.0.1",
             **{FOLDER_VARIABLE: str(mails)},
         )
-        serve = _python("tests.example.kills.serve", str(shop.fileno()))
+        serve = _python("tests.example.kills.serve", str(shop.fileno()), *urlconf)
         children.start("shop", serve, of_shop, shop)
         children.result("migrate")
         serve = _python(
@@ -137,7 +147,7 @@ def set_up() -> Iterator[Town]:
         children.ready("payment server", url_of(payments) + "/v1/charges")
         children.ready("gateway", url_of(gateway) + "/v1/refunds")
         children.ready("shop", url_of(shop) + "/carts/")
-        yield Town(url_of(shop), url_of(payments), mails)
+        yield Town(url_of(shop), url_of(gateway), url_of(payments), mails)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Program: serve the example shop on an inherited socket, each request in a process.
 
-    python -m tests.example.kills.serve FD
+    python -m tests.example.kills.serve FD [URLCONF]
 
-It works on the test database, where the tests count, and with the shop's own middleware.
+The URLconf's module has the middleware that does harm, as `Doom`. It works on the test database, where the tests count, and with the shop's own middleware.
 """
 
 import os
@@ -26,8 +26,9 @@ FOLDER_VARIABLE = "KILLS_MAIL_FOLDER"
 
 def main() -> None:
     watched = "tests.example.kills.watched"
-    settings.ROOT_URLCONF = watched
-    settings.MIDDLEWARE = [f"{watched}.Doom", *shop.MIDDLEWARE]
+    urlconf = sys.argv[2] if len(sys.argv) > 2 else watched
+    settings.ROOT_URLCONF = urlconf
+    settings.MIDDLEWARE = [f"{urlconf}.Doom", *shop.MIDDLEWARE]
     settings.SECURE_CSP = shop.SECURE_CSP
     settings.SHOP_LEASE = LEASE
     settings.PAYMENT_PROVIDER = f"{watched}.WatchedPayments"
@@ -36,7 +37,7 @@ def main() -> None:
     _mail_to(os.environ[FOLDER_VARIABLE], f"{watched}.WatchedMail")
     application = get_wsgi_application()
     # Before the server forks: else each process would import them for itself.
-    import_module(watched)
+    import_module(urlconf)
     import_module("example_project.checkout.payments").payment_provider()
     server = ForkingServer(socket.socket(fileno=int(sys.argv[1])))
     server.set_app(application)
