@@ -99,6 +99,18 @@ class Settings:
         return _setting("IDEMPOTENCY_MAX_BODY", 1024 * 1024)
 
     @cached_property
+    def IDEMPOTENCY_BODY_CODEC(self) -> str | None:
+        """Dotted path of what encodes answers, results and payloads at rest."""
+        as_they_are: str | None = None
+        return _setting("IDEMPOTENCY_BODY_CODEC", as_they_are)
+
+    @cached_property
+    def IDEMPOTENCY_BODY_KEYS(self) -> Collection[str]:
+        """Keys of the package's own codec; the first encrypts, all decrypt."""
+        none: Collection[str] = ()
+        return _setting("IDEMPOTENCY_BODY_KEYS", none)
+
+    @cached_property
     def IDEMPOTENCY_MAX_REQUEST_BODY(self) -> int | None:
         """Largest request body that is read for a key, in bytes; ``None``: any."""
         default: int | None = 25 * 1024 * 1024

@@ -17,6 +17,7 @@ __all__ = [
     "StepError",
     "StoreUnavailable",
     "TransactionLost",
+    "Undecodable",
     "UnkeyedOutsideCall",
 ]
 
@@ -186,6 +187,14 @@ class StepError(RuntimeError):
     step was not asked for again, two were asked for at the same time, or a step was
     begun after one whose outcome is unknown. No step gets another one's result: the key is released, and what the steps
     came to stays in the record.
+    """
+
+
+class Undecodable(ValueError):
+    """`IDEMPOTENCY_BODY_CODEC` can't decode what is stored, or isn't set any more.
+
+    Raised where you read it, by `IdempotencyRecord.body` and `ProcessedEvent.body`.
+    Nothing runs because of it: a repeat is refused, and an event waits.
     """
 
 

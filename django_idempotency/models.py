@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from . import signals
 from .conf import conf
+from .core import at_rest
 from .core.decisions import RecordState
 from .core.events import EventState
 from .core.history import Happening, with_note
@@ -73,13 +74,13 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         self, *, skip_locked: bool = False
     ) -> tuple[Journal | None, Any]:
         """Lock the one row, and return its journal and history; for `settle`."""
-        columns = ("effects", "earlier_steps", "history")
+        columns = ("effects", "earlier_steps", "pk", "history")
         locked = self.select_for_update(skip_locked=skip_locked)
         found = locked.values_list(*columns).first()
         if found is None:
             return None, None
-        effects, earlier_steps, history = found
-        return Journal(effects, earlier_steps), history
+        *memory, history = found
+        return Journal(*memory), history
 
     def write_settlement(
         self,
@@ -238,7 +239,16 @@ class IdempotencyRecord(models.Model):
     @property
     def steps(self) -> list[dict[str, Any]]:
         """What the operation remembers of its steps, in their order."""
-        return Journal(self.effects, self.earlier_steps).steps
+        return Journal(self.effects, self.earlier_steps, self.pk).steps
+
+    @property
+    def body(self) -> bytes | None:
+        """The body of the stored answer, whether or not it is stored encoded.
+
+        Raises:
+            Undecodable
+        """
+        return _read(self.response_body, at_rest.of_answer(self.pk))
 
     @property
     def reference(self) -> str:
@@ -326,6 +336,10 @@ def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> 
         described(row.state, row.attempts),
         row.last_act,
     )
+
+
+def _read(stored: Any, context: str) -> bytes | None:
+    return None if stored is None else at_rest.read(bytes(stored), context)
 
 
 LOST_EVENT = Q(next_attempt_at=None) & (
@@ -427,8 +441,8 @@ class ProcessedEvent(models.Model):
     payload = models.BinaryField(
         null=True,
         help_text=_(
-            "The raw body, of a batch without the other items; cleared when the event "
-            "is processed."
+            "The raw body, of a batch without the other items, perhaps encoded; cleared "
+            "when the event is processed."
         ),
     )
     headers = models.JSONField(
@@ -521,6 +535,15 @@ class ProcessedEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.event_type} ({self.state})"
+
+    @property
+    def body(self) -> bytes | None:
+        """The payload, whether or not it is stored encoded.
+
+        Raises:
+            Undecodable
+        """
+        return _read(self.payload, at_rest.of_payload(self.pk))
 
     @property
     def seen(self) -> str:

@@ -19,7 +19,7 @@ from django_idempotency.core.events import EventState
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.stories.event import story_of_event
 from django_idempotency.stories.finding import Search
-from django_idempotency.stories.masking import masked_headers, preformatted, pretty
+from django_idempotency.stories.masking import masked_headers, preformatted, shown_body
 from django_idempotency.stories.related import related_to_event
 from django_idempotency.stories.telling import shown_time
 
@@ -138,11 +138,6 @@ def _kept_until(event: ProcessedEvent) -> str:
 
 
 def _folded(event: ProcessedEvent) -> list[tuple[str, SafeString]]:
-    payload = event.payload
-    body = (
-        gettext("Cleared, since the event is done.")
-        if payload is None
-        else preformatted(pretty(bytes(payload)))
-    )
+    body = shown_body(event) or gettext("Cleared, since the event is done.")
     headers = preformatted(masked_headers(event.headers.items()))
     return [(gettext("Payload"), format_html("{}{}", headers, body))]

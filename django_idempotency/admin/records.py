@@ -26,7 +26,7 @@ from django_idempotency.stories.masking import (
     as_text,
     masked_headers,
     preformatted,
-    pretty,
+    shown_body,
 )
 from django_idempotency.stories.operation import story_of_record
 from django_idempotency.stories.related import is_guests, related_to_record
@@ -168,16 +168,15 @@ def _technical(record: IdempotencyRecord) -> list[tuple[str, str]]:
 
 
 def _folded(record: IdempotencyRecord) -> list[tuple[str, SafeString]]:
-    body = record.response_body
     memory = record.effects
-    if record.earlier_steps:
-        memory = {**memory, "steps": record.steps}
+    if steps := record.steps:
+        memory = {**memory, "steps": steps}
     status = record.response_status
     answer = format_html(
         "{}{}{}",
         preformatted(str(status)) if status else "",
         preformatted(masked_headers(record.response_headers or ())),
-        not_kept() if body is None else preformatted(pretty(bytes(body))),
+        shown_body(record) or not_kept(),
     )
     return [
         (gettext("Stored answer"), answer),

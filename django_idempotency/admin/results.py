@@ -27,13 +27,15 @@ def earlier_result(record: IdempotencyRecord, step: str) -> Any:
     rows: QuerySet[IdempotencyRecord] = QuerySet(
         IdempotencyRecord, using=record._state.db
     )
-    newest = rows.order_by("-expires_at").only("method", "effects")[:MOST_LOOKED_AT]
+    newest = rows.order_by("-expires_at").only("method", "effects", "earlier_steps")[
+        :MOST_LOOKED_AT
+    ]
     for each in newest:
         if each.method != record.method or not isinstance(each.effects, dict):
             continue
-        for entry in each.effects.get("steps", ()):
+        for entry in each.steps:
             is_it = entry["name"] == step and entry["done"]
-            if is_it and not entry.get("refused"):
+            if is_it and not entry.get("refused") and not entry.get("unreadable"):
                 return entry.get("result")
     return None
 

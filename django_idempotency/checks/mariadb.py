@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.conf import conf
+from django_idempotency.core import at_rest
 from django_idempotency.store.dialects.mariadb import ROOM
 
 from .urls import endpoints_in_urls
@@ -124,6 +127,8 @@ def _bodies_fit_into_a_packet(  # pragma: no cover - MariaDB
         name = f"the longest payload of the webhook {endpoint.name!r}"
         wanted[name] = endpoint.profile.max_body
     what, longest = max(wanted.items(), key=lambda each: each[1])
+    with suppress(ImproperlyConfigured):  # which another check reports
+        longest = at_rest.longest(longest)
     ((limit,),) = _asked(connection, "SELECT @@max_allowed_packet")
     if limit < longest + ROOM:
         mebibytes = -(-2 * (longest + ROOM) // 2**20)

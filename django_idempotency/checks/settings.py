@@ -9,16 +9,21 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from django_idempotency.conf import LONGEST_WAIT, Settings, conf, fault_of_duration
+from django_idempotency.core.at_rest import MAKE_KEYS, codec_at
 from django_idempotency.http import Identified
 
 PREFIX = "IDEMPOTENCY_"
 
 SHORTEST_SAFE_RETENTION = timedelta(hours=24)
 """How long Stripe remembers a key; a legitimate retry can come that late."""
+
+FERNET = "django_idempotency.contrib.fernet.FernetCodec"
+"""It needs `pip install "django-idempotency[crypto]"`."""
 
 IMPORT = "from datetime import timedelta\n\n"
 
@@ -37,6 +42,7 @@ def check_settings(
         *_retention(),
         *_hooks(),
         *_values(),
+        *_codec(),
         *_unknown(),
     ]
 
@@ -131,6 +137,44 @@ def _merged_guests(path: str, hook: Callable[..., Any]) -> Iterator[CheckMessage
             hint="from django_idempotency.http import principal_of\n\n"
             "return principal_of(request)  # where there are no credentials",
             id="django_idempotency.W008",
+        )
+
+
+def _codec() -> Iterator[CheckMessage]:
+    """Make the codec as it is made where it is used, and let it read what it writes."""
+    path: Any = conf.IDEMPOTENCY_BODY_CODEC
+    if path is None:
+        if conf.IDEMPOTENCY_BODY_KEYS:
+            yield Warning(
+                "IDEMPOTENCY_BODY_KEYS should go with a codec: without it nothing is "
+                "encrypted.",
+                hint=f'IDEMPOTENCY_BODY_CODEC = "{FERNET}"',
+                id="django_idempotency.W051",
+            )
+        return
+    number, hint = "E049", f'{MAKE_KEYS}\nIDEMPOTENCY_BODY_CODEC = "{FERNET}"'
+    try:
+        codec = codec_at(path)
+        number = "E050"
+        data = b"\0an answer\xff"
+        encoded = codec.encode(data, "check")
+        is_bytes = type(encoded) is bytes
+        if not is_bytes or codec.decode(encoded, "check") != data:
+            raise ImproperlyConfigured(
+                f"IDEMPOTENCY_BODY_CODEC = {path!r} must give back the bytes that it was "
+                "given."
+            )
+    except ImproperlyConfigured as error:
+        fault, _, line = str(error).partition(" Write\n\n")
+        if line:
+            number, hint = "E050", line
+        yield Error(fault, hint=hint, id=f"django_idempotency.{number}")
+    except Exception as error:
+        yield Error(
+            f"IDEMPOTENCY_BODY_CODEC = {path!r} must encode and decode bytes "
+            f"({type(error).__name__}: {error}).",
+            hint=hint,
+            id="django_idempotency.E050",
         )
 
 

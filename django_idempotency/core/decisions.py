@@ -6,7 +6,7 @@ the database compare the times; the engine acts on the decision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
@@ -38,6 +38,7 @@ class RowView:
     """Past its retention, by the database's clock."""
     answer: StoredAnswer | None
     """``None``: nothing is stored, or it can't be read."""
+    why_unreadable: str = ""
     lease_left: timedelta | None = None
     """By the database's clock; negative: it has expired; ``None``: there is no lease."""
     location: str | None = None
@@ -78,6 +79,9 @@ class Held:
 class Unreadable:
     """It was done, but the stored answer can't be read, or was forgotten."""
 
+    why: str = field(default="", compare=False)
+    """Why it can't be decoded, for the log."""
+
 
 Verdict = Replay | InFlight | Mismatch | Held | Unreadable
 """What the request gets instead of running."""
@@ -113,4 +117,6 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
         return Mismatch()
     if row.state in (RecordState.RELEASED, RecordState.IN_FLIGHT):
         return Renew()
-    return Unreadable() if row.answer is None else Replay(row.answer)
+    if row.answer is None:
+        return Unreadable(row.why_unreadable)
+    return Replay(row.answer)

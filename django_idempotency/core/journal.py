@@ -6,13 +6,15 @@ Pure: the steps write the journal into the record, in the transactions they need
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from django_idempotency.exceptions import CallRefused, StepError
+from django_idempotency.exceptions import CallRefused, StepError, Undecodable
 
+from . import at_rest
 from .history import now_text
 
 Kind = Literal["call", "write"]
@@ -40,6 +42,10 @@ class Entry:
     """When, for people; by the clock of the server that ran it."""
     is_refused: bool = False
     """Whether the result is what the other side has refused the call with."""
+    coded: str | None = None
+    """The result as it is stored, if it is encoded: see Note [Plain and encoded at rest]."""
+    fault: Undecodable | None = None
+    """Why that can't be read."""
 
     @property
     def outcome(self) -> Any:
@@ -55,6 +61,7 @@ class Entry:
     def finish(self, result: Any) -> Any:
         """Note the result; return it as a retry would find it."""
         self.result, self.is_done = as_json(result, self.name), True
+        self.coded = self.fault = None
         self.ended_at = now_text()
         return self.result
 
@@ -70,14 +77,40 @@ class Entry:
             self.result = json.loads(text) if self.is_kept else result
         except RecursionError:
             self.result, self.is_kept = result, False
+        self.coded = self.fault = None
         self.is_done, self.ended_at = True, now_text()
 
     @property
-    def stored(self) -> dict[str, Any]:
+    def shown(self) -> dict[str, Any]:
+        """For people, who are told where the result can't be read."""
+        result = {"unreadable": True} if self.fault else {"result": self.result}
+        return self._with(result)
+
+    def stored(self, row_id: uuid.UUID | None) -> dict[str, Any]:
+        if self.coded is None and self.is_done and self.is_kept and row_id is not None:
+            context = at_rest.of_step(row_id, self.name)
+            self.coded = at_rest.encoded_text(json.dumps(self.result), context)
+        if self.coded is None:
+            return self._with({"result": self.result})
+        return self._with({"coded": self.coded})
+
+    def read(self, row_id: uuid.UUID | None) -> None:
+        """Decode the result, if it is encoded."""
+        if self.coded is None or row_id is None:
+            return
+        try:
+            text = at_rest.decoded_text(self.coded, at_rest.of_step(row_id, self.name))
+            self.result = json.loads(text)
+        except Undecodable as fault:
+            self.fault = fault
+        except ValueError as error:
+            self.fault = Undecodable(f"It was decoded to what isn't JSON: {error}")
+
+    def _with(self, result: dict[str, Any]) -> dict[str, Any]:
         is_done = self.is_done and self.is_kept
-        entry = {"name": self.name, "kind": self.kind, "done": is_done}
+        entry: dict[str, Any] = {"name": self.name, "kind": self.kind, "done": is_done}
         if is_done:
-            entry["result"] = self.result
+            entry |= result
         if self.began_at:
             entry["began"] = self.began_at
         if self.ended_at:
@@ -111,8 +144,15 @@ class Journal:
     again, in the same order, and gets their results.
     """
 
-    def __init__(self, effects: Any = None, earlier_steps: str | None = None) -> None:
+    def __init__(
+        self,
+        effects: Any = None,
+        earlier_steps: str | None = None,
+        row_id: uuid.UUID | None = None,
+    ) -> None:
         stored = effects if isinstance(effects, dict) else {}
+        self._row_id = row_id
+        """Whose results these are; ``None``: they are never stored."""
         self._pages = (earlier_steps or "").splitlines()
         """The earlier pages as they are stored."""
         steps = [step for page in self._pages for step in json.loads(page)]
@@ -125,9 +165,12 @@ class Journal:
                 began_at=each.get("began", ""),
                 ended_at=each.get("ended", ""),
                 is_refused=each.get("refused", False),
+                coded=each.get("coded"),
             )
             for each in [*steps, *stored.get("steps", [])]
         ]
+        for entry in self.entries:
+            entry.read(row_id)
         self.settlements: list[Any] = stored.get("settlements", [])
         self._asked_for = 0
         self._names: set[str] = set()
@@ -135,7 +178,7 @@ class Journal:
     @property
     def steps(self) -> list[dict[str, Any]]:
         """All steps, as JSON."""
-        return [each.stored for each in self.entries]
+        return [each.shown for each in self.entries]
 
     @property
     def effects(self) -> dict[str, Any]:
@@ -143,10 +186,18 @@ class Journal:
         effects: dict[str, Any] = {}
         if self.entries:
             last_page = self.entries[PAGE * self._earlier_pages :]
-            effects["steps"] = [each.stored for each in last_page]
+            effects["steps"] = self._stored(last_page)
         if self.settlements:
             effects["settlements"] = self.settlements
         return effects
+
+    def _stored(self, entries: list[Entry]) -> list[dict[str, Any]]:
+        return [each.stored(self._row_id) for each in entries]
+
+    @property
+    def fault(self) -> Undecodable | None:
+        """Why a result can't be read that a retry would go on after."""
+        return next((each.fault for each in self.entries if each.fault), None)
 
     @property
     def _earlier_pages(self) -> int:
@@ -158,7 +209,7 @@ class Journal:
         pages = self._pages[:count]
         for number in range(len(pages), count):
             page = self.entries[PAGE * number : PAGE * (number + 1)]
-            pages.append(json.dumps([each.stored for each in page]))
+            pages.append(json.dumps(self._stored(page)))
         is_changed = pages != self._pages
         return Memory(
             json.dumps(self.effects),

@@ -11,6 +11,7 @@ from django_idempotency.core.decisions import (
     Held,
     InFlight,
     RecordState,
+    Renew,
     Replay,
     RowView,
     Verdict,
@@ -18,6 +19,7 @@ from django_idempotency.core.decisions import (
 )
 from django_idempotency.core.journal import Journal
 from django_idempotency.core.operations import Operation
+from django_idempotency.exceptions import ClaimConflict, Undecodable
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.store import records, rows
 from django_idempotency.store.records import Lease
@@ -25,7 +27,7 @@ from django_idempotency.store.rows import Claim
 
 from . import words
 from .claiming import Row
-from .reporting import report_lost
+from .reporting import report_lost, report_undecodable
 
 
 class RecentIds:
@@ -75,11 +77,13 @@ class RecordRow(Row[Verdict]):
         """Where the row was when it was last read."""
         self.has_unfinished = False
         """Whether the row, when it was last read, was that of work that had begun."""
+        self._is_unreadable = False
+        """Whether a retry can't go on, since what its steps have returned can't be read."""
 
     @cached_property
     def journal(self) -> Journal:
         """Empty, unless `take_over()` has read one."""
-        return Journal()
+        return Journal(row_id=self.operation.record_id)
 
     @property
     def is_expected(self) -> bool:
@@ -128,8 +132,17 @@ class RecordRow(Row[Verdict]):
             claim = records.renew(self.operation, self._location)
         else:
             claim = records.take_over(self.operation, self.lease, self._location)
-        self.journal = Journal(*records.read_journal(claim))
-        words.finish(self.journal, claim.row_id, using=self.using)
+        try:
+            self.journal = records.read_journal(claim)
+            if self.journal.fault is not None:
+                raise self.journal.fault
+            words.finish(self.journal, claim.row_id, using=self.using)
+        except Undecodable as fault:
+            # To run without them would be to do again what is done. So the claim is
+            # rolled back, and the row is as it was once the key is back.
+            report_undecodable(self.operation, fault)
+            self._is_unreadable = True
+            raise ClaimConflict from fault
         return claim
 
     def _decision(self, row: RowView | None) -> Decision | None:
@@ -138,6 +151,8 @@ class RecordRow(Row[Verdict]):
             return None
         decision = decide(operation, row, rows.storable(str(operation.scope)))
         self.has_unfinished = row.state == RecordState.IN_FLIGHT
+        if self._is_unreadable and isinstance(decision, Renew):
+            return Held()
         if isinstance(decision, Held) and row.state == RecordState.IN_FLIGHT:
             if self._is_nested:
                 return InFlight()

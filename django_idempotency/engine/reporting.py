@@ -16,6 +16,7 @@ from django_idempotency.core.decisions import (
     Verdict,
 )
 from django_idempotency.core.operations import Operation
+from django_idempotency.exceptions import Undecodable
 from django_idempotency.models import IdempotencyRecord
 
 logger = logging.getLogger("django_idempotency")
@@ -30,9 +31,10 @@ def report_verdict(operation: Operation, verdict: Verdict) -> None:
             report("mismatched", operation)
         case Held():
             report("held", operation)
-        case Unreadable():
+        case Unreadable(why):
             logger.error(
-                "idempotency unreadable: the stored answer can't be read: %s",
+                "idempotency unreadable: the stored answer can't be read%s: %s",
+                why and f". {why}",
                 operation,
                 extra=_log_fields("unreadable", operation),
             )
@@ -49,6 +51,17 @@ def report_lost(operation: Operation) -> None:
         operation.record_id,
         operation,
         extra=_log_fields("lost", operation),
+    )
+
+
+def report_undecodable(operation: Operation, fault: Undecodable) -> None:
+    """Report what a retry would go on after and can't be read; it isn't run."""
+    logger.error(
+        "idempotency undecodable: what the steps of an operation have returned can't be "
+        "read, so it is not run again. %s: %s",
+        fault,
+        operation,
+        extra=_log_fields("undecodable", operation),
     )
 
 

@@ -24,6 +24,7 @@ from django_idempotency.core.history import OTHER_SIDE
 from django_idempotency.core.journal import Journal, as_json
 from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.core.operations import on_one_line, reference_of
+from django_idempotency.exceptions import Undecodable
 from django_idempotency.fields import UtcNow
 from django_idempotency.models import IdempotencyRecord, OperationLink, RecordQuerySet
 from django_idempotency.store import links
@@ -73,12 +74,16 @@ def settle(row_id: uuid.UUID, *, using: str) -> bool:
 
 
 def finish(journal: Journal, row_id: uuid.UUID, *, using: str) -> None:
-    """Finish the unfinished call of a journal that was taken over, if there is a word."""
+    """Finish the unfinished call of a journal that was taken over, if there is a word.
+
+    Raises:
+        Undecodable: what the word says can't be read.
+    """
     step = journal.unfinished
     if step is None or step.kind != "call":
         return
     if words := _words_on(step.name, row_id, using):
-        journal.finish_unfinished(json.loads(words[0].result))
+        journal.finish_unfinished(links.result_of(words[0]))
 
 
 def _words_on(step: str, row_id: uuid.UUID, using: str) -> list[OperationLink]:
@@ -100,12 +105,24 @@ def _settle(row_id: uuid.UUID, using: str) -> bool:
         _warn_of_contradiction(row_id, journal, using)
         return False
     word = words[0]
+    try:
+        result = links.result_of(word)
+    except Undecodable as fault:
+        logger.error(
+            "idempotency undecodable: what an event says of a call can't be read, so the "
+            "operation stays held. %s (%s, record %s)",
+            fault,
+            reference_of(row_id),
+            row_id,
+            extra={"action": "undecodable", "record_id": str(row_id)},
+        )
+        return False
     by, reason = OTHER_SIDE, f"its event {word.value}"
     free.write_settlement(
         journal,
         history,
         applied=True,
-        result=json.loads(word.result),
+        result=result,
         by=by,
         reason=reason,
     )

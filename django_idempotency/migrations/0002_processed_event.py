@@ -110,7 +110,7 @@ class Migration(migrations.Migration):
                 (
                     "payload",
                     models.BinaryField(
-                        help_text="The raw body, of a batch without the other items; cleared when the event is processed.",
+                        help_text="The raw body, of a batch without the other items, perhaps encoded; cleared when the event is processed.",
                         null=True,
                     ),
                 ),

@@ -10,11 +10,13 @@ import json
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from django.db import connections, router
 
 from django_idempotency.conf import LONGEST_DURATION, conf
+from django_idempotency.core import at_rest
 from django_idempotency.core.attempts import Way, noted_attempt
 from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
@@ -75,7 +77,7 @@ class EventView:
     """Seconds since its first delivery was received."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredEvent:
     """An event with its payload, locked by whoever took it."""
 
@@ -85,7 +87,7 @@ class StoredEvent:
     """Without the time, which is in the payload, and without the headers."""
     headers: str
     """As JSON; whether it can be read is for whoever runs the event."""
-    payload: bytes
+    stored_payload: bytes
     is_ordered: bool
     """Whether others of its object wait for it."""
     attempts: int
@@ -93,6 +95,15 @@ class StoredEvent:
     """Those that don't use up `max_attempts`."""
     age: float
     """Seconds since its first delivery was received."""
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The raw body.
+
+        Raises:
+            Undecodable
+        """
+        return at_rest.read(self.stored_payload, at_rest.of_payload(self.row_id))
 
     @property
     def counted_attempts(self) -> int:
@@ -184,7 +195,7 @@ def _end(
     row: Parameters,
 ) -> None:
     require_transaction(claim)
-    stored = payload_parameter(payload, claim.using)
+    stored = payload_parameter(payload, claim.row_id, claim.using)
     parameters = {"state": state.value, "payload": stored, **row}
     if not write_claimed(statement, parameters, claim):
         raise RuntimeError(
@@ -289,7 +300,7 @@ def _stored_event(row_id: uuid.UUID, row: tuple[Any, ...]) -> StoredEvent:
             headers={},
         ),
         headers=headers,
-        payload=bytes(payload),
+        stored_payload=bytes(payload),
         is_ordered=bool(is_ordered),
         attempts=attempts,
         uncounted_attempts=uncounted,
@@ -398,7 +409,7 @@ def _fresh(
         "body_digest": event.body_digest,
         "headers": json.dumps(dict(facts.headers)),
         "occurred_at": OCCURRED_AT.get_db_prep_value(facts.occurred_at, connection),
-        "payload": payload_parameter(payload, using),
+        "payload": payload_parameter(payload, event.row_id, using),
         "attempts": attempts,
         "uncounted": 0,
         "last_error": storable(last_error)[:255],

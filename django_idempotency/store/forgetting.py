@@ -93,7 +93,7 @@ def release_stuck(record: IdempotencyRecord, *, by: str, reason: str) -> None:
         running = _rows(row).in_flight().select_for_update()
         if running.values_list("pk").first():
             raise ValueError("The operation is still running: its lease isn't over.")
-        journal = Journal(row.effects, row.earlier_steps)
+        journal = Journal(row.effects, row.earlier_steps, row.pk)
         if done := [each.name for each in journal.entries if each.is_done]:
             raise ValueError(
                 f"Something has happened: {', '.join(map(repr, done))} is done. Let the "

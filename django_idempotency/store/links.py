@@ -5,6 +5,7 @@ The verbs run in whatever transaction is open on the alias.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
+from django_idempotency.core import at_rest
 from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.fields import UtcNow
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
@@ -39,7 +41,7 @@ def add(
             value=storable(link.value)[:LONGEST],
             label=storable(link.label)[:LONGEST],
             amount=storable(link.amount)[:LONGEST_AMOUNT],
-            result=link.result,
+            result=_stored_result(link, row_id),
             created_at=UtcNow(),
             expires_at=UtcNow() + retention,
         )
@@ -52,6 +54,21 @@ def add(
         update_fields=["label", "amount", "result", "expires_at"],
         unique_fields=["id"] if takes_target else None,
     )
+
+
+def _stored_result(link: Link, row_id: uuid.UUID) -> str:
+    if not link.result:
+        return ""
+    return at_rest.stored_text(link.result, at_rest.of_word(link.id_for(row_id)))
+
+
+def result_of(word: OperationLink) -> Any:
+    """Return what the word says that the call has returned.
+
+    Raises:
+        Undecodable
+    """
+    return json.loads(at_rest.read_text(word.result, at_rest.of_word(word.pk)))
 
 
 def of_row(row_id: uuid.UUID, *, using: str) -> list[OperationLink]:

@@ -17,11 +17,12 @@ from django.db import DataError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.conf import LONGEST_DURATION
+from django_idempotency.core import at_rest
 from django_idempotency.core.decisions import RecordState, RowView
 from django_idempotency.core.history import Happening, noted, noted_claim
-from django_idempotency.core.journal import Memory
+from django_idempotency.core.journal import Journal, Memory
 from django_idempotency.core.operations import Operation, StoredAnswer
-from django_idempotency.exceptions import ClaimConflict, LeaseLost
+from django_idempotency.exceptions import ClaimConflict, LeaseLost, Undecodable
 from django_idempotency.models import IdempotencyRecord
 
 from .dialects import (
@@ -106,6 +107,7 @@ def claim_leased(operation: Operation, lease: Lease, *, wait: timedelta) -> Clai
 def _insert(
     statement: str, operation: Operation, leased: Parameters, wait: timedelta
 ) -> Claim:
+    at_rest.require_codec()
     note = noted_claim(operation.trace)
     parameters = {**_fresh(operation, note), **leased}
     return insert_first(
@@ -127,6 +129,7 @@ def take_over(operation: Operation, lease: Lease, location: str | None) -> Claim
 def _renew(
     statement: str, operation: Operation, leased: Parameters, location: str | None
 ) -> Claim:
+    at_rest.require_codec()
     parameters = {
         "fingerprint": operation.fingerprint.sign(),
         "retention": operation.retention.total_seconds(),
@@ -139,7 +142,7 @@ def _renew(
 
 def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
     """Return the committed row (or this transaction's own), if there is one."""
-    return _view(read_row(_statements(using), record_id, using=using))
+    return _view(read_row(_statements(using), record_id, using=using), record_id)
 
 
 def read_locked(
@@ -147,32 +150,40 @@ def read_locked(
 ) -> RowView | None:
     """Return the row that `lock` has locked at this location, if it is still there."""
     parameters = at_row(record_id, location, using)
-    return _view(fetched(_statements(using).read_locked, parameters, using))
+    return _view(fetched(_statements(using).read_locked, parameters, using), record_id)
 
 
-def _view(row: tuple[Any, ...] | None) -> RowView | None:
+def _view(row: tuple[Any, ...] | None, record_id: uuid.UUID) -> RowView | None:
     if row is None:
         return None
     scope, key, fingerprint, state, status, headers, body, expired, left, location = row
+    answer, why = None, ""
+    try:
+        if body is not None:
+            body = at_rest.read(bytes(body), at_rest.of_answer(record_id))
+        answer = _answer(status, headers, body)
+    except Undecodable as fault:
+        why = str(fault)
     return RowView(
         scope=scope,
         key=key,
         fingerprint=fingerprint,
         state=state,
         expired=bool(expired),
-        answer=_answer(status, headers, body),
+        answer=answer,
+        why_unreadable=why,
         lease_left=None if left is None else timedelta(seconds=left),
         location=location,
     )
 
 
-def read_journal(claim: Claim) -> tuple[Any, str | None]:
-    """Return the journal of the claimed row: its last page, and those before it."""
+def read_journal(claim: Claim) -> Journal:
+    """Return the journal of the claimed row."""
     statement = _statements(claim.using).read_journal
     with connections[claim.using].cursor() as cursor:
         cursor.execute(statement, at_claim(claim))
         effects, earlier_steps = cursor.fetchone()
-        return json.loads(effects), earlier_steps
+    return Journal(json.loads(effects), earlier_steps, claim.row_id)
 
 
 def keep(claim: Claim, answer: StoredAnswer) -> None:
@@ -183,7 +194,8 @@ def keep(claim: Claim, answer: StoredAnswer) -> None:
     """
     require_transaction(claim)
     statements = record_statements(dialect_of(claim.connection))
-    parameters = {**_answer_parameters(answer, claim.connection), **at_claim(claim)}
+    stored = _answer_parameters(answer, claim.row_id, claim.connection)
+    parameters = {**stored, **at_claim(claim)}
     if not write_claimed(statements.keep, parameters, claim):
         raise RuntimeError(GONE)
 
@@ -316,7 +328,7 @@ def keep_leased(lease: Lease, answer: StoredAnswer) -> None:
     Raises:
         LeaseLost: another owner has the row, or a person has settled it.
     """
-    parameters = _answer_parameters(answer, connections[lease.using])
+    parameters = _answer_parameters(answer, lease.record_id, connections[lease.using])
     _execute_owned(_statements(lease.using).keep_leased, parameters, lease)
 
 
@@ -434,10 +446,13 @@ Most answers have no extras, so a column of their own would nearly always be emp
 
 
 def _answer_parameters(
-    answer: StoredAnswer, connection: BaseDatabaseWrapper
+    answer: StoredAnswer, record_id: uuid.UUID, connection: BaseDatabaseWrapper
 ) -> Parameters:
+    body = answer.body
+    if body is not None:
+        body = at_rest.stored(body, at_rest.of_answer(record_id))
     # One that can't be stored was over `max_body`, as it were: the work is done.
-    body = answer.body if fits(answer.body, connection) else None
+    body = body if fits(body, connection) else None
     extras = [(f"{EXTRA}{name}", value) for name, value in answer.extras.items()]
     return {
         "response_status": answer.status,
@@ -465,7 +480,7 @@ def _history(note: str) -> Parameters:
 
 
 def _answer(
-    status: int | None, headers: str | None, body: bytes | memoryview | None
+    status: int | None, headers: str | None, body: bytes | None
 ) -> StoredAnswer | None:
     """Return the stored answer; ``None`` if it isn't in the form that we store."""
     pairs: list[tuple[str, str]] = []
@@ -485,7 +500,7 @@ def _answer(
     return StoredAnswer(
         status=status,
         headers=tuple(pairs),
-        body=None if body is None else bytes(body),
+        body=body,
         extras=extras,
     )
 

@@ -24,6 +24,7 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
+from django_idempotency.core import at_rest
 from django_idempotency.exceptions import (
     ClaimBusy,
     ClaimConflict,
@@ -433,13 +434,15 @@ def binary(body: bytes | None, connection: Any) -> Any:
     return None if body is None else connection.Database.Binary(body)
 
 
-def payload_parameter(body: bytes | None, using: str) -> Any:
+def payload_parameter(body: bytes | None, row_id: uuid.UUID, using: str) -> Any:
     """Return an event's payload as a parameter; without it the event would be lost.
 
     Raises:
         DataError: the database takes no statement that long.
     """
     connection = connections[using]
+    if body is not None:
+        body = at_rest.stored(body, at_rest.of_payload(row_id))
     if not fits(body, connection):  # pragma: no cover - MariaDB
         raise DataError(
             f"A body of {len(body or b'')} bytes is longer than the max_allowed_packet "

@@ -10,6 +10,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
+from django_idempotency.exceptions import Undecodable
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+
 MASK = "••••••"
 
 _SENSITIVE = re.compile(
@@ -53,6 +56,16 @@ def preformatted(text: str) -> SafeString:
 
 def as_text(value: Any) -> str:
     return json.dumps(masked(value), indent=2, ensure_ascii=False)
+
+
+def shown_body(row: IdempotencyRecord | ProcessedEvent) -> SafeString | None:
+    """Return the answer or payload, or why it can't be read; ``None``: there is none."""
+    try:
+        body = row.body
+    except Undecodable as fault:
+        cant = gettext("It can't be read.")
+        return format_html('<p class="idempotency-hint">{} {}</p>', cant, str(fault))
+    return None if body is None else preformatted(pretty(body))
 
 
 def pretty(body: bytes) -> str:

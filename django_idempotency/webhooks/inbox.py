@@ -20,7 +20,12 @@ from django_idempotency.core.attempts import Way
 from django_idempotency.core.events import EventState
 from django_idempotency.core.operations import on_one_line
 from django_idempotency.engine.idempotency import Confined
-from django_idempotency.exceptions import ClaimOutrun, ClaimTimedOut, name_of
+from django_idempotency.exceptions import (
+    ClaimOutrun,
+    ClaimTimedOut,
+    Undecodable,
+    name_of,
+)
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.store import due, reruns
 from django_idempotency.store import events as event_store
@@ -317,11 +322,18 @@ def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
     """Return the stored event as its handler gets it.
 
     Raises:
-        CannotRun: the endpoint's profile can't read the payload, because the profile has
-            been changed since.
+        CannotRun: the payload can't be decoded, or the endpoint's profile can't read it,
+            because the profile has been changed since.
     """
+    try:
+        payload = stored.payload
+    except Undecodable as fault:
+        raise CannotRun(
+            f"The payload of an event of webhook {endpoint.name!r} can't be read, so the "
+            f"event waits. {fault}"
+        ) from fault
     delivery = Delivery(
-        body=stored.payload,
+        body=payload,
         headers=CaseInsensitiveMapping(json.loads(stored.headers)),
         url="",
         received_at=0,
@@ -340,11 +352,14 @@ def event_of(stored: StoredEvent, endpoint: Endpoint) -> Event:
 def _without_data(stored: StoredEvent, endpoint: Endpoint | None) -> Event:
     """Return what is known of an event before its payload is read."""
     unsigned = frozenset(FACTS) if endpoint is None else endpoint.profile.unsigned
+    raw = b""
+    with suppress(Undecodable):
+        raw = stored.payload
     return Event(
         **stored.facts.by_name(),
         endpoint=stored.endpoint,
         data=None,
-        raw=stored.payload,
+        raw=raw,
         attempt=max(1, stored.attempts),
         row_id=stored.row_id,
         unsigned=unsigned,

@@ -26,6 +26,7 @@ from .readme import ROOT
 PUBLIC_MODULES = [
     "contrib.admin",
     "contrib.prometheus.metrics",
+    "contrib.fernet",
     "decorators",
     "exceptions",
     "http",

@@ -3,11 +3,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.http import HttpRequest
 from django.test import override_settings
 
 from django_idempotency.checks.settings import check_settings
 from django_idempotency.http import Identified, principal_of
+from tests.support.cases import cases
 
 from .messages import ids, only
 
@@ -203,3 +205,62 @@ def test_hook_that_identifies_strangers_is_reported(hook: Any, said: list[str]) 
 
     assert ids(messages) == said
     assert all("principal_of(request)" in str(each.hint) for each in messages)
+
+
+class Halving:
+    def encode(self, data: bytes, context: str) -> bytes:
+        return data[::2]
+
+    decode = encode
+
+
+class Failing(Halving):
+    def decode(self, data: bytes, context: str) -> bytes:
+        raise OSError
+
+
+FERNET = "django_idempotency.contrib.fernet.FernetCodec"
+KEY = Fernet.generate_key().decode()
+
+
+@cases(
+    "expected, codec, keys",
+    {
+        "none": (None, None, ()),
+        "ours": (None, FERNET, [KEY, Fernet.generate_key()]),
+        "not there": ("E049", "nowhere.Codec", ()),
+        "no path": ("E049", 7, ()),
+        "no codec": ("E049", "json.JSONDecoder", ()),
+        "no function of a codec": ("E049", f"{__name__}.principal", ()),
+        "other bytes": ("E050", f"{__name__}.Halving", ()),
+        "failing": ("E050", f"{__name__}.Failing", ()),
+        "no keys": ("E050", FERNET, ()),
+        "one text": ("E050", FERNET, KEY),
+        "short key": ("E050", FERNET, [KEY, "secret"]),
+        "no text": ("E050", FERNET, [7]),
+        "keys alone": ("W051", None, [KEY]),
+    },
+)
+def test_codec_is_tried(
+    expected: str | None, codec: Any, keys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {
+        "IDEMPOTENCY_BODY_CODEC": codec,
+        "IDEMPOTENCY_BODY_KEYS": keys,
+    }
+    with override_settings(**given):
+        messages = check_settings(None)
+        assert ids(messages) == [*filter(None, [expected])]
+        if not messages:
+            return
+        assert re.search(r"\b(must|should)\b", messages[0].msg)
+        assert KEY not in repr(messages)
+        monkeypatch.setenv("IDEMPOTENCY_BODY_KEYS", KEY)
+        pasted: dict[str, Any] = {}
+        exec(str(messages[0].hint), pasted)  # noqa: S102
+    names = {each: pasted[each] for each in pasted if each.startswith("IDEMPOTENCY")}
+    fitting = {"IDEMPOTENCY_BODY_CODEC": FERNET, "IDEMPOTENCY_BODY_KEYS": [KEY]}
+    with override_settings(
+        **{**given, **(names if codec == FERNET else fitting | names)}
+    ):
+        assert check_settings(None) == []
