@@ -4,25 +4,34 @@ Where a statement of the package asks the same, its answer is the measure.
 """
 
 import io
+import os
 import re
+import shlex
+import subprocess
+import sys
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
-from django.core.management import call_command
+import sentry_sdk
+import yaml
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.db.models import Manager, Min
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from django_idempotency import signals
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store import due, health
 from django_idempotency.store.health import Gauges, gauges
 from tests.factories import IdempotencyRecordFactory, ProcessedEventFactory, UserFactory
+from tests.support.values import OPERATION
 
 pytestmark = pytest.mark.django_db
 
@@ -175,12 +184,23 @@ def test_events_of_one_instant_are_due_in_the_order_of_their_ids() -> None:
     assert [each.event_id for each in ProcessedEvent.objects.due()] == ["first"]
 
 
+def block(language: str, mark: str) -> str:
+    """The one block of the page in which this stands."""
+    text = PAGE.read_text(encoding="utf-8")
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (found,) = [each for each in blocks if mark in each]
+    return str(found)
+
+
+def executed(mark: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {}
+    exec(block("python", mark), namespace)  # noqa: S102 - our own page
+    return namespace
+
+
 @pytest.mark.usefixtures("_records", "_events")
 def test_page_counts_what_it_says() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    namespace: dict[str, Any] = {}
-    exec(block, namespace)  # noqa: S102 - our own page
+    namespace = executed("idempotency_gauges")
 
     assert namespace["idempotency_gauges"]() == {
         "held": 3,
@@ -189,6 +209,66 @@ def test_page_counts_what_it_says() -> None:
         "dead": 0,
         "due": 5,
     }
+
+
+def test_line_for_cron_fails_if_somebody_is_needed() -> None:
+    (line,) = re.findall(r"manage\.py (.*) >/dev/null", block("text", "MAILTO"))
+    call_command(*shlex.split(line), stdout=io.StringIO())
+    record("held", held=True)
+
+    with pytest.raises(CommandError, match="held: 1 operation is held"):
+        call_command(*shlex.split(line), stdout=io.StringIO())
+
+
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(minutes=10), None])
+def test_probe_of_the_page_looks_at_the_age(
+    age: timedelta | None, tmp_path: Path
+) -> None:
+    probe = yaml.safe_load(block("yaml", "livenessProbe"))
+    file = tmp_path / "worker"
+    if age is not None:
+        file.write_text("at work")
+        then = (timezone.now() - age).timestamp()
+        os.utime(file, (then, then))
+    *shell, command = probe["livenessProbe"]["exec"]["command"]
+    done = subprocess.run(  # noqa: S603 - our own page
+        [*shell, command.replace(probe["command"][-1], str(file))]
+    )
+
+    assert (done.returncode == 0) is (age == timedelta(0))
+
+
+def test_worker_of_the_page_has_an_address_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports: list[int] = []
+    monkeypatch.setattr(prometheus_client, "start_http_server", ports.append)
+    for arguments in (["manage.py", "migrate"], ["manage.py", "process_events"]):
+        monkeypatch.setattr(sys, "argv", arguments)
+        executed("start_http_server")
+
+    assert ports == [9300]
+
+
+def test_sentry_gets_what_is_held_and_no_key() -> None:
+    sent: list[Any] = []
+    sentry_sdk.init(
+        dsn="https://key@sentry.example/1",
+        before_send=lambda event, hint: sent.append(event),  # and nothing is sent
+        default_integrations=False,
+    )
+    held = replace(OPERATION, key="secret-key", route="pay/")
+    try:
+        receiver = executed("sentry_sdk")["tell_sentry"]
+        signals.held.send(IdempotencyRecord, operation=held)
+        signals.held.disconnect(receiver)
+    finally:
+        sentry_sdk.init()
+    (event,) = sent
+
+    assert event["message"] == "Held: POST /pay/"
+    assert event["tags"]["idempotency.reference"] == held.reference
+    assert "secret-key" not in str(event)
 
 
 @pytest.mark.usefixtures("_records", "_events")
