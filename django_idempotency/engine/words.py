@@ -15,11 +15,13 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
 
 from django_idempotency.conf import conf
+from django_idempotency.core.events import EventFacts
 from django_idempotency.core.history import OTHER_SIDE
 from django_idempotency.core.journal import Journal, as_json
 from django_idempotency.core.links import Link, LinkKind
@@ -33,20 +35,33 @@ from django_idempotency.store.records import record_alias
 logger = logging.getLogger("django_idempotency")
 
 
-def operations_of_call(key: str, reference: str, step: str | None) -> list[uuid.UUID]:
+CLOCKS_DIFFER_BY = timedelta(minutes=5)
+"""How much earlier than the operation an event of its call may say that it happened."""
+
+
+def operations_of_call(event: EventFacts, step: str | None) -> list[uuid.UUID]:
     """Return the ids of the rows whose call it was, by its key or else its reference."""
     using = record_alias()
-    for kind, value in ((LinkKind.CALL, key), (LinkKind.REFERENCE, reference)):
+    named = ((LinkKind.CALL, event.call_key), (LinkKind.REFERENCE, event.reference))
+    for kind, value in named:
         if value and (
             found := links.rows_with(value, using=using, kind=kind, label=step)
         ):
-            return found
+            return [each for each in found if not _is_older(event, each, using)]
     return []
 
 
-def record_of_call(key: str, reference: str) -> IdempotencyRecord | None:
+def _is_older(event: EventFacts, row_id: uuid.UUID, using: str) -> bool:
+    """Whether it is about an earlier life of the key, which has derived the same keys."""
+    if event.occurred_at is None:
+        return False
+    rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=row_id)
+    return rows.filter(created_at__gt=event.occurred_at + CLOCKS_DIFFER_BY).exists()
+
+
+def record_of_call(event: EventFacts) -> IdempotencyRecord | None:
     """Return the one operation whose call it was."""
-    found = operations_of_call(key, reference, None)
+    found = operations_of_call(event, None)
     records = RecordQuerySet(IdempotencyRecord, using=record_alias())
     return records.filter(pk__in=found).first() if len(set(found)) == 1 else None
 

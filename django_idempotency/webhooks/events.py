@@ -42,7 +42,7 @@ class Event(EventFacts):
         By the key of the call, or by the reference that it has handed over; ``None`` if
         the provider echoes neither, and as long as the operation's transaction is open.
         """
-        return record_of_call(self.call_key, self.reference)
+        return record_of_call(self)
 
     def key_for(self, label: str) -> str:
         """Return the key for an outgoing call in the step `label`, 36 characters.

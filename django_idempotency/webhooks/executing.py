@@ -194,7 +194,7 @@ def settle_call(endpoint: Endpoint, event: Event) -> None:
     """
     if endpoint.settles is None or endpoint.result is None:
         return
-    found = words.operations_of_call(event.call_key, event.reference, endpoint.settles)
+    found = words.operations_of_call(event, endpoint.settles)
     if not found or (result := endpoint.result(event)) is None:
         return
     if len(set(found)) > 1:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -100,6 +102,7 @@ def tell(to: str = "/key/", event_id: str = "evt_1", **fields: Any) -> None:
     """Deliver the event of the charge that was made last."""
     content = {
         "type": "charge.succeeded",
+        "created": int(time.time()),
         "request": {"id": "req_1", "idempotency_key": bank.asked[-1]},
         "data": {"object": {"id": "ch_told", "metadata": {"cart": "cart-117"}}},
     }
@@ -198,6 +201,36 @@ def test_word_about_an_earlier_life_of_the_key_says_nothing_of_this_one(
 
     assert outcome(client, "/repeat/") == "ch_3"
     assert len(bank.asked) == 3
+
+
+LONG_AGO = timedelta(days=2)
+
+
+@each_way
+@pytest.mark.parametrize("told", ["at once", "when its worker is dead"])
+def test_late_event_of_an_earlier_life_of_the_key_settles_nothing_of_this_one(
+    told: str, to: str, client: Client
+) -> None:
+    """The derived key is the same one: what tells them apart is when it happened."""
+    happened = int((datetime.now(UTC) - LONG_AGO).timestamp())
+    send(client, "/hold/")
+    record().settle(applied=False, reason="not in the list", by="ann")
+    expire()
+    tell_late = partial(tell, to, created=happened)
+    if told == "at once":
+        bank.meanwhile = tell_late
+        send(client, "/hold/")
+        kill_the_worker()
+    else:
+        send(client, "/hold/")
+        kill_the_worker()
+        tell_late()
+
+    assert outcome(client, "/hold/") == "409 outcome-unknown"
+    assert (record().state, seen) == ("held", [None])
+    bank.meanwhile = None
+    tell(to, "evt_2")
+    assert outcome(client, "/hold/") == "ch_told"
 
 
 @each_policy
