@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from .http.asking import asks, not_protected
 from .http.bodies import watch_body
 from .http.boundary import (
     METHODS_WITH_KEYS,
@@ -205,7 +206,9 @@ class IdempotencyMixin(_Base):
             return
         name = (request.method or "").lower()
         policy = self.get_idempotency_policy()
-        if policy is None:
+        if policy is None and asks(request._request):
+            setattr(self, name, self._tell_nothing)
+        elif policy is None:
             setattr(self, name, partial(self._run_unprotected, handler))
         else:
             setattr(self, name, partial(self._run_protected, handler, policy))
@@ -224,6 +227,11 @@ class IdempotencyMixin(_Base):
             "IdempotencyMixin's. Nothing was done. Write in it\n\n"
             "        super().initial(request, *args, **kwargs)"
         )
+
+    def _tell_nothing(
+        self, request: Request, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        return not_protected(request._request)
 
     def _run_unprotected(
         self, handler: Callable[..., Any], request: Request, *args: Any, **kwargs: Any

@@ -15,13 +15,16 @@ from rest_framework.views import APIView
 
 from django_idempotency.conf import conf
 from django_idempotency.http import problems
+from django_idempotency.http.asking import ASK_HEADER
 from django_idempotency.http.boundary import (
     METHODS_THAT_REQUIRE_KEYS,
     METHODS_WITH_KEYS,
 )
 from django_idempotency.http.endings import ENDED_HEADER
+from django_idempotency.http.middleware import has_middleware
 from django_idempotency.http.placements import protected_functions
 from django_idempotency.http.problems import Problem
+from django_idempotency.middleware import OutcomeMiddleware
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
 
@@ -72,7 +75,9 @@ class _KeySchema(AutoSchema):
 
     def _describe(self, operation: dict[str, Any], policy: IdempotencyPolicy) -> None:
         required = policy.key_required and self.method in METHODS_THAT_REQUIRE_KEYS
-        operation.setdefault("parameters", []).append(_key_parameter(required))
+        operation.setdefault("parameters", []).append(
+            _key_parameter(required, self.method)
+        )
         for response in operation["responses"].values():
             for name, description in {
                 conf.IDEMPOTENCY_REPLAYED_HEADER: "on a replay of the first answer",
@@ -111,20 +116,29 @@ def _with_key(schema: Any) -> AutoSchema:
     return keyed
 
 
-def _key_parameter(required: bool) -> dict[str, Any]:
+def _key_parameter(required: bool, method: str) -> dict[str, Any]:
+    asked = (
+        f" What became of it is told to a GET with the same key and `{ASK_HEADER}: "
+        f"{method}`."
+        if has_middleware(OutcomeMiddleware)
+        else ""
+    )
     return {
         "in": "header",
         "name": conf.IDEMPOTENCY_HEADER,
         "required": required,
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
         "description": "A random key for this operation, made before the first attempt "
-        "and sent again with each retry.",
+        f"and sent again with each retry.{asked}",
     }
 
 
 def _by_status(key_required: bool) -> dict[int, list[Problem]]:
     by_status: dict[int, list[Problem]] = {}
-    absent = {problems.CALL_REFUSED}  # an endpoint's own affair, as 402 is in general
+    absent = {
+        problems.CALL_REFUSED,  # an endpoint's own affair, as 402 is in general
+        *problems.OF_QUESTIONS,
+    }
     if not key_required:
         absent.add(problems.KEY_MISSING)
     if conf.IDEMPOTENCY_ANONYMOUS != "refuse":

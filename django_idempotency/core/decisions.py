@@ -89,6 +89,22 @@ Verdict = Replay | InFlight | Mismatch | Held | Unreadable
 Decision = Verdict | Renew
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nothing stands under the key, and nobody was running it at a moment just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An attempt was made and has come to no answer, and nobody is running it now."""
+
+
+Unanswered = InFlight | Mismatch | Held | Unreadable | Unknown | Unfinished
+
+Standing = Replay | Unanswered
+"""What is told to somebody who asks, and doesn't want it done."""
+
+
 def decide(operation: Operation, row: RowView, scope: str) -> Decision:
     """Return what the operation may do, given the committed row under its id.
 

@@ -80,6 +80,16 @@ class _NoPayload(Fingerprint):
 NO_PAYLOAD = _NoPayload(b"")
 
 
+class _UnknownPayload(Fingerprint):
+    """For a question about an operation, which comes without its payload."""
+
+    def matches(self, stored: str) -> bool:
+        return True
+
+
+UNKNOWN_PAYLOAD = _UnknownPayload(b"")
+
+
 def fingerprint_of(*parts: bytes | Pieces) -> Fingerprint:
     """Return the fingerprint of these parts, in this order."""
     return Fingerprint(digest_of(parts))

@@ -22,6 +22,8 @@ class Notes:
     """The databases without ATOMIC_REQUESTS for this view, if that is known."""
     is_refused: bool = False
     """Whether the admin shows a form again that was sent before with other content."""
+    asks: bool = False
+    """Whether it only asks what became of the request that it looks like."""
     cache_control: dict[str, bool] = field(default_factory=dict)
     """What a page says to caches because there are keys in it."""
 

@@ -38,7 +38,7 @@ def protected_functions(view: Callable[..., Any]) -> list[FunctionType]:
     """
     marked = []
     for entrance in (*_always_entered(view), *_handlers(view)):
-        chain = [each for each in inwards(entrance) if _is_marked(each)]
+        chain = [each for each in inwards(entrance) if is_marked(each)]
         if chain and chain[-1] not in marked:
             marked.append(chain[-1])
     return marked
@@ -142,7 +142,8 @@ def _handlers(view: Callable[..., Any]) -> list[Any]:
     return [getattr(class_of(view), name, None) for name in sorted(names)]
 
 
-def _is_marked(function: Any) -> bool:
+def is_marked(function: Any) -> bool:
+    """Whether @idempotent has made it, or a decorator around that copied our mark."""
     return isinstance(
         getattr(function, "idempotency_policy", None), IdempotencyPolicy
     ) and isinstance(function, FunctionType)

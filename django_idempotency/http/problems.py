@@ -124,6 +124,40 @@ ANSWER_UNAVAILABLE = Problem(
     title=_("The request was carried out, but its answer can't be shown again"),
     detail=_("Look the outcome up another way. Don't send it under a new key."),
 )
+OPERATION_UNKNOWN = Problem(
+    code="operation-unknown",
+    status=404,
+    title=_("Nothing is known of a request with this key"),
+    detail=_(
+        "It has not been carried out and was not running just now, though a copy may "
+        "still be on its way. If it is still wanted, send it with the same key."
+    ),
+)
+UNFINISHED = Problem(
+    code="unfinished",
+    status=409,
+    title=_("The request was begun, and isn't finished"),
+    detail=_(
+        "Nobody is working on it now. Send the same request with the same key again; "
+        "don't send it under a new key."
+    ),
+)
+STATE_UNAVAILABLE = Problem(
+    code="state-unavailable",
+    status=503,
+    title=_("It can't be told just now"),
+    detail=_(
+        "Nothing is said of the request that you ask about. Wait as long as the "
+        "Retry-After header says, then ask again, or send it again with the same key."
+    ),
+    retry_after_seconds=1,
+)
+ASK_INVALID = Problem(
+    code="ask-invalid",
+    status=400,
+    title=_("This can't be asked"),
+    detail="{reason}",
+)
 STORE_UNAVAILABLE = Problem(
     code="store-unavailable",
     status=503,
@@ -148,8 +182,15 @@ PROBLEMS = (
     CALL_REFUSED,
     ANSWER_UNAVAILABLE,
     STORE_UNAVAILABLE,
+    OPERATION_UNKNOWN,
+    UNFINISHED,
+    STATE_UNAVAILABLE,
+    ASK_INVALID,
 )
 """All of them, in the order of the reference."""
+
+OF_QUESTIONS = (OPERATION_UNKNOWN, UNFINISHED, STATE_UNAVAILABLE, ASK_INVALID)
+"""Told to those who ask what became of a request, and to nobody else."""
 
 
 def problem_response(
@@ -159,12 +200,14 @@ def problem_response(
     reason: str = "",
     retry_after: timedelta | None = None,
     reference: str = "",
+    state: str = "",
 ) -> HttpResponse:
     """Return the problem as JSON, or as a page to a browser that sent a form.
 
     `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
-    own. `reference` is what people call the operation by. The page is ``django_idempotency/<code>.html`` if the project has that
-    template, else ``django_idempotency/problem.html``.
+    own. `reference` is what people call the operation by, and `state` how it
+    stands, where that was asked. The page is ``django_idempotency/<code>.html`` if the
+    project has that template, else ``django_idempotency/problem.html``.
     """
     detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
     page = None
@@ -174,7 +217,7 @@ def problem_response(
         response = HttpResponse(page, status=problem.status)
     else:
         response = JsonResponse(
-            _document(problem, detail, reference),
+            _document(problem, detail, reference, state),
             status=problem.status,
             content_type="application/problem+json",
         )
@@ -191,7 +234,9 @@ def problem_response(
     return response
 
 
-def _document(problem: Problem, detail: str, reference: str) -> dict[str, str | int]:
+def _document(
+    problem: Problem, detail: str, reference: str, state: str
+) -> dict[str, str | int]:
     document: dict[str, str | int] = {
         "type": f"{conf.IDEMPOTENCY_PROBLEM_BASE_URL}{problem.code}",
         "title": str(problem.title),
@@ -201,6 +246,8 @@ def _document(problem: Problem, detail: str, reference: str) -> dict[str, str | 
     }
     if reference:
         document["reference"] = reference
+    if state:
+        document["state"] = state
     return document
 
 

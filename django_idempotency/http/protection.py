@@ -47,6 +47,7 @@ from django_idempotency.policies import IdempotencyPolicy
 from . import afterwards, boundary, problems
 from .access import Checked, check_replay, with_refusal
 from .answers import replay_of
+from .asking import asks, told
 from .boundary import METHODS_THAT_REQUIRE_KEYS
 from .endings import ended, left_open
 from .outcomes import Answer, failure_of, outcome_of
@@ -83,6 +84,8 @@ def protect(
     Raises:
         Exception: whatever the view raises, and `BrokenTransaction`.
     """
+    if asks(request):
+        return told(request, policy, view.replay_of, partial(check_replay, view))
     asked = _asked(request, policy, view.request)
     if isinstance(asked, HttpResponseBase):
         return asked
@@ -101,6 +104,9 @@ async def aprotect(
 
     Whatever may ask the database runs in the thread of this request's connections.
     """
+    replay = partial(replay_of, request=request)
+    if asks(request):
+        return await in_thread(told, request, policy, replay)
     asked = await in_thread(_asked, request, policy)
     if isinstance(asked, HttpResponseBase):
         return asked
@@ -123,7 +129,6 @@ async def aprotect(
     except StoreUnavailable as error:
         return await in_thread(_unavailable, request, asked, error)
     waited = time.monotonic() - begun
-    replay = partial(replay_of, request=request)
     return await in_thread(_response_to, result, request, asked, replay, waited)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -14,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from django_idempotency.conf import conf
 from django_idempotency.core.fingerprints import (
+    UNKNOWN_PAYLOAD,
     Fingerprint,
     canonical_query,
     fingerprint_of,
@@ -193,6 +195,33 @@ def operation_of(
         InvalidKey: if the caller is a guest and the key is guessable.
         KeyOfAnother: if the caller is a guest and the key another one's.
     """
+    fingerprint = partial(_fingerprint, request, policy, view_request)
+    return _operation(request, key, policy, fingerprint)
+
+
+def operation_asked_about(
+    request: HttpRequest, policy: IdempotencyPolicy
+) -> Operation | None:
+    """Return the operation that a request without its payload asks about.
+
+    ``None``: it has no key, which can come in the header alone.
+
+    Raises:
+        InvalidKey: if the key can't be used, or is a guest's and guessable.
+        KeyOfAnother: if the caller is a guest and the key another one's.
+    """
+    raw = _key_in_header(request)
+    if raw is None:
+        return None
+    return _operation(request, parse_key(raw), policy, lambda: UNKNOWN_PAYLOAD)
+
+
+def _operation(
+    request: HttpRequest,
+    key: str,
+    policy: IdempotencyPolicy,
+    fingerprint: Callable[[], Fingerprint],
+) -> Operation:
     caller = caller_of(request)
     if caller.is_guest:
         _require_guest_key(request, key)
@@ -203,7 +232,7 @@ def operation_of(
             path=path_of(request),
         ),
         key=key,
-        fingerprint=_fingerprint(request, policy, view_request),
+        fingerprint=fingerprint(),
         wait=policy.effective_wait,
         retention=policy.effective_retention,
         using=record_alias(),

@@ -30,6 +30,7 @@ PUBLIC_MODULES = [
     "decorators",
     "exceptions",
     "http",
+    "middleware",
     "models",
     "policies",
     "rest_framework",

@@ -30,6 +30,7 @@ FOR_USERS = {
     "exceptions",
     "health",
     "http",
+    "middleware",
     "policies",
     "rest_framework",
     "signals",

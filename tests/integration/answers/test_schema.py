@@ -359,6 +359,16 @@ def test_settings_of_the_project_are_shown() -> None:
     assert not parameter.get("required", False)
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_key_says_how_to_ask_where_one_can(asked: bool, settings: Any) -> None:
+    if asked:
+        settings.MIDDLEWARE = ["django_idempotency.middleware.OutcomeMiddleware"]
+
+    [parameter] = schema()["paths"]["/place/"]["post"]["parameters"]
+
+    assert ("`Idempotency-Ask: POST`" in parameter["description"]) is asked
+
+
 def test_schema_is_valid_and_the_same_each_time(made: dict[str, Any]) -> None:
     validate: Any = validate_schema
     validate(made)
