@@ -18,9 +18,17 @@ const ENDED = "Idempotency-Ended";
 const TELL_REDIRECT = "Idempotency-Redirect";
 const LOCATION = "Idempotency-Location";
 
+const ASK = "Idempotency-Ask";
+const STATE = "Idempotency-State";
+// With any other there is something to send, or nothing was told.
+const TOLD = new Set(["done", "running", "held", "gone"]);
+
+/** Of several sendings with different content, or of one from an earlier page. */
+const UNKNOWN = Symbol("unknown");
+
 /**
  * What is open, as this page knows it, whatever becomes of the tab's storage meanwhile.
- * @type {Map<string, {key: string, isInTab: boolean}>}
+ * @type {Map<string, {key: string, isInTab: boolean, content: unknown}>}
  */
 const open = new Map();
 
@@ -37,6 +45,9 @@ globalThis.addEventListener?.("pageshow", (event) => {
  * @typedef {object} IdempotentOptions
  * @property {string} operation Names what the customer is about to do, as in `pay cart 7`.
  *   Calls with the same name are the same operation.
+ * @property {boolean} [ask] Whether the server can be asked what became of a request, by
+ *   its `OutcomeMiddleware`: then it is asked before anything is sent again. By default
+ *   false.
  * @property {string} [header] The setting IDEMPOTENCY_HEADER; by default `Idempotency-Key`.
  * @property {number} [tries] How many attempts may fail, by the network or with 5xx; by
  *   default 6.
@@ -59,36 +70,38 @@ globalThis.addEventListener?.("pageshow", (event) => {
  * @returns {Promise<Response>}
  */
 export async function idempotentFetch(url, init, options) {
-  const { operation, header = "Idempotency-Key" } = options;
+  const { operation, header = "Idempotency-Key", ask = false } = options;
   const { tries = 6, tryMs = 30_000, deadlineMs = 90_000 } = options;
   const sendable = typeof url === "string" || url instanceof URL;
   if (!sendable || init.body instanceof ReadableStream) {
     throw new TypeError("Give a URL and a body that can be sent again: not a Request and not a stream.");
   }
-  if (!operation) throw new TypeError("Name the operation, as in { operation: `pay cart ${cart.id}` }.");
-  const headers = new Headers(init.headers);
-  const request = { method: "POST", ...init, headers };
-  const sample = new Request(url, request); // throws now if something in it is wrong
-  if (sample.redirect === "manual" || sample.mode === "no-cors") {
-    throw new TypeError('Leave out redirect: "manual" and mode: "no-cors": they hide what the answer says.');
-  }
+  requireName(operation);
+  const request = prepared(url, init);
   throwIfAborted(init.signal);
 
   const key = begin(operation, init.body); // in the same moment as the click
-  headers.set(header, key);
-  // Whoever prefers HTML still needs refusals as problem documents, with their code.
-  if (headers.has("Accept")) headers.append("Accept", "application/problem+json");
-  const isOwn = new URL(sample.url).origin === globalThis.location?.origin; // else CORS might refuse it
-  if (isOwn && sample.redirect === "follow") headers.set(TELL_REDIRECT, "tell");
+  request.headers.set(header, key);
+  const question = questionAbout(request);
   const deadline = performance.now() + deadlineMs;
+  let asks = false;
   for (let failures = 0; ; ) {
     let tried, lost;
     try {
-      tried = await tryOnce(url, request, header, Math.min(tryMs, deadline - performance.now()));
+      const ms = Math.min(tryMs, deadline - performance.now());
+      tried = await tryOnce(url, asks ? question : request, header, ms);
     } catch (error) {
       throwIfAborted(init.signal);
       lost = error;
     }
+    if (asks && tried && !TOLD.has(tried.state ?? "")) {
+      throwIfAborted(init.signal);
+      asks = false;
+      continue;
+    }
+    // Not again where the question was lost. And not where something else was sent before:
+    // its answer would be taken for that to what is sent now.
+    asks = ask && !(asks && !tried) && isAllThatWasSent(operation, key, init.body);
     const { answer, isOver = false, isInFlight = false } = tried ?? {};
     if (isOver) end(operation, key, init.body);
     if (answer && (isOver || (answer.status < 500 && !isInFlight))) {
@@ -105,6 +118,31 @@ export async function idempotentFetch(url, init, options) {
     }
     await pause(pauseMs, init.signal);
   }
+}
+
+/**
+ * Asks what became of an open operation without sending it: after a reload the page may
+ * not have its content any more. The server needs the `OutcomeMiddleware`.
+ *
+ * Returns `null` if none is open; else the answer, and as `state` what it says: "done",
+ * and `answer` is the first one, "running", "held", "gone", "unfinished" or "unknown".
+ * `null` as `state` says that nothing was told, as when the customer has to sign in first.
+ *
+ * @param {string | URL} url
+ * @param {RequestInit} init As it was sent; its `body` isn't needed.
+ * @param {IdempotentOptions} options
+ * @returns {Promise<{state: string | null, answer: Response} | null>}
+ */
+export async function askOutcome(url, init, options) {
+  const { operation, header = "Idempotency-Key", tryMs = 30_000 } = options;
+  requireName(operation);
+  const key = openKey(operation);
+  if (key === null) return null;
+  const request = prepared(url, { ...init, body: undefined });
+  request.headers.set(header, key);
+  const { answer, state, isOver } = await tryOnce(url, questionAbout(request), header, tryMs);
+  if (isOver && openKey(operation) === key) close(operation);
+  return { state, answer };
 }
 
 const STAYS =
@@ -132,13 +170,49 @@ export function forgetOperation(operation) {
   close(operation);
 }
 
+/** @param {string} operation */
+function requireName(operation) {
+  if (!operation) throw new TypeError("Name the operation, as in { operation: `pay cart ${cart.id}` }.");
+}
+
+/** What is sent each time, less the key. @param {string | URL} url @param {RequestInit} init */
+function prepared(url, init) {
+  const headers = new Headers(init.headers);
+  const request = { method: "POST", ...init, headers };
+  const sample = new Request(url, request); // throws now if something in it is wrong
+  if (sample.redirect === "manual" || sample.mode === "no-cors") {
+    throw new TypeError('Leave out redirect: "manual" and mode: "no-cors": they hide what the answer says.');
+  }
+  // Whoever prefers HTML still needs refusals as problem documents, with their code.
+  if (headers.has("Accept")) headers.append("Accept", "application/problem+json");
+  const isOwn = new URL(sample.url).origin === globalThis.location?.origin; // else CORS might refuse it
+  if (isOwn && sample.redirect === "follow") headers.set(TELL_REDIRECT, "tell");
+  return request;
+}
+
+/** @param {RequestInit & {method: string, headers: Headers}} request @returns {RequestInit} */
+function questionAbout({ method, body, ...request }) {
+  const headers = new Headers(request.headers);
+  headers.delete("Content-Type");
+  headers.set(ASK, method.toUpperCase());
+  return { ...request, method: "GET", headers, cache: "no-store" };
+}
+
+/** @param {string} operation @param {string} key @param {unknown} body */
+function isAllThatWasSent(operation, key, body) {
+  const sent = open.get(operation);
+  return sent?.key === key && sent.content === contentOf(body);
+}
+
 /** @param {string} operation @param {unknown} body */
 function begin(operation, body) {
   const key = openKey(operation);
   // The second click of a double click may come after the answer to the first.
   const ended = justEnded.get(operation);
   if (key === null && ended && ended.content === contentOf(body)) return ended.key;
-  return remember(operation, key ?? newKey());
+  const content = contentOf(body);
+  const isAll = key === null || open.get(operation)?.content === content;
+  return remember(operation, key ?? newKey(), isAll ? content : UNKNOWN);
 }
 
 /** @param {string} operation @param {string} key @param {unknown} body */
@@ -154,10 +228,10 @@ function openKey(operation) {
   return open.get(operation)?.key ?? inTab((tab) => tab.getItem(PREFIX + operation)) ?? null;
 }
 
-/** @param {string} operation @param {string} key */
-function remember(operation, key) {
+/** @param {string} operation @param {string} key @param {unknown} content */
+function remember(operation, key, content) {
   const isInTab = inTab((tab) => (tab.setItem(PREFIX + operation, key), true)) ?? false;
-  open.set(operation, { key, isInTab });
+  open.set(operation, { key, isInTab, content });
   return key;
 }
 
@@ -192,11 +266,12 @@ async function tryOnce(url, request, header, ms) {
   try {
     let answer = await fetch(url, attempt);
     const isOver = answer.headers.get(ENDED) === "true";
+    const state = answer.headers.get(STATE);
     const target = answer.headers.get(LOCATION);
     // If the page behind it doesn't arrive, the answer counts as lost.
     if (target !== null) answer = await follow(new URL(target, answer.url), attempt, header);
     const text = await answer.clone().text(); // an answer that breaks off counts as lost
-    return { answer, isOver, isInFlight: codeIn(answer, text) === "in-flight" };
+    return { answer, state, isOver, isInFlight: codeIn(answer, text) === "in-flight" };
   } finally {
     clearTimeout(timer);
     request.signal?.removeEventListener("abort", stop);
@@ -206,7 +281,7 @@ async function tryOnce(url, request, header, ms) {
 /** What `fetch` does with a redirect. @param {URL} url @param {RequestInit} attempt @param {string} header */
 async function follow(url, { method, body, ...attempt }, header) {
   const headers = new Headers(attempt.headers);
-  for (const name of [header, TELL_REDIRECT, "Content-Type"]) headers.delete(name);
+  for (const name of [header, TELL_REDIRECT, ASK, "Content-Type"]) headers.delete(name);
   const answer = await fetch(url, { ...attempt, headers });
   return Object.defineProperty(answer, "redirected", { value: true });
 }

@@ -10,7 +10,11 @@ HERE = Path(__file__).parent
 ROOT_URLCONF = "tests.browser.client.shop"
 INSTALLED_APPS = [*INSTALLED_APPS, "django.contrib.staticfiles"]
 ALLOWED_HOSTS = [*ALLOWED_HOSTS, "shop.test"]
-MIDDLEWARE = ["tests.browser.client.shop.strict_csp", *MIDDLEWARE]
+MIDDLEWARE = [
+    "django_idempotency.middleware.OutcomeMiddleware",
+    "tests.browser.client.shop.strict_csp",
+    *MIDDLEWARE,
+]
 TEMPLATES = [{**TEMPLATES[0], "DIRS": [HERE / "templates"]}]
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [HERE / "static"]

@@ -8,6 +8,7 @@ import re
 from collections import namedtuple
 from collections.abc import Callable
 from datetime import timedelta
+from functools import update_wrapper
 from pathlib import Path
 
 from django.contrib.auth.decorators import login_required
@@ -51,12 +52,13 @@ def page(request: HttpRequest) -> HttpResponse:
     return response
 
 
-DOCUMENTED = (Path(__file__).parents[3] / "docs/howto/browser.md").read_text()
+HOWTO = Path(__file__).parents[3] / "docs/howto"
 
 
-def documented(language: str) -> str:
+def documented(language: str, page: str = "browser.md") -> str:
     """The code in that language on the page of the documentation."""
-    [code] = re.findall(rf"^```{re.escape(language)}\n(.*?)^```", DOCUMENTED, FENCED)
+    text = (HOWTO / page).read_text()
+    [code] = re.findall(rf"^```{re.escape(language)}\n(.*?)^```", text, FENCED)
     return str(code)
 
 
@@ -69,14 +71,30 @@ def documented_script(request: HttpRequest) -> HttpResponse:
     return HttpResponse(documented("js"), content_type="text/javascript")
 
 
-SHARING = (Path(__file__).parents[3] / "docs/howto/cors.md").read_text()
+def upload_page(request: HttpRequest) -> HttpResponse:
+    return render(request, "upload.html")
+
+
+def upload_script(request: HttpRequest) -> HttpResponse:
+    code = documented("js", "lost-answer.md")
+    return HttpResponse(code, content_type="text/javascript")
+
+
+@idempotent
+def upload(request: IdempotentRequest) -> HttpResponse:
+    go_through_the_gate()
+    Order.objects.create(reference=request.POST["text"])
+    return HttpResponse(status=201)
+
+
+SHARING = (HOWTO / "cors.md").read_text()
 
 
 def share(request: HttpRequest, shares: bool) -> HttpResponse:
     """Take orders from pages of any origin, with or without the headers that we name."""
     response = HttpResponse()
     if request.method == "POST":
-        response = idempotent(place)(request)
+        response = shared(request)
     response.headers["Access-Control-Allow-Origin"] = "*"
     [named] = re.findall(r"^\| allow in requests \| (.*) \|$", SHARING, re.MULTILINE)
     allowed = ["Content-Type", "X-CSRFToken", *re.findall(r"`(.*?)`", named)]
@@ -108,6 +126,10 @@ def place(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"order": order.pk}, status=201)
 
 
+shared = idempotent(place)
+update_wrapper(share, shared)
+
+
 def place_and_go(request: HttpRequest) -> HttpResponse:
     order = Order.objects.create(amount=json.loads(request.body)["cart"])
     return redirect(f"/orders/{order.pk}/?next=/")
@@ -126,5 +148,8 @@ urlpatterns = [
     path("shared/", csrf_exempt(share), {"shares": True}),
     path("hidden/", csrf_exempt(share), {"shares": False}),
     path("static/shop/pay.js", documented_script),
+    path("upload/", upload_page),
+    path("uploads/", upload),
+    path("static/shop/upload.js", upload_script),
     path("static/<path:path>", serve, {"insecure": True}),
 ]

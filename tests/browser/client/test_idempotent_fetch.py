@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from django_idempotency.models import IdempotencyRecord
-from tests.browser.chromium import offline, until
+from tests.browser.chromium import offline, press, until
 from tests.browser.client.site import Site, Visit
 from tests.support.threads import AT_THE_GATE, gate_closed, until_waiting
 from tests.testapp.models import Order
@@ -46,6 +46,54 @@ def test_lost_answer_is_asked_for_again(site: Site, visit: Visit, event: str) ->
 
     assert visit.pay() == "201 replayed"
     assert (carts(), keys()) == ([1], 1)
+
+
+LOG_METHODS = """
+    const send = globalThis.fetch;
+    globalThis.sent = [];
+    globalThis.fetch = (url, init) => (sent.push(init.method), send(url, init));
+"""
+
+
+@pytest.mark.parametrize(
+    "path", ["/orders/", "/classic/", "http://shop.test:{}/shared/"]
+)
+def test_lost_answer_is_asked_for_and_nothing_is_sent_again(
+    site: Site, visit: Visit, path: str
+) -> None:
+    """The answer of `/classic/` is a redirect; `shop.test` is another origin."""
+    visit.open(f"?ask=true&to={path.format(site.port)}")
+    visit.browser.execute_script(LOG_METHODS)
+    site.scene.next("lose")
+
+    said = "200 elsewhere" if path == "/classic/" else "201 replayed"
+    assert (visit.pay(), visit.is_open) == (said, False)
+    methods = visit.browser.execute_script("return sent")
+    assert (methods[:2], methods.count("POST")) == (["POST", "GET"], 1)
+    assert (carts(), keys()) == ([1], 1)
+
+
+def test_page_of_the_documentation_asks_after_a_reload(
+    site: Site, browser: WebDriver
+) -> None:
+    """First while the upload is on, and then when it has arrived."""
+
+    def says(text: str) -> None:
+        find = (By.CSS_SELECTOR, "[role=status]")
+        until(browser, lambda page: text in page.find_element(*find).text)
+
+    browser.get(f"{site.address}/upload/")
+    with gate_closed() as gate:
+        press(browser, browser.find_element(By.TAG_NAME, "button"))
+        until_waiting(1, AT_THE_GATE)
+        browser.refresh()
+        says("We don't know yet")
+        gate.open()
+    until(browser, lambda page: Order.objects.exists())
+    browser.refresh()
+
+    says("Your file has arrived.")
+    assert (Order.objects.count(), keys()) == (1, 1)
 
 
 def test_key_per_try_orders_again(site: Site, visit: Visit) -> None:

@@ -28,6 +28,7 @@ def node() -> str:
 def test_there_are_files() -> None:
     assert [file.name for file in FILES] == [
         "answers.test.mjs",
+        "asking.test.mjs",
         "keys.test.mjs",
         "tries.test.mjs",
     ]

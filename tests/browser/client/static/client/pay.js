@@ -12,7 +12,7 @@ async function pay() {
   const { cart, csrfmiddlewaretoken } = form.elements;
   const headers = { "Content-Type": "application/json", "X-CSRFToken": csrfmiddlewaretoken.value };
   const body = JSON.stringify({ cart: Number(cart.value) });
-  const options = { operation: "pay", tries: Number(form.dataset.tries) };
+  const options = { operation: "pay", tries: Number(form.dataset.tries), ask: form.dataset.ask === "true" };
   let said;
   try {
     said = inWords(await idempotentFetch(form.getAttribute("action"), { headers, body }, options));
