@@ -155,6 +155,8 @@ def told(
 def _operation(
     request: HttpRequest, policy: IdempotencyPolicy
 ) -> Operation | HttpResponse:
+    if is_refused_guest(request):
+        return problem_response(problems.SIGN_IN_REQUIRED, request)
     try:
         operation = operation_asked_about(request, policy)
     except KeyOfAnother:
@@ -163,8 +165,6 @@ def _operation(
         return problem_response(problems.KEY_INVALID, request, reason=str(error))
     if operation is None:
         return problem_response(problems.KEY_MISSING, request)
-    if is_refused_guest(request):
-        return problem_response(problems.SIGN_IN_REQUIRED, request)
     return operation
 
 

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import asking
+from tests.concurrency.conftest import Connect
 from tests.support.cases import cases
 from tests.support.client import Answer, new_key, post
 from tests.support.records import expire, states
@@ -139,6 +141,18 @@ def test_operation_that_runs_is_never_unknown(
     assert other == ("" if is_busy else "unknown")
     assert ask(url, key) == "done"
     assert Order.objects.count() == 1
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    "level", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE]
+)
+@each_before
+def test_operation_that_runs_is_never_unknown_in_any_isolation(
+    before: Callable[[str, str], None], level: int, connect_with: Connect
+) -> None:
+    connect_with(isolation_level=level)
+    test_operation_that_runs_is_never_unknown("/atomic/", before)
 
 
 @each_before

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import Permission, User
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -31,6 +31,8 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet
 
 from django_idempotency.decorators import idempotent
+from django_idempotency.engine import words
+from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
@@ -104,6 +106,12 @@ class ClassView(View):
         return place(request)
 
 
+@method_decorator([allowed, idempotent], name="dispatch")
+class Whole(View):
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return place(request)
+
+
 class Bare(View):
     post = staticmethod(place)
 
@@ -148,6 +156,16 @@ class Orders(IdempotencyMixin, ModelViewSet[Order]):
 
 
 @idempotent(lease=LEASE)
+def charge(request: IdempotentRequest) -> HttpResponse:
+    request.idempotency.call("charge", time_out, if_unknown="hold")
+    return HttpResponse(status=201)
+
+
+def time_out(key: str) -> None:
+    raise TimeoutError
+
+
+@idempotent(lease=LEASE)
 async def later(request: HttpRequest) -> HttpResponse:
     scene["runs"] += 1
     status = 503 if scene["fails"] else 201
@@ -174,6 +192,7 @@ urlpatterns = [
     path("plain/", allowed(require_POST(idempotent(place)))),
     path("leased/", allowed(idempotent(lease=LEASE)(place))),
     path("class/", ClassView.as_view()),
+    path("whole/", Whole.as_view()),
     path("around/", allowed(idempotent(Bare.as_view()))),
     path("function/", function),
     path("api/", Api.as_view()),
@@ -182,6 +201,7 @@ urlpatterns = [
     path("orders/<pk>/pay/", Orders.as_view({"post": "pay"})),
     path("guests/", idempotent(place)),
     path("later/", later),
+    path("charge/", charge),
     path("bare/", place),
     path("free/", Free.as_view()),
     path("worked/", Around.as_view()),
@@ -190,7 +210,16 @@ urlpatterns = [
 VIEWS = {
     each.strip("/"): f"/{each}/"
     for each in (
-        *("plain", "leased", "class", "around", "function", "api", "leased-api"),
+        *(
+            "plain",
+            "leased",
+            "class",
+            "whole",
+            "around",
+            "function",
+            "api",
+            "leased-api",
+        ),
         *("orders", "orders/{pk}/pay"),
     )
 }
@@ -394,6 +423,33 @@ def test_who_asked_in_vain_can_send_it_with_the_same_key(url: str) -> None:
 
     assert (first.status_code, scene["runs"]) == (201, 1)
     assert order(ann, url).headers["Idempotency-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("state", ["never sent", "done"])
+def test_in_a_transaction_around_it_the_same_is_told(state: str) -> None:
+    """As in a project's own tests."""
+    become, told = STATES[state]
+    become(Client(), "/guests/")
+    before = rows()
+
+    with transaction.atomic(), override_settings(IDEMPOTENCY_COUNT_REPLAYS=False):
+        answer = ask(Client(), "/guests/")
+        assert connection.needs_rollback is False
+
+    assert (standing(answer), rows()) == (told, before)
+
+
+def test_word_of_the_other_side_is_heard_by_a_question() -> None:
+    """It came while the call could still return; nobody else may come for a long time."""
+    client = Client(raise_request_exception=False)
+    order(client, "/charge/")
+    change(lease_expires_at=Now() + LEASE)
+    words.tell(record().pk, "charge", {"id": "ch_1"}, event="evt_1")
+    running = standing(ask(client, "/charge/"))
+    change(lease_expires_at=Now() - LEASE)
+
+    assert running == "running 409 in-flight"
+    assert standing(ask(client, "/charge/")) == "unfinished 409 unfinished"
 
 
 def test_running_operation_says_when_to_ask_again_and_has_a_reference() -> None:
