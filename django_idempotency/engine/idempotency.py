@@ -13,6 +13,7 @@ from django.db.models import Model
 
 from django_idempotency.conf import conf, fault_of_duration
 from django_idempotency.core.json_types import J, N
+from django_idempotency.core.keys import derive_key
 from django_idempotency.exceptions import NoOperation
 
 from .links import link_to
@@ -237,6 +238,17 @@ def current_operation() -> Idempotency:
 def set_current(operation: Idempotency) -> None:
     """Let the work find its operation from now on, wherever its code stands."""
     _current.set(operation)
+
+
+def key_of_event(row_id: uuid.UUID, label: str) -> str:
+    """Return the key of a step of an event; the event is found by it.
+
+    If its handler isn't running here, nothing is written with which that could be.
+    """
+    operation = _current.get()
+    if operation is not None and operation._steps.links.row_id == row_id:
+        return operation.key_for(label)
+    return derive_key(row_id, label)
 
 
 class Confined:

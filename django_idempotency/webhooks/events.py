@@ -9,7 +9,7 @@ from typing import Any
 
 from django_idempotency.conf import conf, fault_of_duration
 from django_idempotency.core.events import EventFacts
-from django_idempotency.core.keys import derive_key
+from django_idempotency.engine.idempotency import key_of_event
 from django_idempotency.engine.words import record_of_call
 from django_idempotency.exceptions import name_of
 from django_idempotency.models import IdempotencyRecord
@@ -50,7 +50,7 @@ class Event(EventFacts):
         Equal on each attempt at this event, also after a crash, so that the other side
         can recognise the call.
         """
-        return derive_key(self.row_id, label)
+        return key_of_event(self.row_id, label)
 
 
 class NotReady(Exception):
