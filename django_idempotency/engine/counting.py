@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing
 import os
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import Error, connections
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger("django_idempotency")
+
+UID = "django_idempotency.counts"
+"""Under which the signals know who counts."""
 
 INTERVAL_SECONDS = 10.0
 PATIENCE_SECONDS = 5.0
@@ -135,6 +140,9 @@ class Counter:
             except RuntimeError:  # the interpreter ends, or allows no thread
                 return
             self._thread = thread
+            if multiprocessing.parent_process() is not None:
+                # A child that was forked ends without what `atexit` was told.
+                Finalize(None, self.close, exitpriority=0)
 
     def _first(self, key: _Key) -> _Sum:
         """Return the sum of a key that is new, or that of all further endpoints."""
@@ -225,26 +233,24 @@ counter = Counter()
 def install() -> None:
     """Count from now on."""
     for outcome in OF_OPERATIONS:
-        _connect(outcome, _count_operation)
+        connect(outcome, count_operation)
     for outcome in OF_EVENTS:
-        _connect(outcome, _count_event)
+        connect(outcome, _count_event)
     atexit.register(counter.close)
     if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
         os.register_at_fork(after_in_child=counter.forget)
 
 
-def _connect(outcome: str, count: Callable[..., None]) -> None:
+def connect(outcome: str, count: Callable[..., None]) -> None:
     # No partial: `send_robust()` logs the name of a receiver that raises, and would
     # itself raise, into the request, where there is none.
     def receive(**said: Any) -> None:
         count(outcome, **said)
 
-    getattr(signals, outcome).connect(
-        receive, weak=False, dispatch_uid="django_idempotency.counts"
-    )
+    getattr(signals, outcome).connect(receive, weak=False, dispatch_uid=UID)
 
 
-def _count_operation(outcome: str, *, operation: Operation, **more: Any) -> None:
+def count_operation(outcome: str, *, operation: Operation, **more: Any) -> None:
     waited = time.monotonic() - operation.course.begun
     counter.add(operation.endpoint, outcome, waited, operation.record_id)
 

@@ -2,14 +2,17 @@
 
 ``count_hours NUMBER`` reports that many and ends. With ``killed`` behind it, they are
 written first, then a few more come, and the process is killed. With ``forked``, it is a
-child that reports, while its parent has some of its own.
+child that reports, while its parent has some of its own; with ``multiprocessing`` and a
+way to start it, that is a child of this module.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import django
 
@@ -32,11 +35,22 @@ def main() -> None:
         report(LOST)
         os.kill(os.getpid(), signal.SIGKILL)
     report(number)
+    if how[:1] == ["multiprocessing"]:
+        context: Any = multiprocessing.get_context(how[1])
+        process = context.Process(target=report_in_child, args=[number])
+        process.start()
+        process.join()
     if how == ["forked"]:
         if child := os.fork():
             os.waitpid(child, 0)
         else:
             report(number)
+
+
+def report_in_child(number: int) -> None:
+    os.environ["TESTS_COUNT"] = "yes"
+    django.setup()
+    report(number)
 
 
 def report(number: int) -> None:

@@ -1,5 +1,6 @@
 """The counts of hours, added up by processes that share nothing but the database."""
 
+import multiprocessing
 import signal
 from contextlib import ExitStack
 
@@ -30,8 +31,16 @@ def test_nothing_is_lost_or_counted_twice_by_processes_that_end() -> None:
     assert counted("500", processes=4) == (4 * 2 * 500, {0})
 
 
-def test_child_of_a_fork_counts_its_own_and_not_its_parents() -> None:
-    assert counted("100", "forked") == (2 * 2 * 100, {0})
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["forked"],
+        *(["multiprocessing", way] for way in multiprocessing.get_all_start_methods()),
+    ],
+    ids=" ".join,
+)
+def test_child_process_counts_its_own_and_not_its_parents(how: list[str]) -> None:
+    assert counted("100", *how) == (2 * 2 * 100, {0})
 
 
 def test_kill_takes_only_what_was_counted_since_the_last_time() -> None:
