@@ -6,10 +6,11 @@ code is that of the page on Stripe. Charges are counted by the payment server.
 
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -198,7 +199,9 @@ def test_event_before_the_answer_leaves_the_owner_alone_and_is_remembered(
         until(lambda: (mine.town.mails / f"{mine.key}.came").exists())
         assert mine.report(to) == 200
         assert mine.times_settled == 0
-        assert mine.record.lease_expires_at > datetime.now(UTC)
+        lease_end = mine.record.lease_expires_at
+        assert lease_end is not None
+        assert lease_end > datetime.now(UTC)
         (mine.town.mails / f"{mine.key}.go").touch()
         answer = first.result(TIMEOUT)
     if doom == "wait":
@@ -300,7 +303,7 @@ def test_event_retries_and_a_person_at_once(decision: str, buy: Buy) -> None:
         form = Form.on_page(colleague("view", "settle"), url)
         given = {"result": charge} if decision == "applied" else {}
         with crew() as threads:
-            acts = [
+            acts: list[Future[Any]] = [
                 start(threads, mine.report),
                 start(threads, form.send, reason="looked it up", **given),
                 *(start(threads, mine.pay) for _ in range(3)),

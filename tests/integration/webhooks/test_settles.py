@@ -100,7 +100,7 @@ def client() -> Client:
 
 def tell(to: str = "/key/", event_id: str = "evt_1", **fields: Any) -> None:
     """Deliver the event of the charge that was made last."""
-    content = {
+    content: dict[str, Any] = {
         "type": "charge.succeeded",
         "created": int(time.time()),
         "request": {"id": "req_1", "idempotency_key": bank.asked[-1]},
