@@ -54,6 +54,7 @@ class Front:
         self.records_url = lists.get(IdempotencyRecord, "")
         self.events_url = lists.get(ProcessedEvent, "")
         """Of the lists; empty: may not be seen."""
+        self.find_url = f"{self.records_url or self.events_url}find/"
         self.spans = spans()
         wanted = request.GET.get("span", "")
         self.span = next(

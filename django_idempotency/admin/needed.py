@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from django_idempotency.store.records import record_alias
 from django_idempotency.stories.related import is_guests, principal_of
 
 MOST_ROWS = 20
+_MODULES = re.compile(r"^([a-z_0-9]+\.)+(?=\w)")
 LONGEST = 60
 """Characters of one cell."""
 
@@ -80,7 +82,7 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
     )
     records = list(rows[:MOST_ROWS])
     about = _about([record.pk for record in records], using)
-    names = _names_of({principal_of(record) for record in records})
+    names = names_of({principal_of(record) for record in records})
     may_settle = request.user.has_perm("django_idempotency.settle_idempotencyrecord")
     for record in records:
         link = about.get(record.pk)
@@ -94,7 +96,7 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
                 else where
             ),
             more=reference_of(record.pk),
-            who=_cut(_who(record, names)),
+            who=_cut(who_is(record, names)),
             since=record.held_since or record.created_at,
             why=_cut(_why_held(record)),
             url=reverse(
@@ -115,7 +117,7 @@ def _about(row_ids: list[Any], using: str) -> dict[Any, OperationLink]:
     return {link.row_id: link for link in found}
 
 
-def _names_of(principals: Collection[str]) -> dict[str, str]:
+def names_of(principals: Collection[str]) -> dict[str, str]:
     """Return the names of those that are users, by principal."""
     user_model = get_user_model()
     prefix = f"{user_model._meta.label}:"
@@ -130,7 +132,7 @@ def _names_of(principals: Collection[str]) -> dict[str, str]:
     return {f"{prefix}{user.pk}": user.get_username() for user in users}
 
 
-def _who(record: IdempotencyRecord, names: dict[str, str]) -> str:
+def who_is(record: IdempotencyRecord, names: dict[str, str]) -> str:
     if record.method == TASK:
         return gettext("a task")
     if is_guests(record):
@@ -145,8 +147,10 @@ def _why_held(record: IdempotencyRecord) -> str:
         return gettext("its work was cut off in the middle")
     name = unfinished[-1]
     if record.last_error:
-        error = record.last_error.rpartition(".")[2]
-        return gettext("“%(step)s”: %(error)s") % {"step": name, "error": error}
+        return gettext("“%(step)s”: %(error)s") % {
+            "step": name,
+            "error": _briefly(record.last_error),
+        }
     return gettext("“%(step)s”: no answer, and its worker is gone") % {"step": name}
 
 
@@ -172,7 +176,7 @@ def _dead(request: HttpRequest) -> Iterator[Needed]:
             more=_cut(event.event_id),
             who=_cut(event.endpoint),
             since=event.dead_since or event.received_at,
-            why=_cut(": ".join(filter(None, (tries, event.last_error)))),
+            why=_cut(": ".join(filter(None, (tries, _briefly(event.last_error))))),
             url=reverse(
                 "admin:django_idempotency_processedevent_change",
                 args=[event.pk],
@@ -180,6 +184,11 @@ def _dead(request: HttpRequest) -> Iterator[Needed]:
             ),
             act=gettext("Look and run again") if may_rerun else gettext("Look at it"),
         )
+
+
+def _briefly(error: str) -> str:
+    """Leave the modules out: what follows them would be cut off."""
+    return _MODULES.sub("", error)
 
 
 def _cut(text: str) -> str:

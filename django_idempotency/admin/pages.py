@@ -18,8 +18,8 @@ from django.utils.translation import gettext
 from django_idempotency.stories.telling import Story, day, zone
 
 from .belongs import Belonging, Reader
+from .find import FindingAdmin
 from .lanes import drawing_of
-from .read_only import ReadOnlyAdmin
 
 TEMPLATE = "django_idempotency/story.html"
 
@@ -48,7 +48,7 @@ class Page:
     no_relation: str = ""
 
 
-class StoryAdmin(ReadOnlyAdmin):
+class StoryAdmin(FindingAdmin):
     """Tells the story of a row in the place of Django's form."""
 
     def page_of(self, request: HttpRequest, row: Any, reader: Reader) -> Page:

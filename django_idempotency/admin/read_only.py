@@ -110,6 +110,9 @@ class ReadOnlyAdmin(_ModelAdmin):
                 urlencode({"q": search.term}),
                 model._meta.verbose_name_plural,
             )
+        return self.why_nothing(search)
+
+    def why_nothing(self, search: Search) -> str:
         if search.customer is not None:
             return gettext(
                 "%(name)s is a customer, but operations are found by customer only where "

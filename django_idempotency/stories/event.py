@@ -168,7 +168,9 @@ def _life(event: ProcessedEvent, now: datetime) -> list[Row]:
             short=gettext("received"),
         )
     ]
-    if occurred := moment(event.occurred_at):
+    occurred = moment(event.occurred_at)
+    # Some providers send the first moment of all, which not every time zone has.
+    if occurred and occurred.year > 1:
         text = gettext("It happened, as the provider says.")
         rows.append(
             Row(

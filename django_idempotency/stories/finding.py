@@ -30,8 +30,8 @@ from django_idempotency.store.rows import storable
 MOST = 100
 """Rows that are found by one value."""
 
-HEAVY = ("response_body", "response_headers", "payload", "headers", "occurred_at")
-"""What a story needs nothing of: it can have megabytes, or be no date in Python."""
+HEAVY = ("response_body", "response_headers", "payload", "headers")
+"""What a story needs nothing of: it can have megabytes."""
 
 Row = IdempotencyRecord | ProcessedEvent
 
@@ -49,11 +49,21 @@ class Search:
     may_see_users: bool = True
     """Whether a customer's name may tell anything."""
 
+    @property
+    def named_records(self) -> set[uuid.UUID]:
+        """Operations that are called so themselves."""
+        return self._records | self._found_by_link
+
+    @property
+    def named_events(self) -> set[uuid.UUID]:
+        """Events that are called so themselves."""
+        return self._events | self._found_by_link
+
     def named(self) -> list[Row]:
         """Return the operations and events that are called so, newest first."""
         found = (
-            (IdempotencyRecord, self._records | self._found_by_link),
-            (ProcessedEvent, self._events | self._found_by_link),
+            (IdempotencyRecord, self.named_records),
+            (ProcessedEvent, self.named_events),
         )
         rows = [row for model, ids in found for row in _light(model, ids)]
         return sorted(rows, key=_began, reverse=True)
@@ -64,14 +74,14 @@ class Search:
         values = set(self._own(self._events))
         values |= set(self._object_keys(self._events))
         found = self._linked(values)
-        return self._records | self._found_by_link | found
+        return self.named_records | found
 
     @cached_property
     def events(self) -> set[uuid.UUID]:
         """Webhook events that are called so, or that came of such operations."""
-        values = self._own(self._records | self._found_by_link)
+        values = self._own(self.named_records)
         by_object = _ids(ProcessedEvent, Q(object_key__in=values)) if values else set()
-        return self._events | self._found_by_link | by_object
+        return self.named_events | by_object
 
     @cached_property
     def customer(self) -> Any:

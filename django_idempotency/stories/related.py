@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,19 @@ def related_to_event(event: ProcessedEvent) -> Related:
         events=_events_of({event.object_key} - {""}, others, but=event.pk),
         records=_records_of(others, using=router.db_for_read(IdempotencyRecord)),
     )
+
+
+def links_of(rows: Iterable[Model]) -> Mapping[Any, list[OperationLink]]:
+    """Return what each of these is found by, in one query a database."""
+    found: dict[Any, list[OperationLink]] = defaultdict(list)
+    ids: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        ids[str(row._state.db)].append(row.pk)
+    for using, row_ids in ids.items():
+        links: QuerySet[OperationLink] = QuerySet(OperationLink, using=using)
+        for link in links.filter(row_id__in=row_ids).order_by("created_at", "kind"):
+            found[link.row_id].append(link)
+    return found
 
 
 def principal_of(record: IdempotencyRecord) -> str:

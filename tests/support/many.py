@@ -43,9 +43,11 @@ def few() -> dict[str, str]:
     done = record(user=ada, key="k-done")
     for state in ({"released": True}, {"in_flight": True}):
         record(user=ada, **state)
+    his = Link(kind=LinkKind.OBJECT, value=f"auth.user:{ada.pk}", amount="1.00 EUR")
+    links.add([his], done.pk, retention=timedelta(days=1), using="default")
     links.add(
         [
-            Link(kind=LinkKind.OBJECT, value=f"auth.user:{ada.pk}", amount="1.00 EUR"),
+            his,
             Link(kind=LinkKind.REFERENCE, value="pi_held"),
         ],
         held.pk,
@@ -63,6 +65,8 @@ def _pages(held: Any, done: Any, dead: Any) -> Iterator[tuple[str, str]]:
         "front": BASE,
         "front of a month": f"{BASE}?span=30d",
         "health": "/health/",
+        "find": f"{RECORDS}find/?q=ada",
+        "find nothing": f"{RECORDS}find/?q=nothing",
         "second page": f"{RECORDS}?p=2",
         "expired": f"{RECORDS}?expires_at__lt=2026-01-01+00:00:00%2B00:00",
         "method": f"{RECORDS}?method=DELETE",

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings as in_use
-from django.contrib import admin
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
-from django.urls import path
 from selenium.webdriver.remote.webdriver import WebDriver
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from tests.browser.front import shop
+
+urlpatterns = shop.urlpatterns
 
 POLICY = "default-src 'self'; img-src 'self' data:"
 FRONT = "/admin/django_idempotency/"

@@ -227,3 +227,82 @@ def test_search_takes_a_few_statements_however_much_is_found(
         linked(IdempotencyRecordFactory.create(), object="shop.order:7")
 
     assert few == count() <= 20
+
+
+# One box for both lists
+
+
+def test_one_that_is_found_is_opened(
+    payment: IdempotencyRecord, event: ProcessedEvent, staff: Client
+) -> None:
+    for term, row in (
+        (KEY, payment),
+        (payment.reference, payment),
+        ("evt_7", event),
+    ):
+        for url in (RECORDS, EVENTS):
+            found_page = staff.get(f"{url}find/", {"q": term}, follow=True)
+            ((address, _status),) = found_page.redirect_chain
+            assert address == _page_of(row)
+            assert found_page.status_code == 200
+
+
+def _page_of(row: Any) -> str:
+    base = RECORDS if isinstance(row, IdempotencyRecord) else EVENTS
+    return f"{base}{row.pk}/change/"
+
+
+def test_several_are_a_list_of_stories_newest_first(
+    payment: IdempotencyRecord, event: ProcessedEvent, staff: Client
+) -> None:
+    page = staff.get(f"{RECORDS}find/", {"q": " pi_7 "}).content.decode()
+
+    assert re.findall(r'<td><a href="([^"]*)">', page) == [
+        _page_of(event),
+        _page_of(payment),
+    ]
+    assert "2 are found" in page
+    assert ">charge by ada</a>" in page
+    # Who may not look at users, or at events, isn't told of them.
+    few = colleague("view").get(f"{RECORDS}find/", {"q": "pi_7"}, follow=True)
+    assert few.redirect_chain == [(_page_of(payment), 302)]
+    assert "ada" not in few.content.decode()
+    assert colleague("delete").get(f"{RECORDS}find/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("term", "told"),
+    [
+        ("", "Enter what you have of it"),
+        ("nothing", "no index could find them"),
+        ("ada", "request.idempotency.about(request.user)"),
+    ],
+)
+def test_nothing_is_found_and_a_sentence_says_why(
+    payment: IdempotencyRecord, staff: Client, term: str, told: str
+) -> None:
+    page = unescape(staff.get(f"{EVENTS}find/", {"q": term}).content.decode())
+
+    assert told in page
+    assert "idempotency-found" not in page
+
+
+def test_list_of_many_takes_as_many_statements_and_is_bounded(
+    payment: IdempotencyRecord, staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def statements() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            staff.get(f"{RECORDS}find/", {"q": "shop.order:7"})
+        return len(captured)
+
+    linked(IdempotencyRecordFactory.create(), object="shop.order:7")
+    few = statements()
+    for _ in range(5):
+        linked(IdempotencyRecordFactory.create(), object="shop.order:7")
+    many = statements()
+    monkeypatch.setattr("django_idempotency.admin.find.MOST", 3)
+    page = staff.get(f"{RECORDS}find/", {"q": "shop.order:7"}).content.decode()
+
+    assert many == few
+    assert "3 are found" in page
+    assert "There may be more." in page
