@@ -106,7 +106,7 @@ def is_protected_for(view: Callable[..., Any], method: str) -> bool:
     actions: dict[str, str] = getattr(view, "actions", None) or {}
     name = actions.get(method.lower(), method.lower())
     entered: list[Any] = [view]
-    for dispatch in dispatches(view_class):
+    for dispatch in dispatches(view_class):  # pragma: no branch - Django's own ends it
         entered.append(dispatch)
         if not uses_name(dispatch, "dispatch"):
             break

@@ -4,6 +4,7 @@ A table of views, a table of what has become of the request, and who asks: each 
 over the whole product, and the rows of the record and of the view are compared.
 """
 
+import re
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.contrib.auth.models import Permission, User
 from django.db import OperationalError, connection, transaction
 from django.db.models import QuerySet
@@ -39,6 +41,7 @@ from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.store.forgetting import forget_answer
 from tests.integration.placements.commits import db
 from tests.integration.rest.exchange import OrderSerializer
+from tests.packaging.readme import ROOT
 from tests.support.cases import cases
 from tests.support.ordering import GUEST_KEY, orders, problem_code, signed_in_client
 from tests.support.ordering import send as sent
@@ -47,7 +50,8 @@ from tests.testapp.models import Order
 
 __all__ = ["db"]
 
-MIDDLEWARE = "django_idempotency.middleware.OutcomeMiddleware"
+PAGE = (ROOT / "docs/howto/lost-answer.md").read_text(encoding="utf-8")
+[MIDDLEWARE] = re.findall(r'"(django_idempotency\.\w+\.\w+)",  # first', PAGE)
 PERMISSION = "testapp.add_order"
 LEASE = timedelta(minutes=1)
 
@@ -103,6 +107,15 @@ class ClassView(View):
         return HttpResponse("a page")
 
     def put(self, request: HttpRequest) -> HttpResponse:
+        return place(request)
+
+
+@method_decorator(idempotent, name="post")
+class Mixed(PermissionRequiredMixin, View):
+    permission_required = PERMISSION
+    raise_exception = True
+
+    def post(self, request: HttpRequest) -> HttpResponse:
         return place(request)
 
 
@@ -192,6 +205,7 @@ urlpatterns = [
     path("plain/", allowed(require_POST(idempotent(place)))),
     path("leased/", allowed(idempotent(lease=LEASE)(place))),
     path("class/", ClassView.as_view()),
+    path("mixed/", Mixed.as_view()),
     path("whole/", Whole.as_view()),
     path("around/", allowed(idempotent(Bare.as_view()))),
     path("function/", function),
@@ -214,6 +228,7 @@ VIEWS = {
             "plain",
             "leased",
             "class",
+            "mixed",
             "whole",
             "around",
             "function",
@@ -334,6 +349,13 @@ STATES: dict[str, tuple[Callable[[Client, str], Any], str]] = {
     ),
 }
 each_state = cases("become, told", STATES)
+
+
+def test_page_has_each_state_with_its_answer() -> None:
+    told = re.findall(r"^\| `(\w+)` \| (?:(\d+) \[`([\w-]+)`|the first)", PAGE, re.M)
+    expected = {standing.split(" 201")[0] for _, standing in STATES.values()}
+
+    assert {" ".join(each).strip() for each in told} == expected
 
 
 @each_state
