@@ -42,7 +42,7 @@ from .boundary import METHODS_WITH_KEYS
 from .dispatching import uses_name
 from .endings import ended
 from .notes import notes_of
-from .placements import class_of, dispatches, inwards, is_marked, wrappers_of
+from .placements import class_of, decorator_of, dispatches, is_marked, wrappers_of
 from .problems import REFERENCE_HEADER, problem_response
 from .requests import is_refused_guest, operation_asked_about
 
@@ -55,6 +55,9 @@ IN_META = "HTTP_IDEMPOTENCY_ASK"
 NOT_PROTECTED = gettext_lazy(
     "The view of this address doesn't protect that method, so nothing is known of it."
 )
+
+API_VIEW = "rest_framework.decorators.api_view"
+"""Makes a class of a function, and its handler without `functools.wraps`."""
 
 R = TypeVar("R", bound=HttpResponseBase)
 
@@ -96,11 +99,12 @@ def keep_from_caches(response: R) -> R:
 def is_protected_for(view: Callable[..., Any], method: str) -> bool:
     """Whether a request with this method can only be run by the protection.
 
-    Where that can't be seen for certain, it isn't.
+    Where that can't be seen for certain, it isn't: a function may know a protected one,
+    and call another.
     """
     view_class = class_of(view)
     if view_class is None:
-        return any(map(is_marked, wrappers_of(view)))
+        return _is_wrapped(view)
     if hasattr(view_class, "get_idempotency_policy"):  # the mixin decides by request
         return True
     actions: dict[str, str] = getattr(view, "actions", None) or {}
@@ -110,8 +114,15 @@ def is_protected_for(view: Callable[..., Any], method: str) -> bool:
         entered.append(dispatch)
         if not uses_name(dispatch, "dispatch"):
             break
-    entered.append(getattr(view_class, name, None))
-    return any(is_marked(each) for entrance in entered for each in inwards(entrance))
+    handler = getattr(view_class, name, None)
+    if handler is not None and decorator_of(handler) == API_VIEW:
+        entered += [cell.cell_contents for cell in handler.__closure__ or ()]
+    return any(map(_is_wrapped, [*entered, handler]))
+
+
+def _is_wrapped(function: Any) -> bool:
+    """Whether it is protected, or says by `functools.wraps` that it calls what is."""
+    return any(map(is_marked, wrappers_of(function)))
 
 
 def asks(request: HttpRequest) -> bool:

@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -190,6 +191,32 @@ class Free(Api):
         return None
 
 
+once = idempotent(place)
+
+
+def given(view: Any, protected: Any = once) -> Any:
+    """A decorator that knows a protected view, and runs another one."""
+
+    def either(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return protected(request) if request.GET.get("once") else view(request)
+
+    return either
+
+
+def knows(protected: Any) -> Any:
+    def handler(self: View, request: HttpRequest) -> HttpResponse:
+        answer: HttpResponse = (protected if request.GET.get("once") else place)(
+            request
+        )
+        return answer
+
+    return handler
+
+
+class Bypassed(View):
+    post = knows(once)
+
+
 @method_decorator(idempotent, name="dispatch")
 class Inner(View): ...
 
@@ -218,6 +245,9 @@ urlpatterns = [
     path("charge/", charge),
     path("bare/", place),
     path("free/", Free.as_view()),
+    path("given/", given(place)),
+    path("given-class/", wraps(Bypassed.as_view())(given(Bypassed.as_view()))),
+    path("bypassed/", Bypassed.as_view()),
     path("worked/", Around.as_view()),
 ]
 
@@ -532,6 +562,9 @@ UNPROTECTED = {
     "a safe method": ("/plain/", "GET"),
     "no method": ("/plain/", "post"),
     "a view whose dispatch() is another": ("/worked/", "POST"),
+    "a function with a way around": ("/given/", "POST"),
+    "a class with a way around": ("/given-class/", "POST"),
+    "a handler with a way around": ("/bypassed/", "POST"),
     "a request whose policy protects nothing": ("/free/", "POST"),
 }
 
