@@ -197,7 +197,7 @@ once = idempotent(place)
 def given(view: Any, protected: Any = once) -> Any:
     """A decorator that knows a protected view, and runs another one."""
 
-    def either(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def either(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return protected(request) if request.GET.get("once") else view(request)
 
     return either
