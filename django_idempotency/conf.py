@@ -89,6 +89,11 @@ class Settings:
         return _setting("IDEMPOTENCY_RETENTION", timedelta(hours=48))
 
     @cached_property
+    def IDEMPOTENCY_TOMBSTONE(self) -> timedelta:
+        """How long after that a repeat is still refused; zero: it is done anew."""
+        return _setting("IDEMPOTENCY_TOMBSTONE", timedelta(0))
+
+    @cached_property
     def IDEMPOTENCY_EVENT_RETENTION(self) -> timedelta:
         """How long a webhook event is recognised, from when it was handled or stored."""
         return _setting("IDEMPOTENCY_EVENT_RETENTION", timedelta(days=35))

@@ -6,6 +6,7 @@ from typing import Any
 from django.db.transaction import TransactionManagementError
 
 __all__ = [
+    "AnswerExpired",
     "BrokenTransaction",
     "CallRefused",
     "InvalidKey",
@@ -128,6 +129,14 @@ class NoOperation(LookupError):
 
     Usually in a thread that the work has started, or outside of any protected view,
     webhook handler or task. Nothing was done.
+    """
+
+
+class AnswerExpired(LookupError):
+    """A task was done under this key, so long ago that its result isn't kept any more.
+
+    A view is answered 409 ``answer-expired`` for the same. Nothing was done: with a
+    tombstone, a key stays taken for longer than its result is there.
     """
 
 

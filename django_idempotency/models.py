@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -73,19 +74,19 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
     def locked_journal(
         self, *, skip_locked: bool = False
     ) -> tuple[Journal | None, Any]:
-        """Lock the one row, and return its journal and history; for `settle`."""
-        columns = ("effects", "earlier_steps", "pk", "history")
+        """Lock the one row, and return its journal and the rest; for `settle`."""
+        columns = ("effects", "earlier_steps", "pk")
+        times = ("history", "expires_at", "remembered_until")
         locked = self.select_for_update(skip_locked=skip_locked)
-        found = locked.values_list(*columns).first()
+        found = locked.values_list(*columns, *times).first()
         if found is None:
             return None, None
-        *memory, history = found
-        return Journal(*memory), history
+        return Journal(*found[: len(columns)]), found[len(columns) :]
 
     def write_settlement(
         self,
         journal: Journal,
-        history: Any,
+        seen: Any,
         *,
         applied: bool,
         result: Any,
@@ -93,6 +94,13 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         reason: str,
     ) -> None:
         """Release the locked row with what has become of its call; for `settle`."""
+        history, expires_at, remembered_until = seen
+        expires = UtcNow() + conf.IDEMPOTENCY_RETENTION
+        # As long a tombstone as it was claimed with.
+        is_remembered = remembered_until is not None
+        remembered = (
+            expires + (remembered_until - expires_at) if is_remembered else None
+        )
         # No step is left for a retry to go on after: all of it is done.
         is_done = applied and journal.unfinished is None
         told = {"by": by, "reason": reason}
@@ -109,13 +117,14 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
             lease_expires_at=None,
             held_since=None,
             history=with_note(history, note),
-            expires_at=UtcNow() + conf.IDEMPOTENCY_RETENTION,
+            expires_at=expires,
+            remembered_until=remembered,
         )
 
     def expired(self) -> RecordQuerySet:
-        """Records past their retention: what a purge would delete now.
+        """Records past their retention: what a purge would work off now.
 
-        Never one that is held, or whose lease is live.
+        It deletes them, or only their answers where there is a tombstone. Never one that is held, or whose lease is live.
         """
         return (
             self.filter(expires_at__lte=UtcNow())
@@ -130,7 +139,8 @@ class IdempotencyRecord(models.Model):
     Note [Which columns are indexed]
     The primary key, `key` and `expires_at`, because a later UPDATE touches none of them:
     on PostgreSQL such an update stays on its page (HOT) and the indexes stay small.
-    `expires_at` is written once per life of a record, when it is claimed. `held_since`
+    `expires_at` is written once per life of a record, when it is claimed, and by the
+    purge when it becomes a tombstone. `held_since`
     is in an index only where it isn't null, which is rare; an index with a condition on
     `state` would take each update off its page.
     """
@@ -140,6 +150,7 @@ class IdempotencyRecord(models.Model):
         KEPT = RecordState.KEPT, _("kept")
         RELEASED = RecordState.RELEASED, _("released")
         HELD = RecordState.HELD, _("held")
+        EXPIRED = RecordState.EXPIRED, _("expired")
 
     id = DigestField(
         primary_key=True,
@@ -197,6 +208,10 @@ class IdempotencyRecord(models.Model):
     created_at = MomentField()
     completed_at = MomentField(null=True)
     expires_at = MomentField()
+    remembered_until = MomentField(
+        null=True,
+        help_text=_("Until when a repeat is refused whose answer isn't kept any more."),
+    )
 
     objects = models.Manager.from_queryset(RecordQuerySet)()
 
@@ -255,6 +270,20 @@ class IdempotencyRecord(models.Model):
         """What people call the operation by, as in `Idempotency-Reference`."""
         return reference_of(self.pk)
 
+    def is_tombstone_at(self, now: datetime) -> bool:
+        """Whether a repeat is refused because its answer isn't kept any more.
+
+        Also before the purge has made it one.
+        """
+        until = self.remembered_until
+        has_done = self.state in (RecordState.KEPT, RecordState.EXPIRED)
+        return (
+            until is not None
+            and _aware(until) > now
+            and (self.state == RecordState.EXPIRED or _aware(self.expires_at) <= now)
+            and (has_done or bool(self.effects))
+        )
+
     @property
     def seen(self) -> str:
         """What you see of the record now, to send along with a form and to compare."""
@@ -295,11 +324,11 @@ class IdempotencyRecord(models.Model):
         rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=self.pk)
         held = rows.held().filter(attempts=self.attempts, created_at=self.created_at)
         with transaction.atomic(using=using):
-            journal, history = held.locked_journal()
+            journal, rest = held.locked_journal()
             if journal is None:
                 raise ValueError(_why_not_settled(self, rows.first()))
             held.write_settlement(
-                journal, history, applied=applied, result=result, by=by, reason=reason
+                journal, rest, applied=applied, result=result, by=by, reason=reason
             )
         self.refresh_from_db(using=using)
         told = partial(self.tell_settled, by=by, reason=reason, applied=applied)
@@ -336,6 +365,11 @@ def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> 
         described(row.state, row.attempts),
         row.last_act,
     )
+
+
+def _aware(moment: datetime) -> datetime:
+    # Without USE_TZ the project's clocks are meant.
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
 
 
 def _read(stored: Any, context: str) -> bytes | None:

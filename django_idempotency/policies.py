@@ -45,6 +45,9 @@ class IdempotencyPolicy:
     """How long a copy waits in total for the operation in flight; IDEMPOTENCY_WAIT."""
     retention: timedelta | None = None
     """How long the answer can be replayed; IDEMPOTENCY_RETENTION."""
+    tombstone: timedelta | None = None
+    """How long after its retention a repeat is refused, with 409 ``answer-expired``, and
+    not done anew; zero: not at all; IDEMPOTENCY_TOMBSTONE."""
     lease: timedelta | None = None
     """If set, the leased shape: how long the view may take, outside of any transaction,
     before another request may take the operation over. Choose it well above the slowest
@@ -81,6 +84,7 @@ class IdempotencyPolicy:
     def __post_init__(self) -> None:
         _require_duration("wait", self.wait, zero_allowed=True, longest=LONGEST_WAIT)
         _require_duration("retention", self.retention)
+        _require_duration("tombstone", self.tombstone, zero_allowed=True)
         _require_duration("lease", self.lease)
         if self.retention is not None:
             self._require_lease_shorter_than(self.retention, "retention")
@@ -116,6 +120,10 @@ class IdempotencyPolicy:
         self._require_lease_shorter_than(retention, "IDEMPOTENCY_RETENTION")
         return retention
 
+    @property
+    def effective_tombstone(self) -> timedelta:
+        return conf.IDEMPOTENCY_TOMBSTONE if self.tombstone is None else self.tombstone
+
     def _require_lease_shorter_than(self, retention: timedelta, name: str) -> None:
         """When the lease ends, the record has to be there still, with its steps."""
         if self.lease is not None and self.lease >= retention:
@@ -136,6 +144,7 @@ class PolicyOptions(TypedDict, total=False):
     required: bool | None
     wait: timedelta | None
     retention: timedelta | None
+    tombstone: timedelta | None
     lease: timedelta | None
     keep: Callable[[HttpResponseBase], bool]
     keep_errors: bool

@@ -23,6 +23,7 @@ __all__ = [
     "event_failed",
     "event_ignored",
     "event_processed",
+    "expired",
     "forgotten",
     "freed",
     "held",
@@ -54,6 +55,9 @@ in_flight = Signal()
 held = Signal()
 """The outcome of a call is unknown, and a person has to find out: sent when its view
 has ended, and for each request that is refused because of it (409)."""
+
+expired = Signal()
+"""A late repeat was refused: it was done, and its answer isn't kept any more (409)."""
 
 settled = Signal()
 """A person has found out. Its arguments are the `record` as it is now, `by`, `reason`

@@ -15,6 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
 from .core.decisions import (
+    Expired,
     Held,
     InFlight,
     Mismatch,
@@ -31,7 +32,13 @@ from .engine.reporting import report
 from .engine.steps import Steps
 from .engine.threads import in_thread
 from .engine.work import Outcome, Ran, Result
-from .exceptions import KeyReused, OperationInFlight, OutcomeUnknown, name_of
+from .exceptions import (
+    AnswerExpired,
+    KeyReused,
+    OperationInFlight,
+    OutcomeUnknown,
+    name_of,
+)
 from .policies import IdempotencyPolicy
 from .store.records import record_alias
 
@@ -48,6 +55,7 @@ class TaskTimes(TypedDict, total=False):
     lease: timedelta | None
     wait: timedelta | None
     retention: timedelta | None
+    tombstone: timedelta | None
 
 
 class TaskOptions(TaskTimes, total=False):
@@ -80,11 +88,13 @@ def run_once(key: str, fn: Callable[[], Any], **options: Unpack[TaskOptions]) ->
     `copies` says what a copy does while another one is running: ``"wait"`` up to `wait`
     (by default IDEMPOTENCY_WAIT) and then raise, ``"skip"`` and return ``None``, or
     ``"raise"`` at once. `retention` (by default IDEMPOTENCY_RETENTION) is how long the
-    key is remembered: choose it longer than a queue may redeliver.
+    key is remembered: choose it longer than a queue may redeliver. For `tombstone` after
+    that (by default IDEMPOTENCY_TOMBSTONE) a copy is refused and not run.
 
     Raises:
         OperationInFlight: another copy is running; it may still fail, so try again.
         OutcomeUnknown: the operation is held until a person settles it.
+        AnswerExpired: it was done, and its result isn't kept any more.
         ValueError: the key isn't a string of 1 to 255 printable ASCII characters.
         TypeError: the key isn't a string, or the result can't be stored as JSON;
             nothing was kept.
@@ -300,6 +310,7 @@ def _operation(
         fingerprint=fingerprint,
         wait=policy.effective_wait if waits else timedelta(0),
         retention=policy.effective_retention,
+        tombstone=policy.effective_tombstone,
         using=record_alias(),
         lease=policy.lease,
     )
@@ -317,6 +328,7 @@ def _policy(options: TaskOptions) -> IdempotencyPolicy:
         lease=options.get("lease"),
         wait=options.get("wait"),
         retention=options.get("retention"),
+        tombstone=options.get("tombstone"),
     )
 
 
@@ -352,5 +364,10 @@ def _returned(result: Result[Any], operation: Operation, options: TaskOptions) -
                 f"{operation.scope.path or 'A function'} was called under this key with "
                 "other arguments before."
             )
-        case Unreadable():  # pragma: no branch - mypy proves it
+        case Unreadable():
             raise ValueError("The stored result under this key can't be read.")
+        case Expired():  # pragma: no branch - mypy proves it
+            raise AnswerExpired(
+                "This was done, and its result isn't kept any more. Nothing was done "
+                "now. If it is another piece of work, its key has to say so."
+            )

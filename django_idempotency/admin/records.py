@@ -162,6 +162,7 @@ def _technical(record: IdempotencyRecord) -> list[tuple[str, str]]:
             gettext("Kept until"),
             gettext("it is settled") if is_open else shown_time(record.expires_at),
         ),
+        (gettext("Late repeats refused until"), shown_time(record.remembered_until)),
         (gettext("Lease until"), shown_time(record.lease_expires_at)),
         (gettext("Error"), record.last_error),
     )

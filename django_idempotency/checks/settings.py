@@ -74,6 +74,7 @@ def _durations() -> Iterator[CheckMessage]:
     for name, limits, example in (
         ("IDEMPOTENCY_WAIT", wait, "seconds=5"),
         ("IDEMPOTENCY_RETENTION", {}, "hours=48"),
+        ("IDEMPOTENCY_TOMBSTONE", {"zero_allowed": True}, "days=365"),
         ("IDEMPOTENCY_EVENT_RETENTION", {}, "days=35"),
         ("IDEMPOTENCY_STATISTICS_RETENTION", {}, "days=90"),
     ):

@@ -24,6 +24,8 @@ class RecordState(StrEnum):
     """An attempt failed; the key is free for the same payload."""
     HELD = "held"
     """The outcome is unknown and a person decides; never expires."""
+    EXPIRED = "expired"
+    """Its retention is over, and its answer is gone; that it was done is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class RowView:
     state: str
     expired: bool
     """Past its retention, by the database's clock."""
+    is_remembered: bool = False
+    """Not past its tombstone's time, and something was done: see Note [Tombstones]."""
     answer: StoredAnswer | None
     """``None``: nothing is stored, or it can't be read."""
     why_unreadable: str = ""
@@ -83,10 +87,23 @@ class Unreadable:
     """Why it can't be decoded, for the log."""
 
 
-Verdict = Replay | InFlight | Mismatch | Held | Unreadable
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """It was done, and its answer was kept for as long as was promised."""
+
+
+Verdict = Replay | InFlight | Mismatch | Held | Unreadable | Expired
 """What the request gets instead of running."""
 
 Decision = Verdict | Renew
+
+# Note [Tombstones]
+# With a tombstone, the end of the retention isn't the end of a record: its answer goes,
+# and the row stays, so that a late retry is refused and not done a second time. That
+# holds from the moment at which the retention is over, whether or not the purge has come
+# by. It is so of everything that has done something, also of an operation that stopped
+# between two steps; one of which all was rolled back stands for nothing, and is free.
+# A tombstone is compared like a live record: another payload is a mismatch.
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +116,7 @@ class Unfinished:
     """An attempt was made and has come to no answer, and nobody is running it now."""
 
 
-Unanswered = InFlight | Mismatch | Held | Unreadable | Unknown | Unfinished
+Unanswered = InFlight | Mismatch | Held | Unreadable | Expired | Unknown | Unfinished
 
 Standing = Replay | Unanswered
 """What is told to somebody who asks, and doesn't want it done."""
@@ -127,10 +144,13 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
     # committed by the work itself, and nobody knows what of it is done.
     if row.state == RecordState.IN_FLIGHT and row.lease_left is None:
         return Held()
-    if row.expired:
+    is_past = row.expired or row.state == RecordState.EXPIRED
+    if is_past and not row.is_remembered:
         return Renew()
     if not operation.fingerprint.matches(row.fingerprint):
         return Mismatch()
+    if is_past:
+        return Expired()
     if row.state in (RecordState.RELEASED, RecordState.IN_FLIGHT):
         return Renew()
     if row.answer is None:

@@ -47,6 +47,8 @@ class Happening(StrEnum):
     """It came again while the outcome was unknown, and was told so."""
     SETTLED = "settled"
     """A person, `by`, has found out whether the call was `applied`, and how: `reason`."""
+    EXPIRED = "expired"
+    """Its retention was over; the purge took its answer, some time later."""
     FREED = "freed"
     """A person, `by`, has found out that nothing has happened, and how: `reason`."""
     FORGOTTEN = "forgotten"

@@ -66,6 +66,8 @@ class Operation:
     retention: timedelta
     using: str
     """The alias of the database that its record is in."""
+    tombstone: timedelta = timedelta(0)
+    """How long after its retention a repeat is refused instead of being done anew."""
     trace: str = ""
     """The id of the request, by which its log lines are found; not part of what it is."""
     lease: timedelta | None = None
@@ -79,6 +81,11 @@ class Operation:
     def record_id(self) -> uuid.UUID:
         """The primary key of its record."""
         return record_id_of(self.scope, self.key)
+
+    @property
+    def remembered_for(self) -> timedelta | None:
+        """How long it is known that it was done; ``None``: no longer than its answer."""
+        return self.retention + self.tombstone if self.tombstone else None
 
     @property
     def reference(self) -> str:

@@ -51,6 +51,7 @@ MOST_LOOKED_UP = 1000
 
 OF_OPERATIONS = (
     "claimed",
+    "expired",
     "held",
     "in_flight",
     "kept",

@@ -8,6 +8,7 @@ from django.dispatch import Signal
 
 from django_idempotency import signals
 from django_idempotency.core.decisions import (
+    Expired,
     Held,
     InFlight,
     Mismatch,
@@ -31,6 +32,8 @@ def report_verdict(operation: Operation, verdict: Verdict) -> None:
             report("mismatched", operation)
         case Held():
             report("held", operation)
+        case Expired():
+            report("expired", operation)
         case Unreadable(why):
             logger.error(
                 "idempotency unreadable: the stored answer can't be read%s: %s",

@@ -108,10 +108,12 @@ def _words_on(step: str, row_id: uuid.UUID, using: str) -> list[OperationLink]:
 
 def _settle(row_id: uuid.UUID, using: str) -> bool:
     rows = RecordQuerySet(IdempotencyRecord, using=using).filter(pk=row_id)
-    free = rows.exclude(lease_expires_at__gt=UtcNow()).exclude(state="kept")
+    free = rows.exclude(lease_expires_at__gt=UtcNow()).exclude(
+        state__in=("kept", "expired")
+    )
     # Who has locked it owns it, or will look for the word. To wait could be a deadlock:
     # a step may want what the event's handler has written.
-    journal, history = free.locked_journal(skip_locked=True)
+    journal, rest = free.locked_journal(skip_locked=True)
     if journal is None:
         return False
     step = journal.unfinished
@@ -135,7 +137,7 @@ def _settle(row_id: uuid.UUID, using: str) -> bool:
     by, reason = OTHER_SIDE, f"its event {word.value}"
     free.write_settlement(
         journal,
-        history,
+        rest,
         applied=True,
         result=result,
         by=by,

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_idempotency.core.decisions import (
+    Expired,
     Held,
     InFlight,
     Mismatch,
@@ -201,6 +202,8 @@ def _in_words(
             state, problem = "held", problems.OUTCOME_UNKNOWN
         case Unreadable():
             state, problem = "gone", problems.ANSWER_UNAVAILABLE
+        case Expired():
+            state, problem = "gone", problems.ANSWER_EXPIRED
         case Unfinished():
             state, problem = "unfinished", problems.UNFINISHED
         case Unknown() | Mismatch():  # pragma: no branch - mypy proves it

@@ -158,6 +158,15 @@ ASK_INVALID = Problem(
     title=_("This can't be asked"),
     detail="{reason}",
 )
+ANSWER_EXPIRED = Problem(
+    code="answer-expired",
+    status=409,
+    title=_("The request is too old to be answered again"),
+    detail=_(
+        "It was received before, and its answer isn't kept any more. Nothing was done "
+        "now. Look the outcome up another way. Don't send it under a new key."
+    ),
+)
 STORE_UNAVAILABLE = Problem(
     code="store-unavailable",
     status=503,
@@ -181,6 +190,7 @@ PROBLEMS = (
     OUTCOME_UNKNOWN,
     CALL_REFUSED,
     ANSWER_UNAVAILABLE,
+    ANSWER_EXPIRED,
     STORE_UNAVAILABLE,
     OPERATION_UNKNOWN,
     UNFINISHED,

@@ -20,6 +20,7 @@ from django.http.response import HttpResponseBase
 
 from django_idempotency import signals
 from django_idempotency.core.decisions import (
+    Expired,
     Held,
     InFlight,
     Mismatch,
@@ -272,8 +273,10 @@ def _response_to(
         case Held():
             response = _problem(problems.OUTCOME_UNKNOWN, request, operation)
             return afterwards.hold(response, operation, waited)
-        case Unreadable():  # pragma: no branch - mypy proves there is no other
+        case Unreadable():
             return _problem(problems.ANSWER_UNAVAILABLE, request, operation)
+        case Expired():  # pragma: no branch - mypy proves there is no other
+            return _problem(problems.ANSWER_EXPIRED, request, operation)
 
 
 def rendered(response: Any, view: Callable[..., Any]) -> HttpResponseBase:

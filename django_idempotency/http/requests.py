@@ -235,6 +235,7 @@ def _operation(
         fingerprint=fingerprint(),
         wait=policy.effective_wait,
         retention=policy.effective_retention,
+        tombstone=policy.effective_tombstone,
         using=record_alias(),
         lease=policy.lease,
         trace=_trace_of(request),

@@ -109,7 +109,8 @@ def _record_command(record: IdempotencyRecord, story: Story, now: datetime) -> s
             f"Find out, and say so: manage.py settle_idempotency_key {record.pk}"
             f" --seen {record.seen} --reason WHY, and --not-applied or --applied RESULT"
         )
-    if record.state == RecordState.KEPT and record.expires_at <= now:
+    is_over = record.expires_at <= now and not record.is_tombstone_at(now)
+    if is_over and record.state in (RecordState.KEPT, RecordState.EXPIRED):
         return "manage.py purge_idempotency_keys deletes it."
     return ""
 

@@ -77,6 +77,7 @@ class Migration(migrations.Migration):
                             ("kept", "kept"),
                             ("released", "released"),
                             ("held", "held"),
+                            ("expired", "expired"),
                         ],
                         max_length=16,
                     ),
@@ -142,6 +143,14 @@ class Migration(migrations.Migration):
                 ("created_at", MomentField()),
                 ("completed_at", MomentField(null=True)),
                 ("expires_at", MomentField()),
+                (
+                    "remembered_until",
+                    MomentField(
+                        help_text="Until when a repeat is refused whose answer isn't "
+                        "kept any more.",
+                        null=True,
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "idempotency record",
@@ -160,7 +169,13 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.CheckConstraint(
                         condition=models.Q(
-                            state__in=["in_flight", "kept", "released", "held"]
+                            state__in=[
+                                "in_flight",
+                                "kept",
+                                "released",
+                                "held",
+                                "expired",
+                            ]
                         ),
                         name="idempotency_record_state",
                     ),

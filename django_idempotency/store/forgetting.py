@@ -42,6 +42,9 @@ from .rows import claim_errors, locking, opened
 
 logger = logging.getLogger("django_idempotency")
 
+DONE = frozenset({RecordState.KEPT, RecordState.EXPIRED})
+"""What a repeat doesn't do again."""
+
 AT_ONCE = 1000
 """Rows of one look for those of a person."""
 
@@ -132,7 +135,7 @@ def forget_all(
     _require_reason(reason)
 
     def forget(record: IdempotencyRecord) -> None:
-        if record.state == RecordState.KEPT:
+        if record.state in DONE:
             forget_answer(record, by=by, reason=reason)
         else:
             _delete(record)
@@ -153,7 +156,7 @@ def erase(principal: str, *, by: str, reason: str) -> Erasure:
     _require_reason(reason)
 
     def erase_one(record: IdempotencyRecord) -> None:
-        if record.state != RecordState.KEPT:
+        if record.state not in DONE:
             _delete(record)
             return
         with _locked_as_seen(record) as row:
@@ -224,6 +227,8 @@ def why_not_forgotten(row: IdempotencyRecord, *, is_erased: bool = False) -> str
             if row.steps
             else ""
         )
+    if row.state == RecordState.EXPIRED:
+        return "" if is_erased else "Its retention is over, and its answer is gone."
     if row.state != RecordState.KEPT:
         return f"It is {row.state}: it has no end yet. Wait for that, or settle it."
     # Unless what is left tells of the person.
@@ -238,7 +243,7 @@ def _each(
     erasure = Erasure()
     for record in records:
         try:
-            if record.state != RecordState.KEPT and (why := why_not_forgotten(record)):
+            if record.state not in DONE and (why := why_not_forgotten(record)):
                 raise ValueError(why)
             act(record)
         except ValueError as error:

@@ -27,7 +27,7 @@ from .rows import storable
 AT_ONCE = 100
 """Rows of a statement; SQLite takes a thousand parameters."""
 SUMS = ("count", "waited", "amount")
-REQUESTS = ("claimed", "replayed", "in_flight", "mismatched")
+REQUESTS = ("claimed", "replayed", "in_flight", "mismatched", "expired")
 """Each request is counted under one of these."""
 
 LONGEST_ENDPOINT = 255
@@ -153,7 +153,7 @@ class Summary:
     requests: int
     """Those that ran, and those that were answered instead."""
     repeats: int
-    """Of them those that got the first answer again."""
+    """Of them those that got the first answer again, or were too late for it."""
     not_charged: dict[str, Decimal]
     """What those repeats were about, by currency; the largest number of them first."""
     told_to_wait: int
@@ -181,7 +181,7 @@ class Summary:
         events = counts.get("event_processed", 0)
         return cls(
             requests=sum(counts.get(name, 0) for name in REQUESTS),
-            repeats=counts.get("replayed", 0),
+            repeats=counts.get("replayed", 0) + counts.get("expired", 0),
             not_charged={
                 each: amounts[each]
                 for each in sorted(amounts, key=lambda each: -about[each])

@@ -16,6 +16,7 @@ from django.db import connections
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from django_idempotency.core import at_rest
+from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.fields import UtcNow
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
@@ -138,7 +139,7 @@ def _rows(using: str) -> QuerySet[OperationLink]:
 
 @dataclass(frozen=True, slots=True)
 class LinkPurge:
-    """The links of rows that are gone, expired for `for_at_least` or longer."""
+    """The links of rows that are gone, or tombstones, expired for `for_at_least` or longer."""
 
     using: str
     for_at_least: timedelta
@@ -165,5 +166,7 @@ class LinkPurge:
             same: QuerySet[Any] = QuerySet(model, using=self.using).filter(
                 pk=OuterRef("row_id")
             )
+            # What a tombstone was about is gone with its answer.
+            same = same.exclude(state=RecordState.EXPIRED)
             gone = gone.exclude(Exists(same))
         return gone

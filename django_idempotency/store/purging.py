@@ -13,12 +13,7 @@ from django.db import Error, connections, transaction
 
 from .dialects import dialect_of, trouble_of
 from .dialects.base import Trouble
-from .statements import (
-    EventStatements,
-    RecordStatements,
-    event_statements,
-    record_statements,
-)
+from .statements import event_statements, record_statements
 
 T = TypeVar("T")
 
@@ -34,6 +29,9 @@ IN_THE_WAY = frozenset({Trouble.BUSY, Trouble.TIMED_OUT})
 class Purge:
     """The rows that had expired for `cutoff` or longer when the purge began.
 
+    They are deleted, or, where it is remembered that something was done, they lose their
+    answer: see Note [Tombstones].
+
     Rows that are claimed or renewed meanwhile expire later and are left alone, as are
     held records, live leases, events that wait in the inbox or were given up, and
     locked rows.
@@ -43,8 +41,9 @@ class Purge:
     """
 
     using: str
-    statements: RecordStatements | EventStatements
-    """The statements of the table to purge."""
+    counting: str
+    acting: str
+    """The statements on the table to purge."""
     cutoff: str
     """An instant in the database's own spelling."""
     when_busy: WhenBusy = None
@@ -54,34 +53,41 @@ class Purge:
         cls, *, using: str, for_at_least: timedelta, when_busy: WhenBusy = None
     ) -> Purge:
         """The records, by the database's clock."""
-        statements = record_statements(dialect_of(connections[using]))
-        return cls(
-            using, statements, _cutoff(using, for_at_least, when_busy), when_busy
-        )
+        own = record_statements(dialect_of(connections[using]))
+        cutoff = _cutoff(using, for_at_least, when_busy)
+        return cls(using, own.count_expired, own.purge, cutoff, when_busy)
+
+    @classmethod
+    def of_answers(
+        cls, *, using: str, for_at_least: timedelta, when_busy: WhenBusy = None
+    ) -> Purge:
+        """The answers of records of which a tombstone is left, by the same clock."""
+        own = record_statements(dialect_of(connections[using]))
+        cutoff = _cutoff(using, for_at_least, when_busy)
+        return cls(using, own.count_to_shorten, own.shorten, cutoff, when_busy)
 
     @classmethod
     def of_events(
         cls, *, using: str, for_at_least: timedelta, when_busy: WhenBusy = None
     ) -> Purge:
         """The webhook events, by the database's clock."""
-        statements = event_statements(dialect_of(connections[using]))
-        return cls(
-            using, statements, _cutoff(using, for_at_least, when_busy), when_busy
-        )
+        own = event_statements(dialect_of(connections[using]))
+        cutoff = _cutoff(using, for_at_least, when_busy)
+        return cls(using, own.count_expired, own.purge, cutoff, when_busy)
 
     def count(self) -> int:
-        """Return how many rows there are to delete."""
+        """Return how many rows there are to purge."""
 
         def counted() -> int:
             with connections[self.using].cursor() as cursor:
-                cursor.execute(self.statements.count_expired, {"cutoff": self.cutoff})
+                cursor.execute(self.counting, {"cutoff": self.cutoff})
                 count: int = cursor.fetchone()[0]
                 return count
 
         return insisted(counted, self.using, self.when_busy)
 
     def batches(self, size: int) -> Iterator[int]:
-        """Delete `size` rows at a time, oldest first; yield each batch's number.
+        """Purge `size` rows at a time, oldest first; yield each batch's number.
 
         Every batch is committed before it is yielded, so that stopping at any point
         keeps what was done. Two purges at once share the work: each skips the rows that
@@ -90,13 +96,11 @@ class Purge:
         dialect = dialect_of(connections[self.using])
         rest = dialect.rest_after_batch.total_seconds()
         size = min(size, dialect.largest_batch or size)
-        while deleted := insisted(
-            lambda: self._delete(size), self.using, self.when_busy
-        ):
-            yield deleted
+        while purged := insisted(lambda: self._act(size), self.using, self.when_busy):
+            yield purged
             time.sleep(rest)
 
-    def _delete(self, size: int) -> int:
+    def _act(self, size: int) -> int:
         connection = connections[self.using]
         dialect = dialect_of(connection)
         is_ours = not connection.in_atomic_block
@@ -105,9 +109,9 @@ class Purge:
             # Under SERIALIZABLE its reads could make live requests fail.
             if is_ours and dialect.read_committed:
                 cursor.execute(dialect.read_committed)
-            cursor.execute(self.statements.purge, batch)
-            deleted: int = cursor.rowcount
-        return deleted
+            cursor.execute(self.acting, batch)
+            purged: int = cursor.rowcount
+        return purged
 
 
 def _cutoff(using: str, for_at_least: timedelta, when_busy: WhenBusy) -> str:

@@ -132,7 +132,7 @@ def _renew(
     at_rest.require_codec()
     parameters = {
         "fingerprint": operation.fingerprint.sign(),
-        "retention": operation.retention.total_seconds(),
+        **_times(operation),
         **_history(noted_claim(operation.trace)),
         **leased,
         **at_row(operation.record_id, location, operation.using),
@@ -156,7 +156,8 @@ def read_locked(
 def _view(row: tuple[Any, ...] | None, record_id: uuid.UUID) -> RowView | None:
     if row is None:
         return None
-    scope, key, fingerprint, state, status, headers, body, expired, left, location = row
+    scope, key, fingerprint, state, status, headers, body, expired, *rest = row
+    is_remembered, left, location = rest
     answer, why = None, ""
     try:
         if body is not None:
@@ -170,6 +171,7 @@ def _view(row: tuple[Any, ...] | None, record_id: uuid.UUID) -> RowView | None:
         fingerprint=fingerprint,
         state=state,
         expired=bool(expired),
+        is_remembered=bool(is_remembered),
         answer=answer,
         why_unreadable=why,
         lease_left=None if left is None else timedelta(seconds=left),
@@ -470,8 +472,18 @@ def _fresh(operation: Operation, note: str) -> Parameters:
         "method": scope.method,
         "path": storable(scope.path),
         "fingerprint": operation.fingerprint.sign(),
-        "retention": operation.retention.total_seconds(),
+        **_times(operation),
         **_history(note),
+    }
+
+
+def _times(operation: Operation) -> Parameters:
+    remembered_for = operation.remembered_for
+    return {
+        "retention": operation.retention.total_seconds(),
+        "remembered": None
+        if remembered_for is None
+        else remembered_for.total_seconds(),
     }
 
 

@@ -22,13 +22,15 @@ class RecordStatements:
         table = IdempotencyRecord._meta.db_table
         now = dialect.now
         retained, leased_for = dialect.later("retention"), dialect.later("lease")
-        in_flight, kept, released, held = (
+        remembered = dialect.later("remembered")
+        in_flight, kept, released, held, past = (
             f"'{state.value}'"
             for state in (
                 RecordState.IN_FLIGHT,
                 RecordState.KEPT,
                 RecordState.RELEASED,
                 RecordState.HELD,
+                RecordState.EXPIRED,
             )
         )
         fresh = {
@@ -45,6 +47,7 @@ class RecordStatements:
             "replays": "0",
             "created_at": now,
             "expires_at": retained,
+            "remembered_until": remembered,
         }
         leased = {
             **fresh,
@@ -53,9 +56,11 @@ class RecordStatements:
         }
         self.claim = dialect.insert_first(table, fresh, RecordState.IN_FLIGHT)
         self.claim_leased = dialect.insert_first(table, leased, RecordState.IN_FLIGHT)
+        has_done = f"(state IN ({kept}, {past}) OR effects <> '{{}}')"
         read = (
             f"SELECT scope, {dialect.quoted('key')}, fingerprint, state,"
             f" response_status, response_headers, response_body, expires_at <= {now},"
+            f" remembered_until > {now} AND {has_done},"
             f" {dialect.seconds_until('lease_expires_at')}, {dialect.location}"
             f" FROM {table} WHERE"
         )
@@ -66,11 +71,14 @@ class RecordStatements:
             f"SELECT effects, earlier_steps FROM {table} WHERE {dialect.at_row}"
         )
 
+        # Only then does a new life begin: what is remembered is gone on with.
+        is_over = (
+            f"{table}.expires_at <= {now} AND"
+            f" ({table}.remembered_until IS NULL OR {table}.remembered_until <= {now})"
+        )
+
         def unless_expired(value: str, otherwise: str) -> str:
-            return (
-                f"CASE WHEN {table}.expires_at <= {now} THEN {otherwise}"
-                f" ELSE {table}.{value} END"
-            )
+            return f"CASE WHEN {is_over} THEN {otherwise} ELSE {table}.{value} END"
 
         nothing, no_steps = "''", "'{}'"
         journal = (
@@ -81,7 +89,7 @@ class RecordStatements:
         noted = dialect.appended("history", "note")
         # Read before anything of the row is written: MariaDB assigns from left to right.
         history = (
-            f"history = CASE WHEN {table}.expires_at <= {now}"
+            f"history = CASE WHEN {is_over}"
             f" THEN {dialect.json('%(history)s')} ELSE {noted} END,"
         )
 
@@ -97,7 +105,8 @@ class RecordStatements:
                 f" created_at = {unless_expired('created_at', now)},"
                 " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
                 f" response_headers = NULL, response_body = NULL, lease_token = {token},"
-                f" lease_expires_at = {lease_end}, expires_at = {retained}"
+                f" lease_expires_at = {lease_end}, expires_at = {retained},"
+                f" remembered_until = {remembered}"
                 f" WHERE {dialect.at_row}{dialect.renew_returns}"
             )
 
@@ -129,7 +138,8 @@ class RecordStatements:
             f" {journal} {history}"
             f" created_at = {unless_expired('created_at', now)},"
             " last_error = %(last_error)s, fingerprint = %(fingerprint)s,"
-            f" expires_at = {retained} WHERE id = %(id)s AND state = {released}"
+            f" expires_at = {retained}, remembered_until = {remembered}"
+            f" WHERE id = %(id)s AND state = {released}"
         )
         here = f"WHERE id = (SELECT id FROM {table} WHERE id = %(id)s{dialect.skip_locked})"
         self.count_replay = (
@@ -152,8 +162,20 @@ class RecordStatements:
             f" AND (lease_expires_at <= {now}"
             f" OR lease_expires_at IS NULL AND state <> {in_flight})"
         )
-        self.count_expired = f"SELECT count(*) FROM {table} WHERE {expired}"
-        self.purge = dialect.delete_batch(table, expired)
+        is_remembered = f"remembered_until > {dialect.cutoff} AND {has_done}"
+        to_shorten = f"{expired} AND state <> {past} AND {is_remembered}"
+        to_delete = f"{expired} AND ({is_remembered}) IS NOT TRUE"
+        self.count_expired = f"SELECT count(*) FROM {table} WHERE {to_delete}"
+        self.purge = dialect.delete_batch(table, to_delete)
+        self.count_to_shorten = f"SELECT count(*) FROM {table} WHERE {to_shorten}"
+        # With its new date it isn't looked at again before that has come.
+        tombstone = (
+            f"state = {past}, response_headers = NULL, response_body = NULL,"
+            " effects = '{}', earlier_steps = NULL, lease_token = NULL,"
+            " lease_expires_at = NULL, held_since = NULL,"
+            f" history = {dialect.noted_end('expires_at')}, expires_at = remembered_until"
+        )
+        self.shorten = dialect.update_batch(table, tombstone, to_shorten)
 
     def _write_leased(self, dialect: Dialect, table: str, answer: str) -> None:
         """Every write of an owner depends on the token: a late one changes nothing."""

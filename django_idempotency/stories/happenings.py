@@ -89,6 +89,16 @@ _ACTS: dict[str, str] = {
 }
 
 
+def expired_row(note: dict[str, Any]) -> Row:
+    """Tell until when the answer was kept."""
+    return Row(
+        lane=Lane.REQUESTS,
+        at=moment(note.get("at")),
+        text=gettext("The answer was kept until then."),
+        short=gettext("retention over"),
+    )
+
+
 def act_row(what: str, note: dict[str, Any]) -> Row:
     """Tell what somebody did to the record."""
     names = {"by": note.get("by") or gettext("Somebody")}
@@ -114,7 +124,12 @@ def step_rows(
     if is_done:
         is_refused = bool(step.get("refused"))
         end = gettext("refused") if is_refused else gettext("done")
-        text, result = f"{gettext('Step')} {name} {end}", value(step.get("result"))
+        text = f"{gettext('Step')} {name} {end}"
+        result = (
+            gettext("can't be read")
+            if step.get("unreadable")
+            else value(step.get("result"))
+        )
         short = f"{name} ✗" if is_refused else f"{name} ✓"
         tone = Tone.BAD if is_refused else Tone.GOOD
     else:

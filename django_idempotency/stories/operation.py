@@ -18,7 +18,15 @@ from django_idempotency.core.history import MOST_NOTES, Happening
 from django_idempotency.core.links import LinkKind
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 
-from .happenings import TIMES, act_row, copy_row, event_rows, settled_row, step_rows
+from .happenings import (
+    TIMES,
+    act_row,
+    copy_row,
+    event_rows,
+    expired_row,
+    settled_row,
+    step_rows,
+)
 from .related import Related
 from .standing import Standing
 from .telling import (
@@ -87,6 +95,8 @@ class _Telling(Standing):
                     self._tell_end(at, note, is_held=is_held, is_alone=not attempt)
                 case Happening.SETTLED:
                     self.rows.append(settled_row(note))
+                case Happening.EXPIRED:
+                    self.rows.append(expired_row(note))
                 case Happening.FREED | Happening.FORGOTTEN | Happening.ERASED as act:
                     self.rows.append(act_row(act, note))
                 case what:
@@ -134,7 +144,7 @@ class _Telling(Standing):
                 tone=tone,
             )
         )
-        if end is None and self.record.state == RecordState.KEPT:
+        if end is None and self.is_done:
             self._tell_answer(until)
         elif is_open and not self.is_running:
             self._tell_silence(at, until, end)
@@ -146,7 +156,7 @@ class _Telling(Standing):
         if end is not None and end["what"] != Happening.CLAIMED:
             is_held = end["what"] == Happening.HELD
             return Tone.WAITING if is_held else Tone.BAD, moment(end.get("at")), False
-        if end is None and self.record.state == RecordState.KEPT:
+        if end is None and self.is_done:
             return Tone.GOOD, moment(self.record.completed_at), False
         if self.is_running:
             return Tone.PLAIN, self.now, True
@@ -160,7 +170,7 @@ class _Telling(Standing):
                 Happening.RELEASED: gettext("failed"),
                 Happening.HELD: gettext("outcome unknown"),
             }.get(end["what"], gettext("worker gone"))
-        if self.record.state == RecordState.KEPT:
+        if self.is_done:
             return str(self.record.response_status or gettext("done"))
         return gettext("running") if self.is_running else gettext("worker gone")
 

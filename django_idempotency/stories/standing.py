@@ -38,6 +38,10 @@ class Standing:
         self.is_undecided = not self.is_running and (
             record.state == RecordState.HELD or is_lost
         )
+        self.is_past = record.is_tombstone_at(self.now)
+        self.is_done = record.state == RecordState.KEPT or (
+            record.state == RecordState.EXPIRED and record.response_status is not None
+        )
         last = self.steps[-1] if self.steps else {}
         self.open_call = "" if last.get("done", True) else str(last["name"])
 
@@ -99,6 +103,8 @@ class Standing:
             )
         if self.is_undecided:
             return self._undecided()
+        if self.is_past:
+            return self._past()
         match self.record.state:
             case RecordState.IN_FLIGHT:
                 return End(
@@ -195,6 +201,26 @@ class Standing:
             tone=Tone.BAD if is_refusal else Tone.GOOD,
             known=known,
             next=later,
+        )
+
+    def _past(self) -> End:
+        status = self.record.response_status or 0
+        badge, tone = gettext("not finished, and over"), Tone.BAD
+        known = gettext("It stopped in the middle, and nobody sent it again in time.")
+        if self.is_done and status >= 400:
+            badge = gettext("refused: %(status)s") % {"status": status}
+            known = gettext("Refused once.")
+        elif self.is_done:
+            badge, tone = gettext("done once"), Tone.GOOD
+            known = gettext("Done once.")
+        return End(
+            badge=badge,
+            tone=tone,
+            known=sentences(known, gettext("Its answer isn't kept any more.")),
+            next=gettext(
+                "A late repeat is refused until %(time)s (409), and runs nothing."
+            )
+            % {"time": shown_time(self.record.remembered_until)},
         )
 
     def look_for(self) -> str:

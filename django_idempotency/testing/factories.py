@@ -91,6 +91,11 @@ def _operation(made: Any) -> Operation:
     return operation_of(request, made.key, made.policy, view_request=request)
 
 
+def _remembered_until(made: Any) -> Any:
+    policy, tombstone = made.policy, made.policy.effective_tombstone
+    return UtcNow() + policy.effective_retention + tombstone if tombstone else None
+
+
 def _lease_end(made: Any) -> Any:
     return UtcNow() + (made.policy.lease or A_MINUTE)
 
@@ -158,6 +163,13 @@ class IdempotencyRecordFactory(_RowFactory[IdempotencyRecord]):
                 lambda made: UtcNow() - made.policy.effective_retention - A_MINUTE
             ),
             expires_at=LazyFunction(lambda: UtcNow() - A_MINUTE),
+            remembered_until=LazyAttribute(
+                lambda made: (
+                    UtcNow() + made.policy.effective_tombstone - A_MINUTE
+                    if made.policy.effective_tombstone
+                    else None
+                )
+            ),
         )
 
     method = LazyAttribute(
@@ -178,6 +190,7 @@ class IdempotencyRecordFactory(_RowFactory[IdempotencyRecord]):
     created_at = LazyFunction(UtcNow)
     completed_at = LazyFunction(UtcNow)
     expires_at = LazyAttribute(lambda made: UtcNow() + made.policy.effective_retention)
+    remembered_until = LazyAttribute(_remembered_until)
 
 
 def _event(made: Any) -> Event | None:

@@ -6,6 +6,7 @@ import pytest
 
 from django_idempotency.core.decisions import (
     Decision,
+    Expired,
     Held,
     InFlight,
     Mismatch,
@@ -24,7 +25,11 @@ SCOPE = str(OPERATION.scope)
 
 
 def row(
-    state: RecordState | str, *, same: bool = True, expired: bool = False
+    state: RecordState | str,
+    *,
+    same: bool = True,
+    expired: bool = False,
+    is_remembered: bool = False,
 ) -> RowView:
     fingerprint = OPERATION.fingerprint if same else OTHER_PAYLOAD
     return RowView(
@@ -33,6 +38,7 @@ def row(
         fingerprint=fingerprint.sign(),
         state=state,
         expired=expired,
+        is_remembered=is_remembered,
         answer=ANSWER if state == RecordState.KEPT else None,
     )
 
@@ -68,6 +74,34 @@ def test_decision(
     state: RecordState, same: bool, expired: bool, decision: Decision
 ) -> None:
     assert decide(OPERATION, row(state, same=same, expired=expired), SCOPE) == decision
+
+
+@cases(
+    "state, same, expired, is_remembered, decision",
+    {
+        "before the purge": (KEPT, True, True, True, Expired()),
+        "after it": (RecordState.EXPIRED, True, False, True, Expired()),
+        "other payload": (KEPT, False, True, True, Mismatch()),
+        "other payload, after the purge": (
+            *(RecordState.EXPIRED, False, False, True),
+            Mismatch(),
+        ),
+        "between two steps": (RELEASED, True, True, True, Expired()),
+        "past both": (RecordState.EXPIRED, True, True, False, Renew()),
+        "live": (KEPT, True, False, True, REPLAY),
+        "held": (HELD, True, True, True, Held()),
+        "lost": (IN_FLIGHT, True, True, True, Held()),
+    },
+)
+def test_decision_about_what_is_remembered(
+    state: RecordState,
+    same: bool,
+    expired: bool,
+    is_remembered: bool,
+    decision: Decision,
+) -> None:
+    found = row(state, same=same, expired=expired, is_remembered=is_remembered)
+    assert decide(OPERATION, found, SCOPE) == decision
 
 
 each_state = pytest.mark.parametrize("state", RecordState)

@@ -51,6 +51,7 @@ def test_codes_and_statuses_are_those_that_clients_know() -> None:
         "outcome-unknown": 409,
         "call-refused": 402,
         "answer-unavailable": 409,
+        "answer-expired": 409,
         "store-unavailable": 503,
         "operation-unknown": 404,
         "unfinished": 409,

@@ -21,12 +21,15 @@ from django_idempotency.store.links import LinkPurge
 from django_idempotency.store.purging import Purge
 from django_idempotency.store.records import record_alias
 
+ANSWERS = "answers of remembered operations"
 LINKS = "links of operations"
 HOURS = "counts of hours"
 
 AnyPurge = Purge | LinkPurge | HourPurge
 
 TABLES: dict[str, tuple[Callable[..., AnyPurge], Callable[[], str]]] = {
+    # First, so that what is left of the others is seen at once.
+    ANSWERS: (Purge.of_answers, record_alias),
     "idempotency records": (Purge.of_records, record_alias),
     "processed events": (Purge.of_events, event_alias),
     LINKS: (LinkPurge, record_alias),
@@ -47,8 +50,8 @@ BUSY = (
 
 class Command(BaseCommand):
     help = (
-        "Delete idempotency records and webhook events that have expired. Run it from "
-        "cron; expired rows are harmless and only take up space. It may be interrupted, "
+        "Delete idempotency records and webhook events that have expired, and the answers "
+        "of those that leave a tombstone. Run it from cron; expired rows are harmless and only take up space. It may be interrupted, "
         "and may run twice at once."
     )
 
@@ -178,11 +181,12 @@ class _Run:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    # Links go with the rows that they belong to, and few projects have any.
+    # Links go with the rows that they belong to, and few projects have any, or
+    # tombstones.
     return ", ".join(
         f"{count} {name}"
         for name, count in counts.items()
-        if count or name not in (LINKS, HOURS)
+        if count or name not in (ANSWERS, LINKS, HOURS)
     )
 
 

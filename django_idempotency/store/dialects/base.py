@@ -157,6 +157,10 @@ class Dialect(ABC):
         """A JSON list with one more object: the first one stays, and the last ones."""
 
     @abstractmethod
+    def noted_end(self, column: str) -> str:
+        """A JSON list with one note: the retention was over at this instant."""
+
+    @abstractmethod
     def seconds_until(self, column: str) -> str:
         """How long it is until an instant; negative if it is over."""
 
@@ -170,14 +174,27 @@ class Dialect(ABC):
 
     def delete_batch(self, table: str, condition: str) -> str:
         """Delete the oldest rows that nobody has locked, `size` of them."""
-        selection = (
+        return self._delete_selected(table, self._oldest(table, condition), condition)
+
+    def update_batch(self, table: str, columns: str, condition: str) -> str:
+        """Write to the oldest rows that nobody has locked, `size` of them."""
+        return self._update_selected(
+            table, columns, self._oldest(table, condition), condition
+        )
+
+    def _oldest(self, table: str, condition: str) -> str:
+        return (
             f"FROM {table} WHERE {condition} ORDER BY expires_at"
             f" LIMIT %(size)s{self.skip_locked}"
         )
-        return self._delete_selected(table, selection, condition)
 
     def _delete_selected(self, table: str, selection: str, condition: str) -> str:
         return f"DELETE FROM {table} WHERE id IN (SELECT id {selection})"
+
+    def _update_selected(
+        self, table: str, columns: str, selection: str, condition: str
+    ) -> str:
+        return f"UPDATE {table} SET {columns} WHERE id IN (SELECT id {selection})"
 
     def opening(
         self, connection: BaseDatabaseWrapper, wait: timedelta

@@ -32,7 +32,7 @@ from typing import Any
 from django.db import Error, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_idempotency.core.history import MOST_NOTES
+from django_idempotency.core.history import MOST_NOTES, Happening
 
 from .base import ENDS, Dialect, Trouble, statement_of
 
@@ -117,6 +117,12 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
             f" '$', JSON_COMPACT(%({parameter})s))"
         )
 
+    def noted_end(self, column: str) -> str:
+        return (
+            f"JSON_ARRAY(JSON_OBJECT('what', '{Happening.EXPIRED}', 'at',"
+            f" CONCAT({column}, '+00:00')))"
+        )
+
     def seconds_until(self, column: str) -> str:
         return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1e6"
 
@@ -126,6 +132,14 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
         return (
             f"DELETE {table} FROM (SELECT id {selection}) AS batch"
             f" STRAIGHT_JOIN {table} ON {table}.id = batch.id"
+        )
+
+    def _update_selected(
+        self, table: str, columns: str, selection: str, condition: str
+    ) -> str:
+        return (
+            f"UPDATE (SELECT id {selection}) AS batch"
+            f" STRAIGHT_JOIN {table} ON {table}.id = batch.id SET {columns}"
         )
 
     @contextmanager

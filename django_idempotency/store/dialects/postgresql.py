@@ -24,7 +24,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 
-from django_idempotency.core.history import MOST_NOTES
+from django_idempotency.core.history import MOST_NOTES, Happening
 
 from .base import Dialect, Trouble, milliseconds
 
@@ -91,6 +91,12 @@ class PostgreSQL(Dialect):
             f" ELSE {column} - 1 END || %({parameter})s::jsonb"
         )
 
+    def noted_end(self, column: str) -> str:
+        return (
+            f"jsonb_build_array(jsonb_build_object('what', '{Happening.EXPIRED}', 'at',"
+            f" {column}))"
+        )
+
     def seconds_until(self, column: str) -> str:
         return f"extract(epoch FROM {column} - {self.now})::float8"
 
@@ -100,12 +106,20 @@ class PostgreSQL(Dialect):
         return rows.filter(RawSQL("ctid = %s::tid", [location], BooleanField()))
 
     def _delete_selected(self, table: str, selection: str, condition: str) -> str:
+        return self._selected(f"DELETE FROM {table}", selection, condition)
+
+    def _update_selected(
+        self, table: str, columns: str, selection: str, condition: str
+    ) -> str:
+        return self._selected(f"UPDATE {table} SET {columns}", selection, condition)
+
+    def _selected(self, act: str, selection: str, condition: str) -> str:
         # A partitioned table can have a row at that location in each partition, and one
         # that isn't selected may be locked.
         return (
             "WITH selected AS MATERIALIZED"
             f" (SELECT tableoid AS part, ctid AS place {selection})"
-            f" DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT place FROM selected))"
+            f" {act} WHERE ctid = ANY(ARRAY(SELECT place FROM selected))"
             " AND (tableoid, ctid) IN (SELECT part, place FROM selected)"
             f" AND {condition}"
         )

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_idempotency.core.history import MOST_NOTES
+from django_idempotency.core.history import MOST_NOTES, Happening
 
 from .base import Dialect, Trouble, milliseconds
 
@@ -48,6 +48,12 @@ class SQLite(Dialect):
             f"json_insert(CASE WHEN json_array_length({column}) < {MOST_NOTES}"
             f" THEN {column} ELSE json_remove({column}, '$[1]') END,"
             f" '$[#]', json(%({parameter})s))"
+        )
+
+    def noted_end(self, column: str) -> str:
+        return (
+            f"json_array(json_object('what', '{Happening.EXPIRED}', 'at',"
+            f" {column} || '+00:00'))"
         )
 
     def seconds_until(self, column: str) -> str:

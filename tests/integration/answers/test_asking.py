@@ -368,6 +368,12 @@ STATES: dict[str, tuple[Callable[[Client, str], Any], str]] = {
         fail_and_expire,
         "unknown 404 operation-unknown",
     ),
+    "remembered": (
+        done_and(
+            lambda: change(expires_at=Now() - LEASE, remembered_until=Now() + LEASE)
+        ),
+        "gone 409 answer-expired",
+    ),
     "forgotten": (forget, "gone 409 answer-unavailable"),
     "unreadable": (
         done_and(lambda: change(response_headers="{}")),

@@ -46,6 +46,7 @@ WRONG_VALUES: dict[str, dict[str, list[Any]]] = {
         }
         for name in ("PRINCIPAL", "PATH")
     },
+    "TOMBSTONE": {"E003": [365, None, timedelta(days=-1)]},
     "ANONYMOUS": {"E006": ["forbid"]},
     "MAX_BODY": {"E006": ["1 MiB", -1]},
     "MAX_REQUEST_BODY": {"E006": ["1 MiB", -1]},
@@ -69,6 +70,7 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "REPLAYED_HEADER": ["X-Replayed"],
     "WAIT": [timedelta(0), timedelta(milliseconds=1)],
     "RETENTION": [timedelta(hours=24)],
+    "TOMBSTONE": [timedelta(0), timedelta(days=365)],
     "PRINCIPAL": [None, f"{__name__}.principal"],
     "PATH": [None, f"{__name__}.path"],
     "ANONYMOUS": ["refuse"],

@@ -161,6 +161,13 @@ PROBLEMS: dict[str, Problem] = {
         "Look the outcome up another way. Don't send it under a new key.",
         None,
     ),
+    "answer-expired": (
+        409,
+        "The request is too old to be answered again",
+        "It was received before, and its answer isn't kept any more. Nothing was done "
+        "now. Look the outcome up another way. Don't send it under a new key.",
+        None,
+    ),
     "store-unavailable": (
         503,
         "The request could not be accepted just now",
@@ -262,6 +269,12 @@ PAST = Now() - timedelta(seconds=1)
         ),
         pytest.param(
             {"response_headers": "garbled"}, "{}", "answer-unavailable", id="unreadable"
+        ),
+        pytest.param(
+            {"state": "expired", "remembered_until": Now() + timedelta(days=1)},
+            "{}",
+            "answer-expired",
+            id="tombstone",
         ),
     ],
 )

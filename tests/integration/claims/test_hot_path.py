@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 TABLES = {IdempotencyRecord: record_statements, ProcessedEvent: event_statements}
 # What reads or deletes many rows is no request's business.
-OF_MANY_ROWS = {"count_expired", "purge", "due"}
+OF_MANY_ROWS = {"count_expired", "count_to_shorten", "purge", "shorten", "due"}
 
 
 @idempotent

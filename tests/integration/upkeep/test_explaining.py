@@ -311,6 +311,7 @@ NOTED = {
     Happening.MISMATCHED: "other content, and was refused",
     Happening.REFUSED: "told that the outcome is not known",
     Happening.SETTLED: "ann found out that the call has not happened. x",
+    Happening.EXPIRED: "The answer was kept until then.",
     Happening.FREED: "ann found out that nothing has happened, and released the key. x",
     Happening.FORGOTTEN: "ann let the answer be forgotten. x",
     Happening.ERASED: "ann erased what was stored of the customer. x",

@@ -110,6 +110,7 @@ def on_a_read_only_database() -> None:
         cursor.execute("RESET default_transaction_read_only")
 
 
+TOMBSTONE = {"state": "expired", "remembered_until": Now() + timedelta(days=1)}
 LOST = {"state": "in_flight", "response_status": None, "completed_at": None}
 IN_FLIGHT = {**LOST, "lease_expires_at": Now() + timedelta(minutes=1)}
 
@@ -124,6 +125,7 @@ SITUATIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "in-flight": (lambda: meet(**IN_FLIGHT), ["claimed", "kept", "in_flight"]),
     "held": (lambda: meet(state="held"), ["claimed", "kept", "held"]),
+    "expired": (lambda: meet(**TOMBSTONE), ["claimed", "kept", "expired"]),
     "renewed": (lambda: meet(expires_at=now()), ["claimed", "kept", "claimed", "kept"]),
     "crashed": (lambda: post("/crash/"), ["claimed", "released"]),
     "refused": (lambda: post("/refuse/"), ["claimed", "released"]),
