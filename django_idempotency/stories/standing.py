@@ -216,7 +216,10 @@ class Standing:
         return End(
             badge=badge,
             tone=tone,
-            known=sentences(known, gettext("Its answer isn't kept any more.")),
+            known=sentences(
+                known,
+                gettext("Its answer isn't kept any more: a late repeat is refused."),
+            ),
             next=gettext(
                 "A late repeat is refused until %(time)s (409), and runs nothing."
             )

@@ -5,6 +5,7 @@ second time, nor lets anybody be told that it was done when it wasn't.
 """
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -194,7 +195,9 @@ def event_to(url: str) -> Any:
 def tell() -> Any:
     post("/held/")
     request = {"id": "req_1", "idempotency_key": keys[-1]}
-    return deliver("/told/", stripe(request=request, data=ABOUT))
+    return deliver(
+        "/told/", stripe(request=request, data=ABOUT, created=int(time.time()))
+    )
 
 
 WRITES: dict[str, Callable[[], Any]] = {
@@ -363,7 +366,7 @@ def test_word_that_cant_be_decoded_settles_nothing(
     request = {"id": "req_1", "idempotency_key": keys[-1]}
     # The owner's lease is still live, so that the word is only stored.
     change(lease_expires_at="2100-01-01T00:00:00Z", state="in_flight")
-    deliver("/told/", stripe(request=request, data=ABOUT))
+    deliver("/told/", stripe(request=request, data=ABOUT, created=int(time.time())))
     change(lease_expires_at="2020-01-01T00:00:00Z")
 
     with encoding(*lost):
