@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.db import connections
@@ -21,11 +22,15 @@ from django_idempotency.core.links import Link, LinkKind
 from django_idempotency.fields import UtcNow
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 
+from .dialects import dialect_of
+from .dialects.base import Dialect
 from .purging import WhenBusy, insisted
-from .rows import storable
+from .rows import Parameters, db_id, storable
 
 LONGEST_AMOUNT = 64
 LONGEST = 255
+OF_EACH = ("id", "kind", "value", "label", "amount", "result")
+TIMES = ("created_at", "expires_at")
 AT_ONCE = 500
 """Rows of a purge's batch; SQLite takes a thousand parameters."""
 
@@ -34,27 +39,39 @@ def add(
     links: Iterable[Link], row_id: uuid.UUID, *, retention: timedelta, using: str
 ) -> None:
     """Let the row be found by these; a link that is there gets its newest label."""
-    new = [
-        OperationLink(
-            id=link.id_for(row_id),
-            row_id=row_id,
-            kind=link.kind,
-            value=storable(link.value)[:LONGEST],
-            label=storable(link.label)[:LONGEST],
-            amount=storable(link.amount)[:LONGEST_AMOUNT],
-            result=_stored_result(link, row_id),
-            created_at=UtcNow(),
-            expires_at=UtcNow() + retention,
+    parameters: Parameters = {
+        "row_id": db_id(row_id, using),
+        "retention": retention.total_seconds(),
+    }
+    count = 0
+    for count, link in enumerate(links, 1):
+        values = (
+            db_id(link.id_for(row_id), using),
+            link.kind.value,
+            storable(link.value)[:LONGEST],
+            storable(link.label)[:LONGEST],
+            storable(link.amount)[:LONGEST_AMOUNT],
+            _stored_result(link, row_id),
         )
-        for link in links
-    ]
-    takes_target = connections[using].features.supports_update_conflicts_with_target
-    _rows(using).bulk_create(
-        new,
-        update_conflicts=True,
-        update_fields=["label", "amount", "result", "expires_at"],
-        unique_fields=["id"] if takes_target else None,
+        for name, value in zip(OF_EACH, values, strict=True):
+            parameters[f"{name}_{count}"] = value
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        cursor.execute(_addition(dialect_of(connection), count), parameters)
+
+
+@cache
+def _addition(dialect: Dialect, count: int) -> str:
+    # Not the ORM, which would build it anew in each step of an operation.
+    table = OperationLink._meta.db_table
+    columns = ", ".join(map(dialect.quoted, (*OF_EACH, "row_id", *TIMES)))
+    of_all = f"%(row_id)s, {dialect.now}, {dialect.later('retention')}"
+    rows = ", ".join(
+        f"({', '.join(f'%({name}_{number})s' for name in OF_EACH)}, {of_all})"
+        for number in range(1, count + 1)
     )
+    newest = dialect.replacing(("label", "amount", "result", "expires_at"))
+    return f"INSERT INTO {table} ({columns}) VALUES {rows} {newest}"  # noqa: S608
 
 
 def _stored_result(link: Link, row_id: uuid.UUID) -> str:

@@ -136,6 +136,13 @@ class Dialect(ABC):
         )
         return f"ON CONFLICT (id) DO UPDATE SET {added}"
 
+    def replacing(self, columns: Collection[str]) -> str:
+        """The end of an INSERT that replaces these columns of the rows that are there."""
+        replaced = ", ".join(
+            f"{each} = excluded.{each}" for each in map(self.quoted, columns)
+        )
+        return f"ON CONFLICT (id) DO UPDATE SET {replaced}"
+
     def _insert(self, table: str, values: Mapping[str, str]) -> str:
         columns = ", ".join(self.quoted(name) for name in values)
         return f"INSERT INTO {table} ({columns}) VALUES ({', '.join(values.values())})"

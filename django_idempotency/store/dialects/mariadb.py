@@ -107,6 +107,12 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
         )
         return f"ON DUPLICATE KEY UPDATE {added}"
 
+    def replacing(self, columns: Collection[str]) -> str:
+        replaced = ", ".join(
+            f"{each} = VALUES({each})" for each in map(self.quoted, columns)
+        )
+        return f"ON DUPLICATE KEY UPDATE {replaced}"
+
     def later(self, parameter: str) -> str:
         return f"{self.now} + INTERVAL %({parameter})s SECOND"
 
