@@ -10,24 +10,26 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 
-from django_idempotency.stories.telling import Lane, Row, clock
+from django_idempotency.stories.telling import Lane, Row, clock, fraction
 
 LINE = 26
 TOP = 30
-NAME = 18
+NAME = 22
 BAR = 18
-LETTER = 1.05
+LETTER = 1.4
 """Percent of the narrowest drawing, which the style sheet lets scroll below that."""
+FINE = timedelta(seconds=10)
+"""In a shorter time several moments have the same second."""
 LONGEST = 40
 SHORTEST = 0.4
 """Percent, so that a step of a millisecond is seen."""
-TICK = 13
-"""Percent that the label of a time takes."""
+TICK, FINE_TICK = 13, 18
+"""Percent that the label of a time takes, without and with thousandths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ def _lane(lane: Lane, rows: Sequence[Row], axis: _Axis, top: int) -> LaneDrawn:
         Lane.PEOPLE: gettext("People"),
     }
     return LaneDrawn(
-        name=names[lane], baseline=top + 11, bottom=bottom, shapes=tuple(shapes)
+        name=names[lane], baseline=top + 15, bottom=bottom, shapes=tuple(shapes)
     )
 
 
@@ -150,7 +152,7 @@ def _placed(row: Row, axis: _Axis) -> _Placed:
         return _Placed(row, x, width, text, x + 1, "start", x, x + width)
     if after + length + 1 < 100:
         return _Placed(row, x, width, text, after + 0.8, "start", x, after + length + 1)
-    return _Placed(row, x, width, text, x - 1.2, "end", x - length - 1.5, x + width)
+    return _Placed(row, x, width, text, x - 1.6, "end", x - length - 1.9, x + width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +181,20 @@ class _Axis:
 
     def ticks(self) -> tuple[Tick, ...]:
         first, last = self.times[0], self.times[-1]
-        chosen = [first] if self.x(last) < 2 * TICK else [first, last]
+        is_fine = last - first < FINE
+        tick = FINE_TICK if is_fine else TICK
+        chosen = [first] if self.x(last) < 2 * tick else [first, last]
         for at in self.times:
             x = self.x(at)
             # That of the last one is written to its left.
-            if all(abs(x - self.x(each)) > TICK for each in chosen) and (
-                last not in chosen or x < 100 - 2 * TICK
+            if all(abs(x - self.x(each)) > tick for each in chosen) and (
+                last not in chosen or x < 100 - 2 * tick
             ):
                 chosen.append(at)
         return tuple(
             Tick(
                 x=_percent(self.x(at)),
-                label=clock(at),
+                label=clock(at) + (fraction(at) if is_fine else ""),
                 anchor="end" if at == last and len(chosen) > 1 else "start",
             )
             for at in sorted(chosen)

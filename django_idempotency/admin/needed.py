@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
@@ -15,19 +13,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.text import Truncator
-from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 
-from django_idempotency.core.links import LinkKind
 from django_idempotency.core.operations import TASK, reference_of
 from django_idempotency.fields import UtcNow
-from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store.events import event_alias
 from django_idempotency.store.records import record_alias
-from django_idempotency.stories.related import is_guests, principal_of
+from django_idempotency.stories.related import is_guests, links_of, principal_of
+from django_idempotency.stories.standing import Standing
+from django_idempotency.stories.telling import briefly, duration, moment
 
 MOST_ROWS = 20
-_MODULES = re.compile(r"^([a-z_0-9]+\.)+(?=\w)")
 LONGEST = 60
 """Characters of one cell."""
 
@@ -52,8 +49,9 @@ class Needed:
         return age_of(self.since)
 
 
-def age_of(moment: datetime) -> str:
-    return timesince(moment, depth=1)
+def age_of(since: datetime) -> str:
+    at = moment(since)
+    return duration(datetime.now(UTC) - at) if at is not None else ""
 
 
 def needed(request: HttpRequest, *, records: bool, events: bool) -> list[Needed]:
@@ -77,24 +75,20 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
         .order_by("-held_since")
         .only(
             *("method", "path", "scope", "held_since", "created_at", "last_error"),
-            *("effects", "earlier_steps"),
+            *("effects", "earlier_steps", "history", "key", "state"),
+            "lease_expires_at",
         )
     )
     records = list(rows[:MOST_ROWS])
-    about = _about([record.pk for record in records], using)
+    links = links_of(records)
     names = names_of({principal_of(record) for record in records})
     may_settle = request.user.has_perm("django_idempotency.settle_idempotencyrecord")
     for record in records:
-        link = about.get(record.pk)
-        where = f"{record.method} {record.path}"
+        standing = Standing(record, links[record.pk], who="", now=datetime.now(UTC))
         yield Needed(
             tone="waiting",
             state=gettext("held"),
-            what=_cut(
-                " · ".join(filter(None, (link.label or link.value, link.amount)))
-                if link
-                else where
-            ),
+            what=_cut(standing.heading()),
             more=reference_of(record.pk),
             who=_cut(who_is(record, names)),
             since=record.held_since or record.created_at,
@@ -106,15 +100,6 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
             ),
             act=gettext("Find out and settle") if may_settle else gettext("Look at it"),
         )
-
-
-def _about(row_ids: list[Any], using: str) -> dict[Any, OperationLink]:
-    rows: QuerySet[OperationLink] = QuerySet(OperationLink, using=using)
-    found = rows.filter(row_id__in=row_ids, kind=LinkKind.OBJECT).order_by(
-        "-created_at"
-    )
-    # The first one that was said wins.
-    return {link.row_id: link for link in found}
 
 
 def names_of(principals: Collection[str]) -> dict[str, str]:
@@ -149,7 +134,7 @@ def _why_held(record: IdempotencyRecord) -> str:
     if record.last_error:
         return gettext("“%(step)s”: %(error)s") % {
             "step": name,
-            "error": _briefly(record.last_error),
+            "error": briefly(record.last_error),
         }
     return gettext("“%(step)s”: no answer, and its worker is gone") % {"step": name}
 
@@ -176,7 +161,7 @@ def _dead(request: HttpRequest) -> Iterator[Needed]:
             more=_cut(event.event_id),
             who=_cut(event.endpoint),
             since=event.dead_since or event.received_at,
-            why=_cut(": ".join(filter(None, (tries, _briefly(event.last_error))))),
+            why=_cut(": ".join(filter(None, (tries, briefly(event.last_error))))),
             url=reverse(
                 "admin:django_idempotency_processedevent_change",
                 args=[event.pk],
@@ -184,11 +169,6 @@ def _dead(request: HttpRequest) -> Iterator[Needed]:
             ),
             act=gettext("Look and run again") if may_rerun else gettext("Look at it"),
         )
-
-
-def _briefly(error: str) -> str:
-    """Leave the modules out: what follows them would be cut off."""
-    return _MODULES.sub("", error)
 
 
 def _cut(text: str) -> str:

@@ -134,7 +134,11 @@ class IdempotencyRecordAdmin(DecidingAdmin):
             ),
             belongs=[
                 customer,
-                *objects_in(related.links, reader),
+                *objects_in(
+                    # The customer is named already.
+                    (each for each in related.links if each.label != customer.text),
+                    reader,
+                ),
                 *keys_in(related.links),
             ],
             related=[

@@ -13,6 +13,7 @@ from django_idempotency.core.decisions import RecordState
 from django_idempotency.core.links import LinkKind
 from django_idempotency.models import IdempotencyRecord, OperationLink
 from django_idempotency.store.links import of_row
+from django_idempotency.stories.related import is_customer
 from django_idempotency.stories.standing import Standing
 from django_idempotency.stories.telling import moment
 
@@ -90,7 +91,9 @@ def _facts(
 ) -> list[tuple[str, str]]:
     amounts = ", ".join(link.amount for link in links if link.amount)
     about = ", ".join(
-        link.label or link.value for link in links if link.kind == LinkKind.OBJECT
+        link.label or link.value
+        for link in links
+        if link.kind == LinkKind.OBJECT and not is_customer(link, record)
     )
     return known(
         (gettext("Customer"), customer),

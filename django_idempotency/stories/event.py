@@ -18,6 +18,7 @@ from .telling import (
     Row,
     Story,
     Tone,
+    briefly,
     duration,
     in_order,
     moment,
@@ -71,7 +72,7 @@ def _tried(event: ProcessedEvent) -> str:
 def _last_failure(event: ProcessedEvent) -> str:
     if not event.last_error:
         return ""
-    error = {"error": event.last_error.rstrip(".")}
+    error = {"error": briefly(event.last_error).rstrip(".")}
     return gettext("The last attempt failed: %(error)s.") % error
 
 

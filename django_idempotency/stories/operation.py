@@ -34,6 +34,7 @@ from .telling import (
     Row,
     Story,
     Tone,
+    briefly,
     clock,
     duration,
     in_order,
@@ -209,7 +210,7 @@ class _Telling(Standing):
         is_held: bool,
         is_alone: bool,
     ) -> None:
-        error = str(note.get("error") or "")
+        error = briefly(str(note.get("error") or ""))
         text = (
             gettext("The attempt ended, and what became of its call is unknown: held.")
             if is_held

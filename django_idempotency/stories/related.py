@@ -31,7 +31,9 @@ class Related:
 
 def related_to_record(record: IdempotencyRecord) -> Related:
     links = of_row(record.pk, using=str(record._state.db))
-    values = {link.value for link in links} | ids_in(record.steps)
+    # What else a customer has done doesn't belong to it.
+    values = {link.value for link in links if not is_customer(link, record)}
+    values |= ids_in(record.steps)
     others = _others_with(values, record)
     # The events by which the provider has told what became of a call.
     words = {link.value for link in links if link.kind == LinkKind.WORD}
@@ -69,6 +71,11 @@ def links_of(rows: Iterable[Model]) -> Mapping[Any, list[OperationLink]]:
 
 def principal_of(record: IdempotencyRecord) -> str:
     return record.scope.removesuffix(f"|{record.method}|{record.path}")
+
+
+def is_customer(link: OperationLink, record: IdempotencyRecord) -> bool:
+    """Whether what an operation is about is whose it is."""
+    return link.value.lower() == principal_of(record).lower()
 
 
 def is_guests(record: IdempotencyRecord) -> bool:

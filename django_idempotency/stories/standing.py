@@ -15,6 +15,7 @@ from django_idempotency.core.links import LinkKind
 from django_idempotency.core.operations import ERASED, TASK
 from django_idempotency.models import IdempotencyRecord, OperationLink
 
+from .related import is_customer
 from .telling import End, Tone, duration, moment, sentences, shown_time, times
 
 
@@ -59,7 +60,7 @@ class Standing:
             (
                 link.label or link.value
                 for link in self.links
-                if link.kind == LinkKind.OBJECT
+                if link.kind == LinkKind.OBJECT and not is_customer(link, self.record)
             ),
             "",
         )

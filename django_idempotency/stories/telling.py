@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -19,6 +20,7 @@ from django.utils.translation import gettext, ngettext
 
 from .masking import masked
 
+_MODULES = re.compile(r"^([a-z_0-9]+\.)+(?=\w)")
 LONGEST_VALUE = 60
 """Characters of a step's result in a row; the whole of it is folded away below."""
 
@@ -69,7 +71,7 @@ class Row:
     @property
     def fraction(self) -> str:
         """The thousandths of the second, as what follows the clock."""
-        return "" if self.at is None else f".{self.at.microsecond // 1000:03}"
+        return "" if self.at is None else fraction(self.at)
 
     @property
     def day(self) -> str:
@@ -142,6 +144,10 @@ def clock(at: datetime) -> str:
     return localtime(at).strftime("%H:%M:%S")
 
 
+def fraction(at: datetime) -> str:
+    return f".{at.microsecond // 1000:03}"
+
+
 def day(at: datetime) -> str:
     return localtime(at).strftime("%Y-%m-%d")
 
@@ -186,6 +192,11 @@ def value(result: Any) -> str:
     return Truncator(json.dumps(masked(result), ensure_ascii=False)).chars(
         LONGEST_VALUE
     )
+
+
+def briefly(error: str) -> str:
+    """Return an error without the modules of its class, behind which it is read last."""
+    return _MODULES.sub("", error)
 
 
 def sentences(*parts: str) -> str:

@@ -105,7 +105,12 @@ def done_payment() -> IdempotencyRecord:
     ProcessedEventFactory.create(
         event_id="evt_1", event_type="charge.succeeded", object_key="ch_3Qx"
     )
-    _about(record, Link(kind=LinkKind.OBJECT, value="order 9", amount="12.00 EUR"))
+    ada = User.objects.get(username="ada")
+    _about(
+        record,
+        Link(kind=LinkKind.OBJECT, value="order 9", amount="12.00 EUR"),
+        Link(kind=LinkKind.OBJECT, value=f"auth.user:{ada.pk}"),
+    )
     record.refresh_from_db()
     return record
 

@@ -11,6 +11,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from tests.browser.admin import rows
 from tests.browser.chromium import complaints, until, violations
 
+OUR_HEADING = ".idempotency-story h1, .idempotency-front h1"
 LIST = "/admin/django_idempotency/"
 
 # What isn't in a landmark is the frame that django-unfold draws.
@@ -40,6 +41,8 @@ def pages(address: str, reader: WebDriver) -> list[str]:
         f"{address}{LIST}idempotencyrecord/{done.pk}/change/",
         f"{event}/change/",
         f"{event}/decide/run-again/",
+        f"{address}{LIST}idempotencyrecord/find/?q=ada",
+        f"{address}{LIST}processedevent/find/?q=nothing",
     ]
 
 
@@ -56,7 +59,7 @@ def test_page_bars_nobody(
     found: dict[str, Any] = {}
     for page in pages:
         reader.get(page)
-        assert reader.find_elements(By.CSS_SELECTOR, ".idempotency-story h1")
+        assert reader.find_elements(By.CSS_SELECTOR, OUR_HEADING)
         too_wide = reader.execute_script(
             "return document.documentElement.scrollWidth > innerWidth"
         )

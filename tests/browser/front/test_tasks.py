@@ -170,7 +170,7 @@ def test_what_happened_to_a_held_one_is_told(newcomer: Newcomer, day: Any) -> No
 
     for told in (
         "First request, key claimed.",
-        "what became of its call is unknown: held. builtins.TimeoutError",
+        "what became of its call is unknown: held. TimeoutError",
         "was told that the outcome is not known yet (409)",
         "Look at the provider's list for “charge”: pi_",
     ):

@@ -92,10 +92,10 @@ def test_page_says_what_was_stopped_and_what_waits(admin_client: Client) -> None
     assert tiles(page) == [
         ["121", "of 2,128 requests"],
         ["4,211 EUR", "and 10.00 USD"],
-        ["1", "oldest 9 minutes"],
+        ["1", "oldest 9 min"],
         ["1", "longest: 5 h 7 min"],
         ["7", "6 at POST /pay/"],
-        ["1", "1 due, oldest 3 minutes"],
+        ["1", "1 due, oldest 3 min"],
     ]
     assert "121 repeats were answered without doing the work again." in page
     assert "cost your customers 4,211.40 EUR, 10.00 USD." in page

@@ -76,7 +76,7 @@ def test_story_says_who_what_when_and_what_to_type(held: IdempotencyRecord) -> N
         "First request, key claimed. ",
         "Step order done",
         "Step charge begun: outcome unknown with our key ",
-        "what became of its call is unknown: held. builtins.TimeoutError",
+        "what became of its call is unknown: held. TimeoutError",
         "It came again, and was told that the outcome is not known yet (409).",
         "Waits for a person, for ",
         "Known: Arrived 2 times in ",
