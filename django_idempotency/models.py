@@ -439,6 +439,7 @@ class ProcessedEvent(models.Model):
         IGNORED = EventState.IGNORED, _("ignored")
         DEAD = EventState.DEAD, _("dead")
         REOPENED = EventState.REOPENED, _("reopened")
+        DROPPED = EventState.DROPPED, _("dropped")
 
     id = DigestField(
         primary_key=True,
@@ -499,7 +500,7 @@ class ProcessedEvent(models.Model):
         help_text=_("Class of the exception that ended the last failed attempt."),
     )
     reruns = models.JSONField(
-        default=list, help_text=_("Who ran it again, when and why.")
+        default=list, help_text=_("Who ran it again, or dropped it, when and why.")
     )
     history = models.JSONField(
         default=list, help_text=_("When each attempt ran, and how it ended.")
@@ -521,6 +522,7 @@ class ProcessedEvent(models.Model):
                 "reopen_processedevent",
                 "Can let a processed webhook event run once more",
             ),
+            ("drop_processedevent", "Can drop the payload of a webhook event"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -586,8 +588,10 @@ class ProcessedEvent(models.Model):
 
     @property
     def last_act(self) -> str:
-        """A sentence about who ran or reopened it last, and why; empty if nobody has."""
-        return told(self.reruns, "ran it again, or reopened it")
+        """A sentence about who ran, reopened or dropped it last, and why, if anybody."""
+        is_dropped = self.state == EventState.DROPPED
+        did = "dropped its payload" if is_dropped else "ran it again, or reopened it"
+        return told(self.reruns, did)
 
 
 class OperationLink(models.Model):

@@ -17,6 +17,7 @@ from django.dispatch import Signal
 
 __all__ = [
     "claimed",
+    "dropped",
     "erased",
     "event_dead",
     "event_duplicate",
@@ -101,6 +102,10 @@ event_dead = Signal()
 rerun = Signal()
 """A person lets an event run again. Its arguments are the `event`, which is the row as it
 was seen, `by`, `reason`, and `act`: ``"rerun"`` or ``"reopen"``."""
+
+dropped = Signal()
+"""A person has dropped the payload of an event. Its arguments are the `event`, which is
+the row as it was seen, `by` and `reason`."""
 
 event_ignored = Signal()
 """An event was stored that nobody handles: there is no handler for its type, or the

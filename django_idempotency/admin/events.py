@@ -81,6 +81,9 @@ class ProcessedEventAdmin(DecidingAdmin):
     def has_reopen_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("django_idempotency.reopen_processedevent")
 
+    def has_drop_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("django_idempotency.drop_processedevent")
+
     @admin.action(permissions=["rerun"], description=RERUN.title)
     def run_again(self, request: HttpRequest, events: QuerySet[ProcessedEvent]) -> Any:
         return self.confirmed_or_asked(request, events, RERUN)
@@ -115,6 +118,7 @@ class ProcessedEventAdmin(DecidingAdmin):
             technical=_technical(event),
             folded=_folded(event),
             choices=self.choices(request, event),
+            asides=self.choices(request, event, aside=True),
             no_relation=gettext("Operation"),
         )
 
@@ -138,6 +142,10 @@ def _kept_until(event: ProcessedEvent) -> str:
 
 
 def _folded(event: ProcessedEvent) -> list[tuple[str, SafeString]]:
-    body = shown_body(event) or gettext("Cleared, since the event is done.")
+    body = shown_body(event) or (
+        gettext("Dropped: it can't be run again.")
+        if event.state == EventState.DROPPED
+        else gettext("Cleared, since the event is done.")
+    )
     headers = preformatted(masked_headers(event.headers.items()))
     return [(gettext("Payload"), format_html("{}{}", headers, body))]

@@ -1,4 +1,4 @@
-"""Running an event again from the admin, or reopening it, and what is said about each."""
+"""Running an event again from the admin, reopening or dropping it, and what is said."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django_idempotency.core.events import EventState
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.stories.telling import shown_time
-from django_idempotency.webhooks.inbox import reopen, rerun
+from django_idempotency.webhooks.inbox import drop, reopen, rerun
 
 from .acts import Act
 from .deciding import Decision, Question
@@ -26,6 +26,11 @@ def _run_again(
 def _reopen(event: ProcessedEvent, *, by: str, reason: str, result: None = None) -> str:
     reopen(event, reason=reason, by=by)
     return gettext("reopened")
+
+
+def _drop(event: ProcessedEvent, *, by: str, reason: str, result: None = None) -> str:
+    drop(event, reason=reason, by=by)
+    return gettext("dropped")
 
 
 RERUN = Act(
@@ -53,6 +58,17 @@ REOPEN = Act(
     after_commit=True,
     perform=_reopen,
     done=_("Reopened"),
+)
+
+
+DROP = Act(
+    title=_("Drop the payload"),
+    explanation=_("The event can't be run any more."),
+    states=frozenset({EventState.DEAD, EventState.IGNORED}),
+    reason_help=_("Recorded on the event."),
+    after_commit=True,
+    perform=_drop,
+    done=_("Dropped the payload"),
 )
 
 
@@ -91,6 +107,18 @@ def _reopen_question(event: ProcessedEvent, customer: str) -> Question:
     )
 
 
+def _drop_question(event: ProcessedEvent, customer: str) -> Question:
+    return Question(
+        title=gettext("Drop its payload?"),
+        facts=_facts(event),
+        effect=gettext(
+            "What the provider has sent is gone, and nothing of it was done. The event "
+            "can't be run again, and a further delivery of it is a duplicate."
+        ),
+        is_dangerous=True,
+    )
+
+
 def _said(text: Any) -> Any:
     return lambda event: str(text)
 
@@ -109,5 +137,13 @@ DECISIONS = (
         permission="reopen",
         label=_said(_("Let it run once more…")),
         question=_reopen_question,
+    ),
+    Decision(
+        name="drop",
+        act=DROP,
+        permission="drop",
+        label=_said(_("Drop its payload…")),
+        question=_drop_question,
+        is_aside=True,
     ),
 )

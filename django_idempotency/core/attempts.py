@@ -74,3 +74,18 @@ def attempts_of(history: object) -> list[Attempt]:
             else:
                 attempts.append(Attempt(way=way, by=by, **ended))
     return attempts
+
+
+def without_texts(history: object) -> list[object]:
+    """Return the notes without what handlers have said of the event."""
+    return [
+        {**note, "error": error_class(str(note["error"]))}
+        if isinstance(note, dict) and "error" in note
+        else note
+        for note in (history if isinstance(history, list) else [])
+    ]
+
+
+def error_class(error: str) -> str:
+    """Return the class of an error that is noted with its text."""
+    return error.partition(":")[0]

@@ -27,6 +27,8 @@ class EventState(StrEnum):
     """Given up; a person decides. The payload is kept."""
     REOPENED = "reopened"
     """Processed, and a person lets the provider's next delivery run it once more."""
+    DROPPED = "dropped"
+    """A person has given up what was dead or ignored, and its payload is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,6 +103,7 @@ class Migration(migrations.Migration):
                             ("ignored", "ignored"),
                             ("dead", "dead"),
                             ("reopened", "reopened"),
+                            ("dropped", "dropped"),
                         ],
                         max_length=16,
                     ),
@@ -142,7 +143,8 @@ class Migration(migrations.Migration):
                 (
                     "reruns",
                     models.JSONField(
-                        default=list, help_text="Who ran it again, when and why."
+                        default=list,
+                        help_text="Who ran it again, or dropped it, when and why.",
                     ),
                 ),
                 (
@@ -170,6 +172,7 @@ class Migration(migrations.Migration):
                         "reopen_processedevent",
                         "Can let a processed webhook event run once more",
                     ),
+                    ("drop_processedevent", "Can drop the payload of a webhook event"),
                 ],
                 "indexes": [
                     models.Index(
@@ -216,6 +219,7 @@ class Migration(migrations.Migration):
                                     "ignored",
                                     "dead",
                                     "reopened",
+                                    "dropped",
                                 ],
                             )
                         ),

@@ -1,12 +1,13 @@
-"""What people do to events that are done: run one again, or reopen one.
+"""What people do to events that are done: run one again, reopen one, or drop its payload.
 
-Both change the row only as the person has seen it, so that the second click, of the same
+They change the row only as the person has seen it, so that the second click, of the same
 person or of another one, does nothing and is told what has happened since.
 """
 
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from django.db import connections
@@ -14,7 +15,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from django_idempotency.conf import conf
-from django_idempotency.core.attempts import BEGUN, Way
+from django_idempotency.core.attempts import BEGUN, Way, error_class, without_texts
 from django_idempotency.core.events import EventState
 from django_idempotency.core.history import whereabouts, with_note
 from django_idempotency.core.seen import changed_since, described
@@ -23,9 +24,14 @@ from django_idempotency.fields import UtcNow
 from django_idempotency.models import ProcessedEvent
 
 from .dialects import dialect_of
-from .events import A_MOMENT
+from .events import A_MOMENT, event_alias
 from .rows import claim_errors
 
+WITH_PAYLOAD = (EventState.DEAD, EventState.IGNORED)
+GONE = (
+    "Its payload was dropped, so there is nothing to run any more. If it has to be done "
+    "after all, do it by hand, or let the provider send it as another event."
+)
 RUN_ANYWAY = "The provider's next delivery runs it anyway."
 
 
@@ -36,7 +42,9 @@ def begin(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> int:
         ProcessedEvent.DoesNotExist: there is no such event.
         ValueError: it is in another state, or has changed since it was seen.
     """
-    if seen.state not in (EventState.DEAD, EventState.IGNORED):
+    if seen.state == EventState.DROPPED:
+        raise ValueError(GONE)
+    if seen.state not in WITH_PAYLOAD:
         raise ValueError(
             "The event is processed: its handler has run. To let the provider's next "
             "delivery run it once more, reopen it."
@@ -58,10 +66,12 @@ def reopen(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> None:
         ProcessedEvent.DoesNotExist: there is no such event.
         ValueError: it is in another state, or has changed since it was seen.
     """
+    if seen.state == EventState.DROPPED:
+        raise ValueError(GONE)
     if seen.state != EventState.PROCESSED:
         raise ValueError(
             f"The event is {seen.state} and still has its payload: run it again instead."
-            if seen.state in (EventState.DEAD, EventState.IGNORED)
+            if seen.state in WITH_PAYLOAD
             else _is_tried_anyway(seen)
         )
     _change(
@@ -74,6 +84,44 @@ def reopen(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> None:
     )
 
 
+def drop(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> None:
+    """Delete the payload of an event that was given up or ignored, for good.
+
+    Raises:
+        ProcessedEvent.DoesNotExist: there is no such event.
+        ValueError: it is in another state, or has changed since it was seen.
+    """
+    if seen.state == EventState.DROPPED:
+        raise ValueError("Its payload is dropped already.")
+    if seen.state in (EventState.PROCESSED, EventState.REOPENED):
+        raise ValueError("The event is processed: its payload is gone.")
+    if seen.state not in WITH_PAYLOAD:
+        raise ValueError(_is_tried_anyway(seen))
+    _change(
+        seen,
+        reason=reason,
+        by=by,
+        using=using,
+        did="dropped",
+        state=EventState.DROPPED,
+        payload=None,
+        dead_since=None,
+        # What a handler has said of it may be out of the payload.
+        last_error=error_class(seen.last_error),
+        history=without_texts(seen.history),
+    )
+
+
+def events_named(text: str) -> list[ProcessedEvent]:
+    """Find the events of this row, or with this id of the provider's."""
+    rows: QuerySet[ProcessedEvent] = QuerySet(ProcessedEvent, using=event_alias())
+    rows = rows.defer("occurred_at", "payload", "headers").order_by("endpoint", "pk")
+    found = rows.filter(event_id=text)
+    with suppress(ValueError):
+        found |= rows.filter(pk=uuid.UUID(text))
+    return list(found)
+
+
 def _is_tried_anyway(seen: ProcessedEvent) -> str:
     if seen.next_attempt_at is not None:
         return "The event waits in the inbox and will be tried anyway."
@@ -81,11 +129,19 @@ def _is_tried_anyway(seen: ProcessedEvent) -> str:
 
 
 def _change(
-    seen: ProcessedEvent, *, reason: str, by: str, using: str, **columns: Any
+    seen: ProcessedEvent,
+    *,
+    reason: str,
+    by: str,
+    using: str,
+    did: str = "",
+    **columns: Any,
 ) -> None:
     """Write to the row if it still is as it was seen, and record who did it and why."""
     rows: QuerySet[ProcessedEvent] = ProcessedEvent._base_manager.using(using)
     note = {"at": timezone.now().isoformat(), "by": by, "reason": reason}
+    if did:
+        note["what"] = did
     as_seen = rows.filter(
         pk=seen.pk,
         state=seen.state,

@@ -123,6 +123,13 @@ def _end(event: ProcessedEvent, now: datetime) -> End:
                 known=gettext("There was no handler for it; its payload is kept."),
                 next=gettext("If a handler should take it, add it, and run it again."),
             )
+        case EventState.DROPPED:
+            return End(
+                badge=gettext("dropped"),
+                tone=Tone.PLAIN,
+                known=gettext("Nothing of it was done, and its payload was dropped."),
+                next=gettext("It can't be run again."),
+            )
         case EventState.REOPENED:
             return End(
                 badge=gettext("reopened"),
@@ -254,7 +261,11 @@ def _acts(event: ProcessedEvent) -> list[Row]:
         Row(
             lane=Lane.PEOPLE,
             at=moment(note.get("at")),
-            text=gettext("%(by)s ran it again, or reopened it.")
+            text=(
+                gettext("%(by)s dropped its payload.")
+                if note.get("what") == EventState.DROPPED
+                else gettext("%(by)s ran it again, or reopened it.")
+            )
             % {"by": note.get("by") or gettext("Somebody")},
             note=str(note.get("reason", "")),
             short=gettext("by %(by)s") % {"by": note.get("by") or "?"},

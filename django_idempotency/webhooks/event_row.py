@@ -15,7 +15,14 @@ from django_idempotency.store.rows import Claim
 
 from .events import Event
 
-DONE = frozenset({EventState.PROCESSED, EventState.IGNORED, EventState.DEAD})
+DONE = frozenset(
+    {
+        EventState.PROCESSED,
+        EventState.IGNORED,
+        EventState.DEAD,
+        EventState.DROPPED,
+    }
+)
 
 
 class Duplicate:

@@ -47,7 +47,7 @@ from .profiles import FACTS
 
 logger = logging.getLogger("django_idempotency")
 
-__all__ = ["Step", "process_next", "reopen", "rerun"]
+__all__ = ["Step", "drop", "process_next", "reopen", "rerun"]
 
 FIRST_RETRY = timedelta(seconds=5)
 """Also how long an event is left alone after it has killed its worker."""
@@ -143,6 +143,25 @@ def reopen(event: ProcessedEvent, *, reason: str, by: str = "") -> None:
     _tell("reopen", event, by, reason)
 
 
+def drop(event: ProcessedEvent, *, reason: str, by: str = "") -> None:
+    """Delete the payload of an event that was given up or ignored, for good.
+
+    It can't be run again; a further delivery of it is a duplicate until its retention is
+    over, which begins anew. `event`, `by` and `reason` are as in `rerun`.
+
+    Raises:
+        ProcessedEvent.DoesNotExist: there is no such event.
+        ValueError: there is no reason, or the event is in another state, or has changed
+            since it was read; the message says what has happened.
+        RuntimeError: if it is called inside a transaction.
+    """
+    _require(event, reason, "Say why its payload is dropped.")
+    using = event_store.event_alias()
+    with transaction.atomic(using=using, durable=True):
+        reruns.drop(event, reason=reason, by=by, using=using)
+    _tell("dropped", event, by, reason)
+
+
 def _tell(act: str, event: ProcessedEvent, by: str, reason: str) -> None:
     logger.warning(
         "webhook %s: %s by %s",
@@ -151,19 +170,26 @@ def _tell(act: str, event: ProcessedEvent, by: str, reason: str) -> None:
         on_one_line(by) or "somebody",
         extra={"action": act, "endpoint": event.endpoint, "row_id": event.pk},
     )
+    if act == "dropped":
+        signals.dropped.send_robust(
+            sender=ProcessedEvent, event=event, by=by, reason=reason
+        )
+        return
     signals.rerun.send_robust(
         sender=ProcessedEvent, event=event, by=by, reason=reason, act=act
     )
 
 
-def _require(event: object, reason: str) -> None:
+def _require(
+    event: object, reason: str, wanted: str = "Say why the event is run again."
+) -> None:
     if not isinstance(event, ProcessedEvent):
         raise TypeError(
             "Give the event that was looked at, not only its id: what has happened to it "
             "since is then noticed. Write rerun(ProcessedEvent.objects.get(pk=…), …)."
         )
     if not reason.strip():
-        raise ValueError("Say why the event is run again.")
+        raise ValueError(wanted)
 
 
 class _BegunEvent:

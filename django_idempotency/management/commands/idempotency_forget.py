@@ -16,6 +16,8 @@ from django_idempotency.store.forgetting import (
     records_with_key,
     why_not_forgotten,
 )
+from django_idempotency.store.reruns import WITH_PAYLOAD, events_named
+from django_idempotency.webhooks.inbox import drop
 
 BY = "idempotency_forget"
 MOST_SHOWN = 20
@@ -23,8 +25,9 @@ MOST_SHOWN = 20
 
 class Command(BaseCommand):
     help = (
-        "Forget what operations have answered, or erase what is stored of a person. That "
-        "they are done is remembered until their retention is over: a repeat is told so, "
+        "Forget what operations have answered, or erase what is stored of a person, or "
+        "drop the payload of a webhook event. That operations "
+        "are done is remembered until their retention is over: a repeat is told so, "
         "and runs nothing."
     )
 
@@ -45,6 +48,12 @@ class Command(BaseCommand):
             help="Erase what is stored of this caller, such as auth.User:7; it reads the "
             "whole table.",
         )
+        which.add_argument(
+            "--event",
+            metavar="EVENT",
+            help="Drop the payload of this webhook event, which was given up or ignored: "
+            "its id, as evt_…, or its row. It can't be run again.",
+        )
         parser.add_argument(
             "--reason",
             default="",
@@ -58,6 +67,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
+        if options["event"] is not None:
+            self._drop(options)
+            return
         try:
             if options["dry_run"]:
                 self._count(_found(options))
@@ -67,6 +79,24 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         self.stdout.write(f"Forgot {_counted(len(erasure.done))}.")
         self._require_nothing_left(erasure)
+
+    def _drop(self, options: dict[str, Any]) -> None:
+        left = []
+        found = events_named(options["event"])
+        able = [each for each in found if each.state in WITH_PAYLOAD]
+        if options["dry_run"]:
+            self.stdout.write(f"Would drop {_payloads(len(able))}.")
+            return
+        dropped = 0
+        for event in found:
+            try:
+                drop(event, reason=options["reason"], by=BY)
+                dropped += 1
+            except ValueError as error:
+                left.append(f"{event.pk} at {event.endpoint}: {error}")
+        self.stdout.write(f"Dropped {_payloads(dropped)}.")
+        if left:
+            raise CommandError("\n".join(["Left as they are:", *left]))
 
     def _count(self, found: Iterable[IdempotencyRecord]) -> None:
         able = kept = 0
@@ -100,6 +130,10 @@ def _forgotten(options: dict[str, Any]) -> Erasure:
     if options["principal"] is not None:
         return erase(options["principal"], by=BY, reason=options["reason"])
     return forget_all(_found(options), by=BY, reason=options["reason"])
+
+
+def _payloads(number: int) -> str:
+    return f"{number:,} payload{'' if number == 1 else 's'}"
 
 
 def _counted(number: int) -> str:

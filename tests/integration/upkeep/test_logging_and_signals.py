@@ -142,7 +142,7 @@ SITUATIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {
 each_situation = pytest.mark.parametrize("name", SITUATIONS)
 
 
-OF_PEOPLE = {"erased", "forgotten", "freed", "rerun", "settled"}
+OF_PEOPLE = {"dropped", "erased", "forgotten", "freed", "rerun", "settled"}
 # Those of webhook events, and of what people do, have tests of their own.
 SIGNALS = {
     getattr(signals, name): name
