@@ -8,6 +8,8 @@ from pkgutil import iter_modules
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.db.models import Model
 
 from django_idempotency import conf
 from django_idempotency.contrib.opentelemetry import metrics as opentelemetry
@@ -15,7 +17,12 @@ from django_idempotency.contrib.prometheus import metrics as prometheus
 from django_idempotency.engine.measuring import DECIDED, MEASURED, READ
 from django_idempotency.http import problems
 from django_idempotency.management import commands
-from django_idempotency.models import ProcessedEvent
+from django_idempotency.models import (
+    HourlyCount,
+    IdempotencyRecord,
+    OperationLink,
+    ProcessedEvent,
+)
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.webhooks import Event
 from django_idempotency.webhooks.endpoints import Endpoint
@@ -43,6 +50,12 @@ PUBLIC_MODULES = [
     "webhooks.inbox",
     "webhooks.rest_framework",
 ]
+MODELS: tuple[type[Model], ...] = (
+    IdempotencyRecord,
+    OperationLink,
+    ProcessedEvent,
+    HourlyCount,
+)
 COMMANDS = [module.name for module in iter_modules(commands.__path__)]
 
 
@@ -173,6 +186,24 @@ def test_metrics() -> None:
 
 def test_outcomes_of_metrics() -> None:
     assert _names_in_first_column(_page("metrics.md")) >= {*DECIDED}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_page_of_what_is_stored_lists_each_column_once(model: type[Model]) -> None:
+    page = (ROOT / "docs/howto/what-is-stored.md").read_text(encoding="utf-8")
+    [section] = re.findall(
+        rf"^### `{model.__name__}`$(.*?)(?=^##|\Z)", page, re.M | re.S
+    )
+    rows = re.findall(r"^\|((?: `\w+`,?)+) \|(.*)\|$", section, re.M)
+    listed = [name for names, _ in rows for name in re.findall(r"`(\w+)`", names)]
+
+    assert sorted(listed) == sorted(each.name for each in model._meta.get_fields())
+    # What it tells, who sees it, and what takes it away.
+    assert {len(rest.split("|")) for _, rest in rows} == {3}
+
+
+def test_page_of_what_is_stored_knows_each_table() -> None:
+    assert {*apps.get_app_config("django_idempotency").get_models()} == {*MODELS}
 
 
 def _fields(of: Any) -> set[str]:

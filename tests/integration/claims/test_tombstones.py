@@ -16,7 +16,7 @@ from django.core.management import call_command
 from django.db.models import F
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.urls import path, reverse
 from django.utils import timezone
 from rest_framework.response import Response
@@ -34,6 +34,7 @@ from django_idempotency.tasks import idempotent_task
 from tests.factories import IdempotencyRecordFactory, UserFactory
 from tests.support.cases import cases
 from tests.support.ordering import forgiving_client
+from tests.support.pages import block, run
 from tests.support.records import change, record
 from tests.testapp.models import Order
 
@@ -417,3 +418,12 @@ def test_no_purge_deletes_what_another_one_has_not_shortened_yet() -> None:
     deleting = Purge.of_records(using="default", for_at_least=timedelta(0))
     assert (deleting.count(), list(deleting.batches(10))) == (0, [])
     assert WAYS["atomic"]("") == "answer-expired"
+
+
+def test_view_of_the_page_has_a_tombstone() -> None:
+    code = block("howto/purge", "tombstone").replace("...", "return order_of(request)")
+    names = run(code, {"order_of": plain})
+    request = RequestFactory().post("/", headers={"Idempotency-Key": KEY})
+    request.user = UserFactory.create()
+    assert names["payout"](request).status_code == 201
+    assert record().remembered_until is not None

@@ -5,6 +5,7 @@ second time, nor lets anybody be told that it was done when it wasn't.
 """
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 
+from django_idempotency.checks.settings import check_settings
 from django_idempotency.contrib.fernet import FernetCodec
 from django_idempotency.core import at_rest
 from django_idempotency.core.at_rest import AS_IT_IS, ENCODED, MARK
@@ -35,6 +37,7 @@ from tests.support.cases import cases
 from tests.support.client import new_key
 from tests.support.deliveries import SECRET, deliver, stripe
 from tests.support.ordering import forgiving_client
+from tests.support.pages import block, blocks, run
 from tests.support.records import change, record, states
 from tests.testapp.models import Order
 
@@ -472,3 +475,36 @@ def test_value_is_bound_to_its_place() -> None:
     assert codec.decode(token, at_rest.of_answer(record_id)) == b"x"
     with pytest.raises(ValueError, match="another row"):
         codec.decode(token, at_rest.of_payload(record_id))
+
+
+def test_codec_of_the_page_binds_what_it_encodes() -> None:
+    class Vault:
+        def encrypt(self, data: bytes, associated_data: bytes) -> bytes:
+            return FernetCodec(KEYS[:1]).encode(data, associated_data.decode())
+
+        def decrypt(self, data: bytes, associated_data: bytes) -> bytes:
+            return FernetCodec(KEYS[:1]).decode(data, associated_data.decode())
+
+    page = "howto/what-is-stored"
+    codec = run(block(page, "class VaultCodec"), {"vault": Vault()})["VaultCodec"]()
+    assert codec.decode(codec.encode(b"x", "a"), "a") == b"x"
+    with pytest.raises(ValueError, match="another row"):
+        codec.decode(codec.encode(b"x", "a"), "b")
+
+
+def test_settings_of_the_page_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("IDEMPOTENCY_BODY_KEYS", "NEW_KEY", "OLD_KEY")
+    for name, key in zip(names, KEYS, strict=True):
+        monkeypatch.setenv(name, key)
+    given = {
+        "IDEMPOTENCY_BODY_CODEC": CODEC,
+        "IDEMPOTENCY_BODY_KEYS": KEYS[:1],
+    }
+    for code in blocks("howto/what-is-stored"):
+        if "class " in code:
+            continue
+        found = run(code, {"os": os})
+        pasted = {name: found[name] for name in found if name.isupper()}
+        assert pasted
+        with override_settings(**(given | pasted)):
+            assert check_settings(None) == []
