@@ -56,7 +56,7 @@ def measured(*, count: int, rounds: int) -> dict[str, Any]:
     }
     # A replay is counted after the answer has been sent; only one way waits for that.
     with override_settings(IDEMPOTENCY_COUNT_REPLAYS=False):
-        statements = {name: _statements_of(act) for name, act in ways.items()}
+        statements = {name: statements_of(act) for name, act in ways.items()}
         times = microseconds_each(ways, count=count, rounds=rounds)
     return {
         **{f"{name}_us": time for name, time in times.items()},
@@ -135,7 +135,7 @@ def _answered_elsewhere(path: str, count: int) -> Callable[[], None]:
     return lambda: _send(path, next(unused))
 
 
-def _statements_of(act: Callable[[], None]) -> list[str]:
+def statements_of(act: Callable[[], None]) -> list[str]:
     """The first words of the statements of one request; BEGIN and COMMIT aren't seen."""
     from django.db import connection
 

@@ -51,6 +51,12 @@ def place_slowly(request: HttpRequest) -> HttpResponse:
     return place(request)
 
 
+def place_in_steps(request: Any) -> HttpResponse:
+    paid = request.idempotency.call("charge", lambda key: {"id": key})
+    order = request.idempotency.write("order", lambda: Order.objects.create().pk)
+    return JsonResponse({"order": order, "charge": paid["id"]}, status=201)
+
+
 def nothing(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
@@ -114,6 +120,7 @@ urlpatterns = [
     at("repeat-by-hand/", repeat_by_hand),
     at("protected/", idempotent(place)),
     at("protected-slow/", idempotent(wait=timedelta(seconds=20))(place_slowly)),
+    at("leased/", idempotent(lease=timedelta(minutes=1))(place_in_steps)),
     at("empty/", transaction.atomic(nothing)),
     at("optional/", idempotent(required=False)(nothing)),
     at("drf-plain/", PlainOrders.as_view()),
