@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import Error
+from django.db import Error, transaction
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -28,6 +28,7 @@ VIEWS = (
 )
 
 
+@transaction.non_atomic_requests  # it says so if there is no database
 @login_not_required  # a program has a token and no session
 @never_cache
 @require_safe

@@ -142,7 +142,13 @@ def test_it_fails_on_what_it_is_asked_to(
     assert monitor.get(URL + query).status_code == status
 
 
-def test_it_fails_without_the_database(monitor: Client) -> None:
+@pytest.mark.parametrize("atomic_requests", [False, True])
+def test_it_fails_without_the_database(
+    atomic_requests: bool, monitor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = connection.settings_dict
+    monkeypatch.setitem(settings, "ATOMIC_REQUESTS", atomic_requests)
+
     def refuse(execute: Any, sql: str, *rest: Any) -> Any:
         raise OperationalError("secret")
 
