@@ -178,7 +178,11 @@ class _Telling(Standing):
     def _tell_answer(self, at: datetime | None) -> None:
         status = self.record.response_status
         if status:
-            text = gettext("Answered with %(status)s; kept for repeats.")
+            text = (
+                gettext("Answered with %(status)s.")
+                if self.is_past
+                else gettext("Answered with %(status)s; kept for repeats.")
+            )
             self.rows.append(
                 Row(lane=Lane.REQUESTS, at=at, text=text % {"status": status})
             )

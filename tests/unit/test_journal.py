@@ -9,10 +9,12 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
+from django.test import override_settings
 from django.utils.functional import lazystr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_idempotency.core import at_rest
 from django_idempotency.core.journal import (
     LARGEST_RESULT,
     PAGE,
@@ -424,3 +426,38 @@ def test_settling_what_is_not_unfinished_leaves_the_steps() -> None:
     journal.settle(applied=False, result=None, note={})
 
     assert journal.effects["steps"] == before
+
+
+class Scrambling:
+    """A codec that doesn't notice that its key is another one."""
+
+    def encode(self, data: bytes, context: str) -> bytes:
+        return data + context.encode()
+
+    def decode(self, data: bytes, context: str) -> bytes:
+        return data
+
+
+@pytest.mark.parametrize("coded", [None, "no base64!", ""])
+def test_result_that_was_decoded_to_something_else_is_unreadable(
+    coded: str | None,
+) -> None:
+    path, row_id = f"{__name__}.Scrambling", uuid.uuid4()
+    with override_settings(IDEMPOTENCY_BODY_CODEC=path):
+        journal = Journal(row_id=row_id)
+        journal.ask_for("charge", "call")
+        journal.finish_call(journal.begin("charge", "call"), {"id": 7})
+        effects = journal.effects
+        if coded is not None:
+            effects["steps"][0]["coded"] = coded
+        found = Journal(effects, None, row_id)
+
+    assert found.fault is not None
+    assert [step.get("unreadable") for step in found.steps] == [True]
+    assert found.effects == effects  # for whoever has the key
+
+
+def test_longest_is_about_what_a_codec_makes_of_it() -> None:
+    assert at_rest.longest(2**20) == 2**20
+    with override_settings(IDEMPOTENCY_BODY_CODEC=f"{__name__}.Scrambling"):
+        assert 2**20 < at_rest.longest(2**20) < 2**20 + 2**12

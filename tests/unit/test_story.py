@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -63,6 +64,12 @@ def spelt(row: Row) -> str:
 
 CLAIMED, HELD = note(0, "claimed", by="web:7"), {"state": "held", "held_since": at(5)}
 CHARGE = [step("charge", 2)]
+TOMBSTONE = {
+    "state": "expired",
+    "remembered_until": at(9000),
+    "completed_at": at(2),
+    "history": [note(300, "expired")],
+}
 
 
 @cases(
@@ -91,6 +98,30 @@ CHARGE = [step("charge", 2)]
             "done once",
             "nobody has its answer",
             "First request",
+        ),
+        "past its retention": (
+            {**TOMBSTONE, "response_status": 201},
+            "done once",
+            "Done once. Its answer isn't kept any more: a late repeat is refused.",
+            "Answered with 201. / The answer was kept until then.",
+        ),
+        "refused, and past its retention": (
+            {**TOMBSTONE, "response_status": 402},
+            "refused: 402",
+            "Refused once. Its answer isn't kept any more",
+            "Answered with 402.",
+        ),
+        "stopped, and past its retention": (
+            TOMBSTONE,
+            "not finished, and over",
+            "It stopped in the middle, and nobody sent it again in time.",
+            "First request",
+        ),
+        "result that can't be read": (
+            {"id": uuid.uuid4(), "steps": [step("charge", 2, 3, coded="eA==")]},
+            "done once",
+            "Done once.",
+            "Step charge done: can't be read",
         ),
         "running": (
             {"state": "in_flight", "lease_expires_at": at(660)},
