@@ -73,11 +73,7 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
         .filter(held_since__isnull=False)
         .exclude(lease_expires_at__gt=UtcNow())
         .order_by("-held_since")
-        .only(
-            *("method", "path", "scope", "held_since", "created_at", "last_error"),
-            *("effects", "earlier_steps", "history", "key", "state"),
-            "lease_expires_at",
-        )
+        .defer("response_body", "response_headers")
     )
     records = list(rows[:MOST_ROWS])
     links = links_of(records)
