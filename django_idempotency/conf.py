@@ -145,6 +145,11 @@ class Settings:
         return _setting("IDEMPOTENCY_COUNT_REPLAYS", True)
 
     @cached_property
+    def IDEMPOTENCY_FIND_CALLS(self) -> bool:
+        """Whether an operation is found by the keys that its calls have handed over."""
+        return _setting("IDEMPOTENCY_FIND_CALLS", True)
+
+    @cached_property
     def IDEMPOTENCY_STATISTICS(self) -> bool:
         """Whether what happens is counted by the hour, beside the requests."""
         return _setting("IDEMPOTENCY_STATISTICS", True)

@@ -218,6 +218,12 @@ def _values() -> Iterator[CheckMessage]:
             "IDEMPOTENCY_COUNT_REPLAYS = True",
         ),
         (
+            "IDEMPOTENCY_FIND_CALLS",
+            _is_bool,
+            "True or False",
+            "IDEMPOTENCY_FIND_CALLS = True",
+        ),
+        (
             "IDEMPOTENCY_STATISTICS",
             _is_bool,
             "True or False",

@@ -47,6 +47,14 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
             hint=f'    @{line}, url="https://shop.example/webhooks/{endpoint.name}/")',
             id="django_idempotency.W033",
         )
+    if endpoint.settles and not conf.IDEMPOTENCY_FIND_CALLS and not profile.reference:
+        yield Error(
+            f"The webhook {endpoint.name!r} can't settle {endpoint.settles!r}: "
+            f"{profile.name} names a call by its key, and IDEMPOTENCY_FIND_CALLS is "
+            "False, so no key is kept.",
+            hint="IDEMPOTENCY_FIND_CALLS = True",
+            id="django_idempotency.E052",
+        )
     retention: object = conf.IDEMPOTENCY_EVENT_RETENTION
     if isinstance(retention, timedelta) and profile.retry_horizon >= retention:
         days = profile.retry_horizon.days + 5

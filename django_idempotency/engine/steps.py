@@ -78,8 +78,9 @@ class Steps(ABC):
         if self.links.row_id is None:
             return fresh_key()
         key = derive_key(self.links.row_id, label)
-        # Events of the other side may name the key of the call that has caused them.
-        self.links.add(Link(kind=LinkKind.CALL, value=key, label=label))
+        if conf.IDEMPOTENCY_FIND_CALLS:
+            # Events of the other side may name the key of the call that caused them.
+            self.links.add(Link(kind=LinkKind.CALL, value=key, label=label))
         return key
 
     @abstractmethod

@@ -60,6 +60,24 @@ def test_webhook_that_keeps_its_promise_is_not_complained_about(
     assert said_of_webhook(profile, **options) == []
 
 
+@cases(
+    "changes, said",
+    {
+        "key alone": ({}, ["E052"]),
+        "reference": ({"reference": "data.object.metadata.cart"}, []),
+    },
+)
+def test_webhook_that_settles_by_a_key_needs_the_keys_kept(
+    changes: dict[str, Any], said: list[str], settings: Any
+) -> None:
+    profile = replace(STRIPE, **changes)
+    options: dict[str, Any] = {"settles": "charge", "result": str}
+    assert said_of_webhook(profile, **options) == []
+
+    settings.IDEMPOTENCY_FIND_CALLS = False
+    assert ids(said_of_webhook(profile, **options)) == said
+
+
 def test_provider_that_never_sends_again_needs_the_inbox() -> None:  # F35
     message = only(said_of_webhook(GITHUB))
 

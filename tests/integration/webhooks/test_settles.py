@@ -18,9 +18,10 @@ from django.test import Client
 from django.urls import path
 
 from django_idempotency.decorators import idempotent
-from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
 from django_idempotency.webhooks import Event, providers, webhook
 from django_idempotency.webhooks.inbox import process_next
+from tests.support.cases import cases
 from tests.support.deliveries import SECRET, deliver, stripe
 from tests.support.ordering import forgiving_client, send, word
 from tests.support.records import change, expire, record
@@ -142,6 +143,23 @@ def test_event_settles_the_call_that_has_caused_it(
     assert (len(bank.asked), Order.objects.count()) == (1, 1)
     assert [note["what"] for note in record().history].count("settled") == 1
     assert "evt_1" in record().last_act
+
+
+@cases("to, told", {"key": ("/key/", False), "reference": ("/ref/", True)})
+def test_where_keys_of_calls_are_not_kept_the_reference_still_settles(
+    to: str, told: bool, client: Client, settings: Any
+) -> None:
+    settings.IDEMPOTENCY_FIND_CALLS = False
+    send(client, "/repeat/")
+    tell(to)
+
+    assert {each.kind for each in OperationLink.objects.all()} - {"word"} == {
+        "reference"
+    }
+    assert (record().pk in seen) is told
+    bank.loses_answers = False
+    assert outcome(client, "/repeat/") == ("ch_told" if told else "ch_2")
+    assert Order.objects.count() == 1
 
 
 @each_policy
