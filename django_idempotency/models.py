@@ -124,7 +124,8 @@ class RecordQuerySet(models.QuerySet["IdempotencyRecord"]):
     def expired(self) -> RecordQuerySet:
         """Records past their retention: what a purge would work off now.
 
-        It deletes them, or only their answers where there is a tombstone. Never one that is held, or whose lease is live.
+        It deletes them, or only their answers where there is a tombstone. Never one that
+        is held, or whose lease is live.
         """
         return (
             self.filter(expires_at__lte=UtcNow())

@@ -51,8 +51,8 @@ BUSY = (
 class Command(BaseCommand):
     help = (
         "Delete idempotency records and webhook events that have expired, and the answers "
-        "of those that leave a tombstone. Run it from cron; expired rows are harmless and only take up space. It may be interrupted, "
-        "and may run twice at once."
+        "of those that leave a tombstone. Run it from cron; expired rows are harmless and "
+        "only take up space. It may be interrupted, and may run twice at once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -348,7 +348,8 @@ def test_in_a_test_run_the_thread_writes_nothing() -> None:
 def test_outcomes_are_signals() -> None:
     from django_idempotency import signals
 
-    others = {"erased", "forgotten", "freed", "rerun", "settled", "unkeyed"}
+    by_people = {"dropped", "erased", "forgotten", "freed", "rerun", "settled"}
+    others = {*by_people, "unkeyed"}
     assert {*counting.OF_OPERATIONS, *counting.OF_EVENTS} == {*signals.__all__} - others
 
 

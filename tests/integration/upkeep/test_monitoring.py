@@ -114,6 +114,7 @@ def test_expired_events_are_those_that_a_purge_deletes() -> None:
 
     assert found == before - set(ProcessedEvent.objects.all())
     assert {each.event_id for each in found} == {
+        "dropped-old",
         "failed-old",
         "ignored-old",
         "processed-old",
