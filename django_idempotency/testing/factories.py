@@ -257,8 +257,8 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
     stored, and can be run by the worker or again; `headers` are those that its profile
     reads. Without, it is a row to look at.
 
-    Traits: `due` (in the inbox), `dead`, `failed` (inline), `ignored`, `reopened`, and
-    `expired`.
+    Traits: `due` (in the inbox), `dead`, `dropped`, `failed` (inline), `ignored`,
+    `reopened`, and `expired`.
 
     Raises:
         LookupError: there is `data`, and no such receiver.
@@ -288,6 +288,12 @@ class ProcessedEventFactory(_RowFactory[ProcessedEvent]):
             attempts=DEFAULT_MAX_ATTEMPTS,
             last_error="TimeoutError",
             dead_since=LazyFunction(UtcNow),
+            processed_at=None,
+        )
+        dropped = Trait(
+            state=EventState.DROPPED,
+            attempts=DEFAULT_MAX_ATTEMPTS,
+            last_error="TimeoutError",
             processed_at=None,
         )
         failed = Trait(
