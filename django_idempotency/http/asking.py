@@ -7,6 +7,12 @@ the address of the operation, and once the URL has been resolved to a protected 
 is shown to that view as the request that it asks about. The protection then tells, in
 place of running. On the wire it stays safe: a server that knows nothing of it answers as
 to any GET, and nothing in front of the view acts on it.
+
+Note [Its method stays]
+Which handler runs is decided by the method at the very end, and the protection of one
+says nothing of the others. Middleware and views that change it, as for forms that can't
+send PUT, would lead the question to a handler that just works, without a token against
+CSRF. So whoever changes it is refused.
 """
 
 from __future__ import annotations
@@ -14,8 +20,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -40,7 +48,7 @@ from django_idempotency.policies import IdempotencyPolicy
 
 from . import afterwards, problems
 from .boundary import METHODS_WITH_KEYS
-from .dispatching import uses_name
+from .dispatching import uses_name, working_class
 from .endings import ended
 from .notes import notes_of
 from .placements import class_of, decorator_of, dispatches, is_marked, wrappers_of
@@ -83,12 +91,32 @@ def begin(request: HttpRequest, view: Callable[..., Any]) -> HttpResponse | None
     else:
         notes_of(request).asks = True
         request.method = method
+        # See Note [Its method stays].
+        request.__class__ = _question_class(cast("Any", type(request)))
         # Who can read the answer has sent a header that no other site's page can send.
         request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
         request._cache_update_cache = False  # type: ignore[attr-defined]
         return None
     refusal = problem_response(problems.ASK_INVALID, request, reason=reason)
     return keep_from_caches(refusal)
+
+
+@cache
+def _question_class(kind: type[Any]) -> type[Any]:
+    return type(kind.__name__, (kind,), {"method": property(_method, _keep_method)})
+
+
+def _method(request: HttpRequest) -> str:
+    method: str = vars(request)["method"]
+    return method
+
+
+def _keep_method(request: HttpRequest, method: str) -> None:
+    if method != _method(request):
+        raise BadRequest(
+            f"A question about {_method(request)} can't become one about {method}. "
+            "Nothing was done."
+        )
 
 
 def keep_from_caches(response: R) -> R:
@@ -106,10 +134,15 @@ def is_protected_for(view: Callable[..., Any], method: str) -> bool:
     view_class = class_of(view)
     if view_class is None:
         return _is_wrapped(view)
-    if hasattr(view_class, "get_idempotency_policy"):  # the mixin decides by request
-        return True
     actions: dict[str, str] = getattr(view, "actions", None) or {}
     name = actions.get(method.lower(), method.lower())
+    is_mixed = hasattr(view_class, "get_idempotency_policy")
+    if is_mixed or hasattr(view_class, name):
+        # Then handlers are what is protected, and nobody may work in their place.
+        if working_class(view_class) is not None:
+            return False
+        if is_mixed:  # it decides by request
+            return True
     entered: list[Any] = [view]
     for dispatch in dispatches(view_class):  # pragma: no branch - Django's own ends it
         entered.append(dispatch)

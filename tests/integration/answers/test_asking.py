@@ -228,6 +228,58 @@ class Around(Inner):
         return place(request)
 
 
+class Works(View):
+    """Its dispatch() asks no handler, although there is one."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return place(request)
+
+    post = staticmethod(place)
+
+
+class WorkingBase(APIView):
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return place(request)
+
+
+class BehindMixin(IdempotencyMixin, WorkingBase): ...
+
+
+@method_decorator(idempotent, name="post")
+class Redirecting(ClassView):
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        request.method = "PUT"
+        return super().dispatch(request, *args, **kwargs)
+
+
+def by_another_method(view: Any) -> Any:
+    @wraps(view)
+    def other(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        request.method = "PUT"
+        return view(request, *args, **kwargs)
+
+    return other
+
+
+class MethodOverride:
+    """As the packages do it that let a form send PUT: when the view is known."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *view: Any) -> None:
+        if request.method == "POST":
+            request.method = request.GET.get("method", "POST")
+
+
+def wrapped(decorate: Any, name: str, view_class: Any) -> Any:
+    own: Any = type(view_class.__name__, (view_class,), {})
+    return method_decorator(decorate, name=name)(own).as_view()
+
+
 urlpatterns = [
     path("plain/", allowed(require_POST(idempotent(place)))),
     path("leased/", allowed(idempotent(lease=LEASE)(place))),
@@ -249,6 +301,11 @@ urlpatterns = [
     path("given-class/", wraps(Bypassed.as_view())(given(Bypassed.as_view()))),
     path("bypassed/", Bypassed.as_view()),
     path("worked/", Around.as_view()),
+    path("works/", wrapped(idempotent, "post", Works)),
+    path("works-decorated/", wrapped(idempotent, "dispatch", Works)),
+    path("behind-mixin/", BehindMixin.as_view()),
+    path("redirecting/", Redirecting.as_view()),
+    path("by-another-method/", by_another_method(ClassView.as_view())),
 ]
 
 VIEWS = {
@@ -572,6 +629,9 @@ UNPROTECTED = {
     "a class with a way around": ("/given-class/", "POST"),
     "a handler with a way around": ("/bypassed/", "POST"),
     "a request whose policy protects nothing": ("/free/", "POST"),
+    "a dispatch() that asks no handler": ("/works/", "POST"),
+    "a protected one that does so": ("/works-decorated/", "POST"),
+    "one behind the mixin": ("/behind-mixin/", "POST"),
 }
 
 
@@ -582,6 +642,28 @@ def test_what_could_run_is_refused_and_does_not_run(url: str, method: str) -> No
     assert standing(answer) == "400 ask-invalid"
     assert answer.headers["Cache-Control"] == "no-store"
     assert (scene["runs"], orders()) == (0, 0)
+
+
+CHANGED = {
+    "by the view": "/redirecting/",
+    "by a decorator": "/by-another-method/",
+    "by a middleware": "/class/?method=PUT",
+    "by a middleware, to a safe one": "/class/?method=GET",
+}
+
+
+@cases("url", CHANGED)
+def test_question_whose_method_is_changed_is_refused_and_does_not_run(
+    url: str, settings: Any
+) -> None:
+    """The handler of the other method may have no protection, and CSRF isn't checked."""
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.MethodOverride"]
+
+    answer = ask(person(), url)
+
+    assert standing(answer) == "400"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert scene["runs"] == 0
 
 
 def test_question_with_an_unsafe_method_is_refused_and_does_not_run() -> None:
