@@ -141,7 +141,8 @@ export async function askOutcome(url, init, options) {
   const request = prepared(url, { ...init, body: undefined });
   request.headers.set(header, key);
   const { answer, state, isOver } = await tryOnce(url, questionAbout(request), header, tryMs);
-  if (isOver && openKey(operation) === key) close(operation);
+  // The customer may have pressed already, not knowing that it is done.
+  if (isOver && openKey(operation) === key) end(operation, key, open.get(operation)?.content ?? UNKNOWN);
   return { state, answer };
 }
 
@@ -209,8 +210,9 @@ function begin(operation, body) {
   const key = openKey(operation);
   // The second click of a double click may come after the answer to the first.
   const ended = justEnded.get(operation);
-  if (key === null && ended && ended.content === contentOf(body)) return ended.key;
   const content = contentOf(body);
+  // Where the page doesn't know what was sent, the server compares.
+  if (key === null && ended && [content, UNKNOWN].includes(ended.content)) return ended.key;
   const isAll = key === null || open.get(operation)?.content === content;
   return remember(operation, key ?? newKey(), isAll ? content : UNKNOWN);
 }

@@ -130,6 +130,33 @@ for (const [state, act] of Object.entries({ running, held, gone, unknown, unfini
   });
 }
 
+for (const [name, between, keys] of [
+  ["at once", stay, 1],
+  ["later", () => scene.clock.doubleClickIsOver(), 2],
+]) {
+  test(`press ${name} after a question that has ended the operation has ${keys} key(s)`, async () => {
+    scene.server.will(lose);
+    await scene.buy("{}", { tries: 1 }).catch(stay);
+    await scene.load();
+    scene.server.will(done);
+    await ask();
+    between();
+    await scene.buy();
+    assert.equal(scene.server.differentKeys.length, keys);
+  });
+}
+
+test("double click while it is asked sends one key, although the question ends it in between", async () => {
+  scene.server.will(lose);
+  await scene.buy("{}", { tries: 1 }).catch(stay);
+  await scene.load();
+  scene.server.will(ours(201), done);
+  const first = scene.buy();
+  await ask();
+  await Promise.all([first, scene.buy()]);
+  assert.equal(scene.server.differentKeys.length, 1);
+});
+
 test("nothing is asked where nothing is open", async () => {
   scene.server.will(done);
   assert.equal(await ask(), null);
