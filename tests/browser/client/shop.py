@@ -83,6 +83,8 @@ def upload_script(request: HttpRequest) -> HttpResponse:
 @idempotent
 def upload(request: IdempotentRequest) -> HttpResponse:
     go_through_the_gate()
+    if request.POST["text"] == "scrambled":
+        return JsonResponse({"detail": "Nobody can read it."}, status=400)
     Order.objects.create(reference=request.POST["text"])
     return HttpResponse(status=201)
 

@@ -14,6 +14,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from django_idempotency.models import IdempotencyRecord
 from tests.browser.chromium import offline, press, until
 from tests.browser.client.site import Site, Visit
+from tests.support.records import states
 from tests.support.threads import AT_THE_GATE, gate_closed, until_waiting
 from tests.testapp.models import Order
 
@@ -73,27 +74,32 @@ def test_lost_answer_is_asked_for_and_nothing_is_sent_again(
     assert (carts(), keys()) == ([1], 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "told", "orders"),
+    [("a long one", "Your file has arrived.", 1), ("scrambled", "Nobody can read it.", 0)],
+)
 def test_page_of_the_documentation_asks_after_a_reload(
-    site: Site, browser: WebDriver
+    site: Site, browser: WebDriver, text: str, told: str, orders: int
 ) -> None:
-    """First while the upload is on, and then when it has arrived."""
+    """First while the upload is on, and then when it has arrived, or was refused."""
 
     def says(text: str) -> None:
         find = (By.CSS_SELECTOR, "[role=status]")
         until(browser, lambda page: text in page.find_element(*find).text)
 
     browser.get(f"{site.address}/upload/")
+    browser.execute_script(f"document.forms[0].elements.text.value = '{text}'")
     with gate_closed() as gate:
         press(browser, browser.find_element(By.TAG_NAME, "button"))
         until_waiting(1, AT_THE_GATE)
         browser.refresh()
         says("We don't know yet")
         gate.open()
-    until(browser, lambda page: Order.objects.exists())
+    until(browser, lambda page: states() == ["kept"])
     browser.refresh()
 
-    says("Your file has arrived.")
-    assert (Order.objects.count(), keys()) == (1, 1)
+    says(told)
+    assert (Order.objects.count(), keys()) == (orders, 1)
 
 
 def test_key_per_try_orders_again(site: Site, visit: Visit) -> None:
