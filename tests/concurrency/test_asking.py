@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
@@ -25,7 +26,7 @@ from django_idempotency.engine import asking
 from tests.concurrency.conftest import Connect
 from tests.support.cases import cases
 from tests.support.client import Answer, new_key, post
-from tests.support.records import expire, states
+from tests.support.records import change, expire, states
 from tests.support.threads import TIMEOUT, all_at_once, crew, start, until
 from tests.testapp.models import Order
 
@@ -140,6 +141,19 @@ def test_operation_that_runs_is_never_unknown(
     assert told == ("" if is_busy else "running")
     assert other == ("" if is_busy else "unknown")
     assert ask(url, key) == "done"
+    assert Order.objects.count() == 1
+
+
+def test_question_takes_nothing_from_a_worker_whose_lease_is_over() -> None:
+    """It counts as gone, and finishes if it comes back before a retry."""
+    key = new_key()
+
+    with Leader("/leased/", key):
+        change(lease_expires_at=Now() - timedelta(minutes=1))
+        told = ask("/leased/", key)
+
+    assert (told, ask("/leased/", key)) == ("unfinished", "done")
+    assert post("/leased/", key).word == "201 replayed"
     assert Order.objects.count() == 1
 
 

@@ -76,7 +76,10 @@ def test_lost_answer_is_asked_for_and_nothing_is_sent_again(
 
 @pytest.mark.parametrize(
     ("text", "told", "orders"),
-    [("a long one", "Your file has arrived.", 1), ("scrambled", "Nobody can read it.", 0)],
+    [
+        ("a long one", "Your file has arrived.", 1),
+        ("scrambled", "Nobody can read it.", 0),
+    ],
 )
 def test_page_of_the_documentation_asks_after_a_reload(
     site: Site, browser: WebDriver, text: str, told: str, orders: int
