@@ -12,9 +12,11 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.transaction import Atomic
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from django_idempotency.http.boundary import METHODS_WITH_KEYS
 from django_idempotency.http.dispatching import (
     lines_for,
     obstacle,
+    uses_name,
     working_class,
 )
 from django_idempotency.http.placements import (
@@ -151,7 +153,9 @@ def _working_dispatch(
     view_class = class_of(view)
     if view_class is None or (works := working_class(view_class)) is None:
         return
-    if any(function in inwards(each) for each in dispatches(view_class)):
+    handler = function.__name__
+    is_dispatch = any(function in inwards(each) for each in dispatches(view_class))
+    if is_dispatch:
         dispatch = getattr(function, "__wrapped__", None)
         if (before := obstacle(view_class, dispatch)) is not None:
             yield Error(
@@ -162,15 +166,22 @@ def _working_dispatch(
                 hint=lines_for(view_class, works),
                 id="django_idempotency.E028",
             )
-    elif function not in inwards(view):
-        yield Warning(
-            f"{works.__name__}.dispatch() doesn't seem to call {name}, which is all that "
-            "is protected.",
-            hint="Let it call super().dispatch(), or protect it instead:\n\n"
-            '    @method_decorator(idempotent, name="dispatch")\n'
-            f"    class {view_class.__name__}(…):",
-            id="django_idempotency.W034",
-        )
+            return
+    if is_dispatch or function in inwards(view):
+        # Handlers are what is protected wherever there are any.
+        names = [method.lower() for method in sorted(METHODS_WITH_KEYS)]
+        handler = next((each for each in names if hasattr(view_class, each)), "")
+        if not handler or uses_name(vars(works)["dispatch"], handler):
+            return
+        name = f"{view_class.__module__}.{view_class.__qualname__}.{handler}"
+    yield Warning(
+        f"{works.__name__}.dispatch() doesn't seem to call {name}, which is all that "
+        "is protected.",
+        hint="Let it call super().dispatch(), or protect it instead, where no handler is "
+        'in the way:\n\n    @method_decorator(idempotent, name="dispatch")\n'
+        f"    class {view_class.__name__}(…):  # without {handler}()",
+        id="django_idempotency.W034",
+    )
 
 
 def _condition_above(

@@ -23,6 +23,11 @@ REMEDIES = {
         "    class CheckBeforeProcedures(LoginRequiredMixin, OnceProcedures): ...",
     ),
     "handler-that-nobody-calls": ("W034", '(idempotent, name="dispatch")\n'),
+    "handler-in-the-way": ("W034", "    class HandlerInTheWay(…):  # without post()"),
+    "handler-in-the-way-of-as-view": (
+        "W034",
+        "    class HandlerInside(…):  # without put()",
+    ),
     "condition-above": ("W035", "    @idempotent\n    @condition(…)\n    def pay("),
     "condition-on-post": ("W035", "    @idempotent\n    @condition(…)\n"),
     "own-decorator": ("W029", "    @timed\n    @idempotent\n    def pay(request):"),
@@ -121,7 +126,8 @@ def test_every_wrong_view_of_a_urlconf_is_named() -> None:
 
     assert sorted(found) == [
         "E020", "E021", "E021", "E021", "E021", "E022", "E023", "E027", "E028", "E039", "W024",
-        "W024", "W026", "W026", "W026", "W029", "W029", "W029", "W034", "W035", "W035",
+        "W024", "W026", "W026", "W026", "W029", "W029", "W029", "W034", "W034", "W034", "W035",
+        "W035",
     ]  # fmt: skip
 
 

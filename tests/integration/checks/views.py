@@ -210,6 +210,16 @@ class HandlerThatNobodyCalls(Procedures):
         return HttpResponse()
 
 
+@method_decorator(idempotent, name="dispatch")
+class HandlerInTheWay(Procedures):
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
+class HandlerInside(Procedures):
+    put = staticmethod(pay)
+
+
 @method_decorator([idempotent, timed], name="post")
 class OwnDecoratorOnPost(OrderView): ...
 
@@ -237,6 +247,8 @@ WRONG = {
     "condition-on-post": ConditionOnPost.as_view(),
     "check-before-procedures": CheckBeforeProcedures.as_view(),
     "handler-that-nobody-calls": HandlerThatNobodyCalls.as_view(),
+    "handler-in-the-way": HandlerInTheWay.as_view(),
+    "handler-in-the-way-of-as-view": idempotent(HandlerInside.as_view()),
     "own-decorator": idempotent(timed(pay)),
     "own-decorator-further-in": idempotent(never_cache(timed(pay_later))),
     "own-decorator-on-post": OwnDecoratorOnPost.as_view(),
