@@ -33,6 +33,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import ModelViewSet
 
+from django_idempotency.checks.middleware import check_middleware
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import words
 from django_idempotency.http import IdempotentRequest
@@ -664,6 +665,48 @@ def test_question_whose_method_is_changed_is_refused_and_does_not_run(
     assert standing(answer) == "400"
     assert answer.headers["Cache-Control"] == "no-store"
     assert scene["runs"] == 0
+
+
+class ReadOnly:
+    """As for somebody who looks at the site with another one's eyes."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *view: Any) -> HttpResponse | None:
+        return None if request.method == "GET" else HttpResponse(status=403)
+
+
+JUDGE = f"{__name__}.ReadOnly"
+ORDERS: dict[str, tuple[Callable[[list[str]], list[str]], str, int]] = {
+    "first": (lambda others: [MIDDLEWARE, *others, JUDGE], "403", 0),
+    "after Django's": (lambda others: [*others, MIDDLEWARE, JUDGE], "403", 0),
+    "after a judge": (lambda others: [JUDGE, MIDDLEWARE, *others], "done 201", 1),
+    "after a stranger": (lambda others: ["no.where", *others, MIDDLEWARE], "", 0),
+    "after a function": (lambda others: [f"{__name__}.place", MIDDLEWARE], "", 0),
+    "twice": (
+        lambda others: [MIDDLEWARE, *others, MIDDLEWARE],
+        "400 ask-invalid",
+        1,
+    ),
+    "nowhere": (lambda others: [JUDGE, *others], "200", 0),
+}
+
+
+@cases("listed, told, warnings", ORDERS)
+def test_who_judges_the_view_sees_what_is_asked_about_or_check_warns(
+    listed: Callable[[list[str]], list[str]], told: str, warnings: int, settings: Any
+) -> None:
+    order(person(), "/class/")
+    settings.MIDDLEWARE = listed(settings.MIDDLEWARE[1:])
+
+    found = check_middleware(None)
+
+    assert [each.id for each in found] == ["django_idempotency.W052"] * warnings
+    assert not told or standing(ask(person(), "/class/")) == told
 
 
 def test_question_with_an_unsafe_method_is_refused_and_does_not_run() -> None:
