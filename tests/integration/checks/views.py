@@ -157,7 +157,17 @@ class ShortRetention(ByMixin):
     idempotency_policy = IdempotencyPolicy(retention=timedelta(hours=1))
 
 
+@method_decorator(idempotent, name="dispatch")
+class CallsItsHandler(View):
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self.post(request)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+
 RIGHT = {
+    "calls-its-handler": CallsItsHandler.as_view(),
     "condition-below": idempotent(etag(lambda request: "1")(pay)),
     "function": function,
     "function-kept-for-a-day": idempotent(retention=timedelta(days=1))(pay),
