@@ -282,7 +282,7 @@ class IdempotencyRecord(models.Model):
             until is not None
             and _aware(until) > now
             and (self.state == RecordState.EXPIRED or _aware(self.expires_at) <= now)
-            and (has_done or bool(self.effects))
+            and (has_done or "steps" in self.effects)
         )
 
     @property

@@ -102,7 +102,8 @@ Decision = Verdict | Renew
 # and the row stays, so that a late retry is refused and not done a second time. That
 # holds from the moment at which the retention is over, whether or not the purge has come
 # by. It is so of everything that has done something, also of an operation that stopped
-# between two steps; one of which all was rolled back stands for nothing, and is free.
+# between two steps; one of which all was rolled back, or of which a person has said that
+# nothing was done, stands for nothing, and is free.
 # A tombstone is compared like a live record: another payload is a mismatch.
 
 

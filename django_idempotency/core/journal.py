@@ -182,7 +182,10 @@ class Journal:
 
     @property
     def effects(self) -> dict[str, Any]:
-        """The last page and the settlements, as JSON."""
+        """The last page and the settlements, as JSON.
+
+        The steps come first: a statement sees by that whether there are any.
+        """
         effects: dict[str, Any] = {}
         if self.entries:
             last_page = self.entries[PAGE * self._earlier_pages :]

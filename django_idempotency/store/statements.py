@@ -56,7 +56,9 @@ class RecordStatements:
         }
         self.claim = dialect.insert_first(table, fresh, RecordState.IN_FLIGHT)
         self.claim_leased = dialect.insert_first(table, leased, RecordState.IN_FLIGHT)
-        has_done = f"(state IN ({kept}, {past}) OR effects <> '{{}}')"
+        # A settlement alone stands for nothing: a person has said that it wasn't done.
+        has_steps = f"{table}.effects LIKE '{{\"steps\"%%'"
+        has_done = f"(state IN ({kept}, {past}) OR {has_steps})"
         read = (
             f"SELECT scope, {dialect.quoted('key')}, fingerprint, state,"
             f" response_status, response_headers, response_body, expires_at <= {now},"
@@ -74,7 +76,8 @@ class RecordStatements:
         # Only then does a new life begin: what is remembered is gone on with.
         is_over = (
             f"{table}.expires_at <= {now} AND"
-            f" ({table}.remembered_until IS NULL OR {table}.remembered_until <= {now})"
+            f" ({table}.remembered_until IS NULL OR {table}.remembered_until <= {now}"
+            f" OR NOT {has_steps})"
         )
 
         def unless_expired(value: str, otherwise: str) -> str:

@@ -74,6 +74,16 @@ def with_steps(request: Any) -> HttpResponse:
     return JsonResponse({"name": name}, status=201)
 
 
+def with_call(request: Any) -> HttpResponse:
+    request.idempotency.call("charge", charge, if_unknown="hold")
+    return JsonResponse({"name": order()}, status=201)
+
+
+def charge(key: str) -> None:
+    if scene.fails:
+        raise TimeoutError
+
+
 class Orders(IdempotencyMixin, APIView):
     idempotency_policy = IdempotencyPolicy(**OPTIONS)
 
@@ -95,6 +105,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("atomic/", idempotent(**OPTIONS)(plain)),
     path("leased/", idempotent(lease=LEASE, **OPTIONS)(with_steps)),
+    path("call/", idempotent(lease=LEASE, **OPTIONS)(with_call)),
     path("rest/", Orders.as_view()),
     path("short/", idempotent(tombstone=timedelta(0))(plain)),
     path("default/", idempotent(plain)),
@@ -268,6 +279,24 @@ def test_operation_without_an_end_is_remembered_by_what_it_has_done(
     assert ask("") == then
     is_resumed = url == "leased" and age == DAY
     assert Order.objects.count() == done + (then == "run" and not is_resumed)
+
+
+@pytest.mark.parametrize("is_purged", [False, True], ids=["no purge", "purged"])
+@cases("age, life", {"in time": (DAY, 2), "past retention": (3 * DAY, 1)})
+def test_call_of_which_a_person_says_that_it_was_not_made_stands_for_nothing(
+    age: timedelta, life: int, is_purged: bool
+) -> None:
+    scene.fails = True
+    post("/call/")
+    scene.fails = False
+    record().settle(applied=False, reason="looked")
+    let_pass(age)
+    is_told = record().is_tombstone_at(timezone.now())
+    if is_purged:
+        purge()
+
+    assert (is_told, by_request("/call/")("")) == (False, "run")
+    assert record().attempts == life
 
 
 @pytest.mark.parametrize("state", ["held", "lost", "leased"])
