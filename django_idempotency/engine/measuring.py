@@ -198,7 +198,10 @@ def _told(receiver: Receiver, outcome: str) -> Receiver:
     return receive
 
 
-DECIDED = ("kept", "released", "held", "replayed", "in_flight", "mismatched")
+DECIDED = (
+    *("kept", "released", "held"),
+    *("replayed", "in_flight", "mismatched", "expired"),
+)
 """Each request with a key ends in one of these."""
 EVENT_OUTCOMES = ("processed", "duplicate", "failed", "dead", "ignored")
 

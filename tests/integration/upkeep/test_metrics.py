@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
@@ -54,6 +55,7 @@ from django_idempotency.engine.measuring import (
     feed,
 )
 from django_idempotency.exceptions import (
+    AnswerExpired,
     KeyReused,
     OperationInFlight,
     OutcomeUnknown,
@@ -219,6 +221,7 @@ WORDS = {
     "409 in-flight": "in_flight",
     "422 key-reused": "mismatched",
     "409 outcome-unknown": "held",
+    "409 answer-expired": "expired",
 }
 
 
@@ -240,6 +243,8 @@ def as_task(function: Any, client: Client, key: str, fate: str) -> str | None:
         return "mismatched"
     except OutcomeUnknown:
         return "held"
+    except AnswerExpired:
+        return "expired"
     return "replayed" if len(scene.ran) == before else None
 
 
@@ -283,7 +288,7 @@ def test_each_request_is_counted_once_under_what_became_of_it(
         nonlocal answered
         before = len(scene.ran)
         became = ask(client, key, fate)
-        if became in ("replayed", "in_flight", "mismatched") or (
+        if became in ("replayed", "in_flight", "mismatched", "expired") or (
             became == "held" and len(scene.ran) == before
         ):
             happened[became] += 1
@@ -295,8 +300,12 @@ def test_each_request_is_counted_once_under_what_became_of_it(
         key, fate = f"k{dice.randrange(15)}", dice.choice(fates)
         scene.copy = partial(_elsewhere, ask_once, key, fate)
         ask_once(key, fate)
+    ask_once("late", "done")
+    tombstone = {"expires_at": Now() - LEASE, "remembered_until": Now() + LEASE}
+    IdempotencyRecord.objects.update(**tombstone)
+    ask_once("late", "done")
 
-    assert {"kept", "released", "replayed", "mismatched"} <= {*happened}
+    assert {"kept", "released", "replayed", "mismatched", "expired"} <= {*happened}
     assert told(DECISIONS) == {
         (endpoint, outcome): count for outcome, count in happened.items()
     }
