@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from django_idempotency.core import at_rest
@@ -166,15 +166,27 @@ class LinkPurge:
         return insisted(self._expired().count, self.using, self.when_busy)
 
     def batches(self, size: int) -> Iterator[int]:
-        """Delete at most `size` at a time; yield each batch's number."""
-        while ids := list(self._ids(min(size, AT_ONCE))):
-            deleted, _by_model = _rows(self.using).filter(pk__in=ids).delete()
+        """Delete at most `size` at a time; yield each batch's number.
+
+        As in `Purge.batches`, each is committed, and locked rows are skipped: they may be
+        links that an operation adds anew.
+        """
+        delete = partial(self._delete, min(size, AT_ONCE))
+        while deleted := insisted(delete, self.using, self.when_busy):
             yield deleted
 
-    def _ids(self, size: int) -> Any:
-        return (
-            self._expired().order_by("expires_at").values_list("pk", flat=True)[:size]
-        )
+    def _delete(self, size: int) -> int:
+        connection = connections[self.using]
+        is_ours = not connection.in_atomic_block
+        with transaction.atomic(using=self.using):
+            if is_ours and (level := dialect_of(connection).read_committed):
+                with connection.cursor() as cursor:
+                    cursor.execute(level)
+            oldest = self._expired().order_by("expires_at")
+            free = oldest.select_for_update(skip_locked=True)
+            ids = list(free.values_list("pk", flat=True)[:size])
+            _rows(self.using).filter(pk__in=ids).delete()
+        return len(ids)
 
     def _expired(self) -> QuerySet[OperationLink]:
         gone = _rows(self.using).filter(expires_at__lte=UtcNow() - self.for_at_least)

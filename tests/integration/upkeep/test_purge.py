@@ -2,19 +2,22 @@
 
 import io
 import uuid
+from concurrent.futures import wait
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.core.links import Link, LinkKind
+from django_idempotency.models import IdempotencyRecord, OperationLink
+from django_idempotency.store import links
 from django_idempotency.store.purging import Purge
 from tests.factories import IdempotencyRecordFactory, UserFactory
 from tests.support.cases import cases
-from tests.support.threads import second_connection
+from tests.support.threads import TIMEOUT, crew, second_connection, start
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,6 +98,22 @@ def test_locked_records_stay_and_are_not_waited_for() -> None:
         other.rollback()
 
     assert (out, names()) == (closing_line(1), ["locked"])
+
+
+@pytest.mark.postgresql
+def test_links_that_are_added_anew_stay_and_are_not_waited_for() -> None:
+    about = [Link(kind=LinkKind.OBJECT, value="shop.order:7")]
+    row_id = uuid.uuid4()
+    links.add(about, row_id, retention=HOUR, using="default")
+    OperationLink.objects.update(expires_at=Now() - HOUR)
+    with crew() as threads:
+        with transaction.atomic():  # as in the transaction of a first call
+            links.add(about, row_id, retention=HOUR, using="default")
+            purging = start(threads, purge)
+            done, _ = wait([purging], timeout=5)
+        purging.result(TIMEOUT)
+    assert done == {purging}
+    assert OperationLink.objects.exists()
 
 
 def test_records_renewed_or_made_between_batches_stay() -> None:  # FR-073
