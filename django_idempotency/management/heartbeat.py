@@ -82,4 +82,6 @@ class Heartbeat:
             suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
         ):
+            # Who has too much to read keeps each sender waiting.
+            sender.settimeout(SECONDS_BETWEEN_BEATS)
             sender.sendto(message.encode(), self._systemd)

@@ -7,6 +7,8 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from django_idempotency.management.commands import process_events
+from django_idempotency.management.heartbeat import Heartbeat
 from django_idempotency.management.interruption import Interruption
 from django_idempotency.webhooks import Event
 from django_idempotency.webhooks.inbox import process_next
 from tests.integration.webhooks.receivers import marks, only, scene, states
 from tests.support.deliveries import deliver, stripe
-from tests.support.threads import second_connection
+from tests.support.threads import crew, second_connection, start
 
 pytestmark = marks
 
@@ -276,6 +279,29 @@ def test_full_disk_stops_no_worker(
 
     assert told.out == "Handled 1 processed.\n"
     assert told.err.count("health file") == 1
+
+
+def test_systemd_that_does_not_read_stops_no_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
+        address = f"{folder}/notify"
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        systemd.bind(address)
+        other.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                other.sendto(b"WATCHDOG=1", address)
+        heart = Heartbeat(None, warn=print)
+        with crew() as threads:
+            beating = start(threads, heart.beat, "at work", "nothing")
+            done, _ = wait([beating], timeout=10)
+            systemd.close()
+    assert done == {beating}
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract", "gone"])
