@@ -191,7 +191,8 @@ def _decoded(data: bytes, context: str) -> bytes:
     try:
         codec = _codec()
         if codec is not None:
-            return bytes(codec.decode(data, context))
+            # A view, since `bytes()` makes so many zeros of a number.
+            return bytes(memoryview(codec.decode(data, context)))
     except Exception as error:
         raise Undecodable(
             f"IDEMPOTENCY_BODY_CODEC can't decode it: {type(error).__name__}. Give it "

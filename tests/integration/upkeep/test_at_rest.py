@@ -302,6 +302,29 @@ def test_answer_that_cant_be_decoded_is_neither_given_nor_made_again(
     assert post(url).content == first.content
 
 
+class Wrong:
+    """Gives something else back than bytes."""
+
+    gives: Any = None
+
+    def encode(self, data: bytes, context: str) -> bytes:
+        return data
+
+    def decode(self, data: bytes, context: str) -> Any:
+        return self.gives
+
+
+@pytest.mark.parametrize("gives", [5, True, [104, 105], "text", None])
+def test_what_a_codec_gives_back_that_isnt_bytes_is_no_answer(
+    gives: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wrong, "gives", gives)
+    with override_settings(IDEMPOTENCY_BODY_CODEC=f"{__name__}.Wrong"):
+        post()
+        repeat = post()
+    assert repeat.json()["code"] == "answer-unavailable"
+
+
 @cases("lost", {"key is gone": KEYS[1:2], "codec is off": [], "forged": KEYS[:1]})
 def test_retry_whose_steps_cant_be_decoded_waits_for_the_key(
     lost: list[str], caplog: pytest.LogCaptureFixture
