@@ -11,7 +11,12 @@ from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
-from django.utils.timezone import is_aware, make_aware, make_naive
+from django.utils.timezone import (
+    get_default_timezone,
+    is_aware,
+    make_aware,
+    make_naive,
+)
 
 if TYPE_CHECKING:
     from django.db.models.sql.compiler import SQLCompiler
@@ -85,7 +90,9 @@ class MomentField(DateTimeField):
             value = self.get_prep_value(value)
         if isinstance(value, datetime) and not connection.features.supports_timezones:
             # Without a zone it is meant as the project's clocks show it.
-            moment = value if is_aware(value) else make_aware(value)
+            moment = (
+                value if is_aware(value) else make_aware(value, get_default_timezone())
+            )
             # Always to six digits, as the claims write it: SQLite compares the text.
             naive = moment.astimezone(UTC).replace(tzinfo=None)
             return naive.isoformat(" ", "microseconds")
@@ -97,7 +104,8 @@ class MomentField(DateTimeField):
         if value is None or connection.features.supports_timezones:
             return value
         moment = value.replace(tzinfo=UTC)
-        return moment if settings.USE_TZ else make_naive(moment)
+        # Not the zone that somebody has activated: whoever reads gets the same.
+        return moment if settings.USE_TZ else make_naive(moment, get_default_timezone())
 
 
 class UtcNow(Now):

@@ -369,8 +369,10 @@ def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> 
 
 
 def _aware(moment: datetime) -> datetime:
-    # Without USE_TZ the project's clocks are meant.
-    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+    # Without USE_TZ the project's clocks are meant, whoever reads.
+    if timezone.is_aware(moment):
+        return moment
+    return timezone.make_aware(moment, timezone.get_default_timezone())
 
 
 def _read(stored: Any, context: str) -> bytes | None:

@@ -23,7 +23,7 @@ from django_idempotency.stories.related import (
     related_to_event,
     related_to_record,
 )
-from django_idempotency.stories.telling import Row, Story, clock, day, sentences
+from django_idempotency.stories.telling import Row, Story, clock, day, moment, sentences
 
 FIRST, LAST = 3, 5
 """How many things that happened are told, if there were more."""
@@ -47,7 +47,8 @@ def heading(row: IdempotencyRecord | ProcessedEvent, now: datetime) -> str:
         else:
             story = story_of_event(row, now=now)
             began, what = row.received_at, f"{story.heading} {row.event_id}"
-        return f"{row.pk}  {_shown(began)}  {on_one_line(what)}: {story.end.badge}"
+        shown = _shown(moment(began) or now)
+        return f"{row.pk}  {shown}  {on_one_line(what)}: {story.end.badge}"
 
 
 def _of_record(record: IdempotencyRecord, now: datetime) -> list[str]:
@@ -109,15 +110,20 @@ def _record_command(record: IdempotencyRecord, story: Story, now: datetime) -> s
             f"Find out, and say so: manage.py settle_idempotency_key {record.pk}"
             f" --seen {record.seen} --reason WHY, and --not-applied or --applied RESULT"
         )
-    is_over = record.expires_at <= now and not record.is_tombstone_at(now)
-    if is_over and record.state in (RecordState.KEPT, RecordState.EXPIRED):
+    expires = moment(record.expires_at)
+    is_over = expires is not None and expires <= now
+    if (
+        is_over
+        and not record.is_tombstone_at(now)
+        and record.state in (RecordState.KEPT, RecordState.EXPIRED)
+    ):
         return "manage.py purge_idempotency_keys deletes it."
     return ""
 
 
 def _event_command(event: ProcessedEvent, now: datetime) -> str:
     again = f"{event.pk} --seen {event.seen} --reason WHY"
-    due = event.next_attempt_at
+    due = moment(event.next_attempt_at)
     if due is not None:
         return "manage.py process_events" if due <= now else ""
     if event.state in (EventState.DEAD, EventState.IGNORED):
@@ -134,8 +140,8 @@ def _moment(row: Row) -> str:
     return _shown(row.at) if row.at else row.clock
 
 
-def _shown(moment: datetime) -> str:
-    return f"{day(moment)} {clock(moment)} UTC"
+def _shown(at: datetime) -> str:
+    return f"{day(at)} {clock(at)} UTC"
 
 
 def _times(count: int, what: str) -> str:

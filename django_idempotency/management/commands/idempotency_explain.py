@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
 
 from django_idempotency.management.stories import heading, lines_of
 from django_idempotency.stories.finding import Search
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        now = timezone.now()
+        now = datetime.now(UTC)
         match Search(options["what"].strip()).named():
             case []:
                 raise CommandError(

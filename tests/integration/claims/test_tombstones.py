@@ -7,7 +7,7 @@ by: a late repeat never does again what is remembered, and never gets what is go
 import io
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.store.forgetting import erase, forget_all, forget_answer
 from django_idempotency.store.purging import Purge
+from django_idempotency.stories.telling import moment
 from django_idempotency.tasks import idempotent_task
 from tests.factories import IdempotencyRecordFactory, UserFactory
 from tests.support.cases import cases
@@ -241,8 +242,10 @@ def test_tombstone_has_nothing_of_what_was_answered(way: str) -> None:
         was.fingerprint,
     )
     (note,) = row.history
-    ended = datetime.fromisoformat(note["at"])
-    assert abs(ended - (was.expires_at - 3 * DAY)) < timedelta(seconds=1)
+    ended, until = moment(note["at"]), moment(was.expires_at)
+    assert ended is not None
+    assert until is not None
+    assert abs(ended - (until - 3 * DAY)) < timedelta(seconds=1)
     assert "0 idempotency records" in purge()
 
     let_pass(30 * DAY)
@@ -291,7 +294,7 @@ def test_call_of_which_a_person_says_that_it_was_not_made_stands_for_nothing(
     scene.fails = False
     record().settle(applied=False, reason="looked")
     let_pass(age)
-    is_told = record().is_tombstone_at(timezone.now())
+    is_told = record().is_tombstone_at(datetime.now(UTC))
     if is_purged:
         purge()
 

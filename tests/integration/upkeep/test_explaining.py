@@ -4,7 +4,7 @@ import io
 import re
 import shlex
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from html import unescape
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path
+from django.utils.timezone import override
 
 from django_idempotency.core.history import MOST_NOTES, Happening
 from django_idempotency.core.links import Link, LinkKind
@@ -348,7 +349,8 @@ def facts_of_page(row: Any) -> list[str]:
     staff = Client()
     staff.force_login(UserFactory.create(is_staff=True, is_superuser=True))
     url = f"/admin/django_idempotency/{row._meta.model_name}/{row.pk}/change/"
-    page = unescape(staff.get(url).content.decode())
+    with override(UTC):  # as the command does
+        page = unescape(staff.get(url).content.decode())
     facts = []
     for badge, lead, time, what in FACTS.findall(page):
         # A step's result is for the page alone.
