@@ -53,7 +53,7 @@ def check_endpoint(endpoint: Endpoint) -> Iterator[CheckMessage]:
             f"{profile.name} names a call by its key, and IDEMPOTENCY_FIND_CALLS is "
             "False, so no key is kept.",
             hint="IDEMPOTENCY_FIND_CALLS = True",
-            id="django_idempotency.E052",
+            id="django_idempotency.E053",
         )
     retention: object = conf.IDEMPOTENCY_EVENT_RETENTION
     if isinstance(retention, timedelta) and profile.retry_horizon >= retention:

@@ -17,10 +17,10 @@ import pytest
 import stripe
 from django.db.models.functions import Now
 from django.test import Client
-from django_idempotency.admin.telling import Lane
 
 from django_idempotency.admin.lanes import drawing_of
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
+from django_idempotency.stories.telling import Lane
 from example_project.checkout.models import Order
 from example_project.theatre.demo.stage import API_KEY
 from tests.example.factories import CartFactory

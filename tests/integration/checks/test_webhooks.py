@@ -63,7 +63,7 @@ def test_webhook_that_keeps_its_promise_is_not_complained_about(
 @cases(
     "changes, said",
     {
-        "key alone": ({}, ["E052"]),
+        "key alone": ({}, ["E053"]),
         "reference": ({"reference": "data.object.metadata.cart"}, []),
     },
 )
