@@ -173,6 +173,7 @@ def _life(event: ProcessedEvent, now: datetime) -> list[Row]:
             lane=Lane.REQUESTS,
             at=received,
             text=gettext("Received."),
+            is_start=True,
             short=gettext("received"),
         )
     ]

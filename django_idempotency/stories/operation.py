@@ -138,6 +138,7 @@ class _Telling(Standing):
                 lane=Lane.REQUESTS,
                 at=at,
                 text=name,
+                is_start=True,
                 note=", ".join(where),
                 short=f"{short} · {self._end_word(end)}",
                 until=until,

@@ -63,6 +63,8 @@ class Row:
     """Whether it isn't known when it ended."""
     tone: Tone = Tone.PLAIN
     in_table: bool = True
+    is_start: bool = False
+    """Whether what follows in the same thousandth of a second came after it."""
 
     @property
     def clock(self) -> str:
@@ -122,9 +124,17 @@ class Story:
 
 def in_order(rows: list[Row]) -> tuple[Row, ...]:
     timed = sorted(
-        (row for row in rows if row.at is not None), key=lambda row: row.at or 0
+        (row for row in rows if row.at is not None),
+        key=lambda row: (row.at or 0, _rank(row)),
     )
     return (*timed, *(row for row in rows if row.at is None))
+
+
+def _rank(row: Row) -> int:
+    """Order what has one time: a beginning, its steps, and then how it ended."""
+    if row.is_start:
+        return 0
+    return 1 if row.lane in (Lane.STEPS, Lane.PROVIDER) else 2
 
 
 def moment(value: object) -> datetime | None:

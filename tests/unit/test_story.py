@@ -310,6 +310,17 @@ def test_heading_is_what_people_call_it(columns: Any, heading: str) -> None:
     assert told(**columns)[0].heading == heading
 
 
+def test_what_happened_in_one_instant_is_told_in_its_order() -> None:
+    """Notes are to the thousandth of a second, in which much can happen."""
+    notes = [note(0, what) for what in ("claimed", "held", "refused")]
+    order = step("order", 0, 0)
+    _, rows = told(**HELD, history=notes, steps=[order, step("charge", 0)])
+    words = ["First request", "order done", "charge begun", "unknown: held", "It came"]
+    places = [rows.index(each) for each in words]
+
+    assert places == sorted(places)
+
+
 def test_story_of_many_steps_is_about_the_last_ones() -> None:
     story, table = told(steps=[step(f"s{n}", n, n + 0.5) for n in range(50)])
 
