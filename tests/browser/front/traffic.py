@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -39,8 +40,8 @@ def pay(
 
 
 def tell(to: str, number: int, kind: str = "charge.succeeded", **content: Any) -> None:
-    charge = {"id": f"ch_{number}"}
-    sent = stripe(f"evt_{number}", type=kind, data={"object": charge}, **content)
+    content |= {"created": int(time.time()), "data": {"object": {"id": f"ch_{number}"}}}
+    sent = stripe(f"evt_{number}", type=kind, **content)
     deliver(to, sent)
 
 
