@@ -253,18 +253,18 @@ def test_worker_of_the_page_has_an_address_of_its_own(
 
 def test_sentry_gets_what_is_held_and_no_key() -> None:
     sent: list[Any] = []
-    sentry_sdk.init(
+    # No `init()`, whose integrations would change Django for all tests that follow.
+    client = sentry_sdk.Client(
         dsn="https://key@sentry.example/1",
         before_send=lambda event, hint: sent.append(event),  # and nothing is sent
         default_integrations=False,
     )
     held = replace(OPERATION, key="secret-key", route="pay/")
-    try:
+    with sentry_sdk.new_scope() as scope:
+        scope.set_client(client)
         receiver = executed("sentry_sdk")["tell_sentry"]
         signals.held.send(IdempotencyRecord, operation=held)
         signals.held.disconnect(receiver)
-    finally:
-        sentry_sdk.init()
     (event,) = sent
 
     assert event["message"] == "Held: POST /pay/"
