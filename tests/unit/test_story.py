@@ -314,7 +314,8 @@ def test_what_happened_in_one_instant_is_told_in_its_order() -> None:
     """Notes are to the thousandth of a second, in which much can happen."""
     notes = [note(0, what) for what in ("claimed", "held", "refused")]
     order = step("order", 0, 0)
-    _, rows = told(**HELD, history=notes, steps=[order, step("charge", 0)])
+    columns: dict[str, Any] = {**HELD, "steps": [order, step("charge", 0)]}
+    _, rows = told(**columns, history=notes)
     words = ["First request", "order done", "charge begun", "unknown: held", "It came"]
     places = [rows.index(each) for each in words]
 
