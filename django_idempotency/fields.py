@@ -34,6 +34,14 @@ else:
     TextField = models.TextField
 
 
+def with_zone(moment: datetime) -> datetime:
+    """Return the moment; without a zone, what the project's clocks show is meant.
+
+    Whoever reads it: not those of the zone that is active at the time.
+    """
+    return moment if is_aware(moment) else make_aware(moment, get_default_timezone())
+
+
 class DigestField(UUIDField):
     """A UUID of version 8, as text on MariaDB.
 
@@ -89,10 +97,7 @@ class MomentField(DateTimeField):
         if not prepared:
             value = self.get_prep_value(value)
         if isinstance(value, datetime) and not connection.features.supports_timezones:
-            # Without a zone it is meant as the project's clocks show it.
-            moment = (
-                value if is_aware(value) else make_aware(value, get_default_timezone())
-            )
+            moment = with_zone(value)
             # Always to six digits, as the claims write it: SQLite compares the text.
             naive = moment.astimezone(UTC).replace(tzinfo=None)
             return naive.isoformat(" ", "microseconds")

@@ -22,7 +22,7 @@ from .core.journal import Journal
 from .core.links import LinkKind
 from .core.operations import on_one_line, reference_of
 from .core.seen import changed_since, described, seen_as, told
-from .fields import DigestField, JSONText, UtcNow
+from .fields import DigestField, JSONText, UtcNow, with_zone
 
 if TYPE_CHECKING:
     # With the type for a column that may be null, which only Django's own fields have.
@@ -280,8 +280,8 @@ class IdempotencyRecord(models.Model):
         has_done = self.state in (RecordState.KEPT, RecordState.EXPIRED)
         return (
             until is not None
-            and _aware(until) > now
-            and (self.state == RecordState.EXPIRED or _aware(self.expires_at) <= now)
+            and with_zone(until) > now
+            and (self.state == RecordState.EXPIRED or with_zone(self.expires_at) <= now)
             and (has_done or "steps" in self.effects)
         )
 
@@ -366,13 +366,6 @@ def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> 
         described(row.state, row.attempts),
         row.last_act,
     )
-
-
-def _aware(moment: datetime) -> datetime:
-    # Without USE_TZ the project's clocks are meant, whoever reads.
-    if timezone.is_aware(moment):
-        return moment
-    return timezone.make_aware(moment, timezone.get_default_timezone())
 
 
 def _read(stored: Any, context: str) -> bytes | None:

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from django.db import connections
-from django.utils.timezone import get_default_timezone, is_aware, make_aware
 
 from django_idempotency import signals
 from django_idempotency.core.operations import Operation, endpoint_of
+from django_idempotency.fields import with_zone
 from django_idempotency.store.health import waiting
 
 from .counting import MOST_ENDPOINTS, OTHER
@@ -313,7 +313,5 @@ class Waits:
 
 
 def _age(moment: datetime) -> float:
-    # Without USE_TZ the project's clocks are meant.
-    aware = moment if is_aware(moment) else make_aware(moment, get_default_timezone())
     # The clocks of host and database, or provider, may differ a little.
-    return max(0.0, (datetime.now(UTC) - aware).total_seconds())
+    return max(0.0, (datetime.now(UTC) - with_zone(moment)).total_seconds())

@@ -10,13 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from django.utils.text import Truncator
-from django.utils.timezone import (
-    get_default_timezone,
-    is_aware,
-    localtime,
-    make_aware,
-)
+from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
+
+from django_idempotency.fields import with_zone
 
 from .masking import masked
 
@@ -146,8 +143,7 @@ def moment(value: object) -> datetime | None:
             return None
     if not isinstance(value, datetime):
         return None
-    # Without USE_TZ the project's clocks are meant, whoever reads.
-    return value if is_aware(value) else make_aware(value, get_default_timezone())
+    return with_zone(value)
 
 
 def clock(at: datetime) -> str:
