@@ -45,7 +45,8 @@ def with_zone(moment: datetime) -> datetime:
 class DigestField(UUIDField):
     """A UUID of version 8, as text on MariaDB.
 
-    MariaDB's own UUID type refuses one in 64 of them, those with 80 in the ninth byte.
+    MariaDB's own UUID type sorts by other bytes than the first, and ids are walked
+    through in their order, and found by how they begin.
     """
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:

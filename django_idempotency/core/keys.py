@@ -166,10 +166,16 @@ def _text(digest: bytes) -> str:
 
 
 def uuid8(digest: bytes) -> uuid.UUID:
-    """Return the first 16 bytes of a digest as a UUID of version 8 (RFC 9562, 5.8)."""
+    """Return the first 16 bytes of a digest as a UUID of version 8 (RFC 9562, 5.8).
+
+    Its ninth byte is never 80, but 81 instead: MariaDB's own UUID type refuses that one,
+    and a project may keep ids and derived keys in a `UUIDField`.
+    """
     number = int.from_bytes(digest[:16], "big")
     number = number & ~(0xF << 76) | 0x8 << 76
     number = number & ~(0b11 << 62) | 0b10 << 62
+    if number >> 56 & 0xFF == 0x80:
+        number |= 1 << 56
     return uuid.UUID(int=number)
 
 

@@ -1,5 +1,6 @@
 """MariaDB: what its columns, its packets and its logs can hold."""
 
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from django.test import RequestFactory
 from pytest_django import DjangoDbBlocker
 
 from django_idempotency.checks.databases import check_live_databases
+from django_idempotency.core.keys import uuid8
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from tests.support.client import call, new_key
@@ -126,6 +128,24 @@ def test_column_that_cannot_hold_any_text_is_an_error_with_the_statement(
     run(str(message.hint).strip())
 
     assert (before, found()) == ([], [])
+
+
+# Ids
+
+
+def test_its_own_type_takes_every_id_and_derived_key() -> None:
+    """Whoever stores one in a `UUIDField`: 80 in the ninth byte would be refused."""
+    ids = [uuid8(b"\x3b" * 8 + bytes([ninth]) * 8) for ninth in range(256)]
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE of_the_project (id UUID)")
+        cursor.executemany(
+            "INSERT INTO of_the_project VALUES (%s)", [[str(each)] for each in ids]
+        )
+        cursor.execute("SELECT CAST(id AS CHAR) FROM of_the_project")
+        stored = {uuid.UUID(text) for (text,) in cursor.fetchall()}
+        cursor.execute("DROP TEMPORARY TABLE of_the_project")
+
+    assert stored == set(ids)
 
 
 # Packets
