@@ -1,6 +1,5 @@
 """MariaDB: InnoDB's locks, snapshots and deadlocks, at each of its levels of isolation."""
 
-import itertools
 import threading
 import time
 import uuid
@@ -18,7 +17,6 @@ from django.db.transaction import TransactionManagementError
 from django.http import HttpResponse
 from django.utils import timezone
 
-from django_idempotency.core.operations import Scope, record_id_of
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import record_row
 from django_idempotency.exceptions import BrokenTransaction
@@ -463,16 +461,6 @@ def test_clock_is_not_that_of_the_sessions_time_zone(
     assert words == ["201", "201 replayed"]
     for instant in (expires_at - timedelta(hours=2), record.expires_at):
         assert abs(timezone.now() - instant) < timedelta(hours=1)
-
-
-def test_key_whose_digest_is_no_uuid_to_mariadb_is_protected() -> None:
-    """Its own type refuses one in 64 of version 8: those with 80 in the ninth byte."""
-    scope = Scope(principal="anonymous", method="POST", path="/called/")
-    keys = (f"{number:0>21}" for number in itertools.count())
-    key = next(key for key in keys if record_id_of(scope, key).bytes[8] == 0x80)
-
-    assert [send(key).word for _ in range(2)] == ["201", "201 replayed"]
-    assert IdempotencyRecord.objects.get().pk == record_id_of(scope, key)
 
 
 def test_keys_that_differ_in_case_alone_are_different() -> None:
