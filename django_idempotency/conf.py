@@ -185,6 +185,12 @@ class Settings:
             "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#",
         )
 
+    @cached_property
+    def IDEMPOTENCY_PROBLEM_RESPONSE(self) -> str | None:
+        """Dotted path of a function that answers problems in the project's own format."""
+        own: str | None = None
+        return _setting("IDEMPOTENCY_PROBLEM_RESPONSE", own)
+
 
 def _setting(name: str, default: T) -> T:
     value: T = getattr(settings, name, default)

@@ -7,7 +7,7 @@ from functools import cached_property, partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from .http.asking import asks, not_protected
@@ -34,7 +34,7 @@ from .http.views import (
 from .policies import IdempotencyPolicy
 
 try:
-    from rest_framework.exceptions import NotAcceptable
+    from rest_framework.exceptions import APIException, NotAcceptable
     from rest_framework.request import Request
     from rest_framework.response import Response
     from rest_framework.views import APIView
@@ -44,7 +44,12 @@ except ImportError as error:
         "pip install django-idempotency[drf]"
     ) from error
 
-__all__ = ["IdempotencyMixin", "IdempotentRequest"]
+__all__ = [
+    "IdempotencyMixin",
+    "IdempotentRequest",
+    "RequestRefused",
+    "problem_response",
+]
 
 if TYPE_CHECKING:
     from .engine.idempotency import Idempotency
@@ -59,6 +64,39 @@ class IdempotentRequest(Request):
 
     if TYPE_CHECKING:
         idempotency: Idempotency
+
+
+class RequestRefused(APIException):
+    """A problem as REST framework's exception handler gets it."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(problem["detail"], problem["code"])
+        self.status_code = problem["status"]
+        self.problem = problem
+        """All members of the problem document."""
+
+
+def problem_response(
+    request: HttpRequest, problem: dict[str, Any]
+) -> HttpResponse | None:
+    """Answer a problem of a REST framework view as that view answers an exception.
+
+    For IDEMPOTENCY_PROBLEM_RESPONSE: the exception handler gets a `RequestRefused`, and
+    what it returns is rendered by the renderer that was negotiated. ``None``, so that the
+    package answers itself, where no view of the framework is running.
+    """
+    wrapped = notes_of(request).view_request
+    if wrapped is None:
+        return None
+    view = wrapped.parser_context["view"]
+    response: Response = view.finalize_response(
+        wrapped,
+        view.handle_exception(RequestRefused(problem)),
+        *view.args,
+        **view.kwargs,
+    )
+    rendered: HttpResponse = response.render()
+    return rendered
 
 
 class ReplayedResponse(Response):

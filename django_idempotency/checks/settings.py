@@ -100,7 +100,12 @@ def _retention() -> Iterator[CheckMessage]:
 
 
 def _hooks() -> Iterator[CheckMessage]:
-    for name in ("PRINCIPAL", "PATH"):
+    hooks = {
+        "PRINCIPAL": "(request) -> str",
+        "PATH": "(request) -> str",
+        "PROBLEM_RESPONSE": "(request, problem) -> HttpResponse | None",
+    }
+    for name, signature in hooks.items():
         path: Any = getattr(conf, PREFIX + name)
         if path is None:
             continue
@@ -117,7 +122,7 @@ def _hooks() -> Iterator[CheckMessage]:
         yield Error(
             f"{PREFIX}{name} = {path!r} {fault}.",
             hint=f'{PREFIX}{name} = "yourproject.idempotency.{name.lower()}"'
-            f"  # def {name.lower()}(request) -> str",
+            f"  # def {name.lower()}{signature}",
             id="django_idempotency.E005",
         )
 

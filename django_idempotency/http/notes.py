@@ -18,6 +18,8 @@ class Notes:
     """Where the body can be read again, if something may read it from the stream."""
     form: Any = None
     """Fields and digests of files, if a form in parts was read for them."""
+    view_request: Any = None
+    """The request as the view gets it, if that is a framework's wrapper."""
     non_atomic: Any = None
     """The databases without ATOMIC_REQUESTS for this view, if that is known."""
     is_refused: bool = False

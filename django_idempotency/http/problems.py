@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import Context, Engine, Template, TemplateDoesNotExist
 from django.template.loader import select_template
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.conf import conf
@@ -217,19 +218,19 @@ def problem_response(
     `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
     own. `reference` is what people call the operation by, and `state` how it
     stands, where that was asked. The page is ``django_idempotency/<code>.html`` if the
-    project has that template, else ``django_idempotency/problem.html``.
+    project has that template, else ``django_idempotency/problem.html``. What
+    IDEMPOTENCY_PROBLEM_RESPONSE makes takes the place of both.
     """
     detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
-    page = None
-    if _is_from_a_form(request):
+    document = _document(problem, detail, reference, state)
+    response = _made_by_project(request, document)
+    if response is None and _is_from_a_form(request):
         page = _page(problem, detail, request, reference)
-    if page is not None:
-        response = HttpResponse(page, status=problem.status)
-    else:
+        if page is not None:
+            response = HttpResponse(page, status=problem.status)
+    if response is None:
         response = JsonResponse(
-            _document(problem, detail, reference, state),
-            status=problem.status,
-            content_type="application/problem+json",
+            document, status=problem.status, content_type="application/problem+json"
         )
     if reference:
         response.headers[REFERENCE_HEADER] = reference
@@ -259,6 +260,34 @@ def _document(
     if state:
         document["state"] = state
     return document
+
+
+def _made_by_project(
+    request: HttpRequest, document: dict[str, str | int]
+) -> HttpResponse | None:
+    """Return what the project's hook makes of the document; ``None``: nothing that fits.
+
+    As with its pages, an error in it must not become a 500, after which a client would
+    try again, nor a success, after which it would think that the work was done.
+    """
+    path = conf.IDEMPOTENCY_PROBLEM_RESPONSE
+    if path is None:
+        return None
+    try:
+        response = import_string(path)(request, dict(document))
+        if response is not None and not isinstance(response, HttpResponse):
+            raise TypeError(f"It returned {type(response).__name__}.")
+        if response is not None and response.status_code < 400:
+            raise ValueError(f"It returned the status {response.status_code}.")
+    except Exception:
+        logger.exception(
+            "IDEMPOTENCY_PROBLEM_RESPONSE = %r can't answer the problem %s; the "
+            "package's own answer was sent.",
+            path,
+            document["code"],
+        )
+        return None
+    return response
 
 
 def _is_from_a_form(request: HttpRequest) -> bool:

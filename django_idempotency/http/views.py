@@ -18,6 +18,7 @@ from django_idempotency.store.records import record_alias
 
 from .answers import FRAMEWORKS_OWN, replay_of, type_of
 from .boundary import is_protected
+from .notes import notes_of
 from .outcomes import Answer
 from .protection import rendered
 
@@ -128,6 +129,7 @@ def prepare(request: Any) -> HttpRequest:
     """
     django_request: HttpRequest = request._request
     request.user  # noqa: B018 - told to Django's request as well
+    notes_of(django_request).view_request = request
     return django_request
 
 

@@ -150,6 +150,7 @@ DEFAULTS: dict[str, object] = {
     "IDEMPOTENCY_PROBLEM_BASE_URL": (
         "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#"
     ),
+    "IDEMPOTENCY_PROBLEM_RESPONSE": None,
 }
 
 

@@ -1,10 +1,17 @@
 import json
 import re
+from collections.abc import Callable
 from html import unescape
 from typing import Any
 
 import pytest
-from django.http import HttpResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.test import RequestFactory, override_settings
 
 from django_idempotency.http import problems
@@ -144,3 +151,71 @@ def test_project_without_templates_answers_a_form_with_the_document() -> None:
     response = response_to(problems.KEY_REUSED, content_type=FORM, accept=BROWSER)
 
     assert response.headers["Content-Type"] == "application/problem+json"
+
+
+# The project's own format
+
+
+def in_its_format(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse:
+    problem = {"error": problem.pop("code"), "was": problem}
+    return JsonResponse(problem, status=418)
+
+
+HOOKS: dict[str, Callable[[Any, Any], Any]] = {
+    "nothing": lambda request, problem: None,
+    "another thing": lambda request, problem: problem,
+    "success": lambda request, problem: HttpResponse("done"),
+    "redirect": lambda request, problem: HttpResponseRedirect("/"),
+    "stream": lambda request, problem: StreamingHttpResponse(["no"], status=400),
+    "changed": lambda request, problem: problem.clear(),
+    "error": lambda request, problem: problem["?"],
+}
+
+
+def hook(request: HttpRequest, problem: dict[str, Any]) -> Any:
+    return HOOKS[request.headers["X-Hook"]](request, problem)
+
+
+def answered_by(path: str | None, problem: Problem, **headers: str) -> HttpResponse:
+    request = RequestFactory().post(
+        "/orders/", b"a=1", content_type=FORM, headers={"Accept": BROWSER, **headers}
+    )
+    with override_settings(IDEMPOTENCY_PROBLEM_RESPONSE=path):
+        return problem_response(problem, request, reference="abc", state="held")
+
+
+@each_problem
+def test_project_answers_in_its_own_format_with_the_headers_of_ours(
+    problem: Problem,
+) -> None:
+    own = response_to(problem)
+    response = answered_by(f"{__name__}.in_its_format", problem)
+
+    assert response.status_code == 418
+    assert json.loads(response.content)["error"] == problem.code
+    for name in ("Retry-After", "WWW-Authenticate"):
+        assert response.headers.get(name) == own.headers.get(name)
+    assert response.headers["Idempotency-Reference"] == "abc"
+
+
+@each_problem
+@pytest.mark.parametrize("name", HOOKS)
+def test_refusal_never_becomes_a_success_or_a_fault_by_the_project(
+    name: str, problem: Problem, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = answered_by(f"{__name__}.hook", problem, **{"X-Hook": name})
+    own = answered_by(None, problem)
+
+    assert (response.status_code, response.content, response.items()) == (
+        problem.status,
+        own.content,
+        own.items(),
+    )
+    assert bool(caplog.records) is (name not in ("nothing", "changed"))
+
+
+def test_hook_that_is_not_there_answers_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert answered_by("nowhere.hook", problems.IN_FLIGHT).status_code == 409
+    assert "IDEMPOTENCY_PROBLEM_RESPONSE = 'nowhere.hook'" in caplog.text

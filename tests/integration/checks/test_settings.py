@@ -18,7 +18,7 @@ def principal(request: object) -> str:
     return "everybody"
 
 
-path = principal
+path = problem_response = principal
 
 
 NO_FUNCTION = "everybody"
@@ -44,7 +44,7 @@ WRONG_VALUES: dict[str, dict[str, list[Any]]] = {
                 *(f"{__name__}.missing", f"{__name__}.NO_FUNCTION"),
             ]
         }
-        for name in ("PRINCIPAL", "PATH")
+        for name in ("PRINCIPAL", "PATH", "PROBLEM_RESPONSE")
     },
     "TOMBSTONE": {"E003": [365, None, timedelta(days=-1)]},
     "ANONYMOUS": {"E006": ["forbid"]},

@@ -17,13 +17,13 @@ from rest_framework.views import APIView, exception_handler
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.policies import IdempotencyPolicy
-from django_idempotency.rest_framework import IdempotencyMixin
+from django_idempotency.rest_framework import IdempotencyMixin, RequestRefused
 from tests.support.cases import cases
 from tests.support.ordering import is_replay, orders
 from tests.support.records import states
 from tests.testapp.models import Order
 
-from .exchange import send, send_twice, signed_in
+from .exchange import KEY, send, send_twice, signed_in
 
 pytestmark = [pytest.mark.urls(__name__)]
 commits = pytest.mark.usefixtures("db")
@@ -356,3 +356,54 @@ def test_kept_error_is_judged_by_the_final_answer(view: str, either_way: bool) -
     assert [is_replay(each) for each in kept + released] == [False, True, False, False]
     assert (kept[1].status_code, kept[1].content) == (409, kept[0].content)
     assert orders() == 0
+
+
+# Problems by the project's exception handler
+
+
+def in_its_words(error: Exception, context: Any) -> Response | None:
+    if not isinstance(error, RequestRefused):
+        return exception_handler(error, context)
+    said = {"oops": error.get_codes(), "at": context["view"].request.path}
+    return Response({**said, "was": error.problem["status"]}, status=418)
+
+
+@commits
+@pytest.mark.parametrize("path", PROTECTED)
+def test_problem_is_answered_by_the_exception_handler(
+    path: str, settings: Any, either_way: bool
+) -> None:
+    """Also one that is found after the claim; what was done before stays."""
+    settings.IDEMPOTENCY_PROBLEM_RESPONSE = (
+        "django_idempotency.rest_framework.problem_response"
+    )
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": f"{__name__}.in_its_words"}
+    client = signed_in()
+    answers = [
+        send(client, path, {"how": how}, key=key)
+        for how, key in (("right", None), ("right", KEY), ("left", KEY), ("right", KEY))
+    ]
+
+    assert [each.status_code for each in answers] == [418, 201, 418, 201]
+    assert [each.json().get("was") for each in answers] == [400, None, 422, None]
+    assert answers[2].json() == {"oops": "key-reused", "at": path, "was": 422}
+    assert "Idempotency-Reference" in answers[2].headers
+    assert (orders(), states()) == (1, ["kept"])
+
+
+@commits
+def test_handler_that_answers_nothing_leaves_the_answer_to_us(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.IDEMPOTENCY_PROBLEM_RESPONSE = (
+        "django_idempotency.rest_framework.problem_response"
+    )
+    settings.REST_FRAMEWORK = {"EXCEPTION_HANDLER": f"{__name__}.nothing"}
+    response = send(signed_in(), "/mixin/", {}, key=None)
+
+    assert (response.status_code, response.json()["code"]) == (400, "key-missing")
+    assert "can't answer the problem key-missing" in caplog.text
+
+
+def nothing(error: Exception, context: Any) -> None:
+    return None
