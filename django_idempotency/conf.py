@@ -59,6 +59,12 @@ def fault_of_duration(
 class Settings:
     # Cached: looking up a setting that a project leaves out is slow in Django.
     @cached_property
+    def IDEMPOTENCY_PROFILE(self) -> str | None:
+        """Whose ways the other settings follow where the project doesn't set them."""
+        own: str | None = None
+        return _setting("IDEMPOTENCY_PROFILE", own)
+
+    @cached_property
     def IDEMPOTENCY_HEADER(self) -> str:
         """Name of the request header with the client's key, as clients send it."""
         return _setting("IDEMPOTENCY_HEADER", "Idempotency-Key")
@@ -67,6 +73,22 @@ class Settings:
     def IDEMPOTENCY_REPLAYED_HEADER(self) -> str:
         """Name of the response header that marks a replay; its value is ``true``."""
         return _setting("IDEMPOTENCY_REPLAYED_HEADER", "Idempotency-Replayed")
+
+    @cached_property
+    def IDEMPOTENCY_ECHO_KEY(self) -> bool:
+        """Whether each answer to a request with a key says that key in its header."""
+        return _setting("IDEMPOTENCY_ECHO_KEY", False)
+
+    @cached_property
+    def IDEMPOTENCY_COMPARE(self) -> Literal["request", "body"]:
+        """What of a repeat must be equal: query, media type and body, or its body."""
+        request: Literal["request", "body"] = "request"
+        return _setting("IDEMPOTENCY_COMPARE", request)
+
+    @cached_property
+    def IDEMPOTENCY_KEEP_ERRORS(self) -> bool:
+        """Whether REST framework's answers to raised exceptions can be kept, too."""
+        return _setting("IDEMPOTENCY_KEEP_ERRORS", False)
 
     @cached_property
     def IDEMPOTENCY_FIELD(self) -> str:
@@ -192,7 +214,28 @@ class Settings:
         return _setting("IDEMPOTENCY_PROBLEM_RESPONSE", own)
 
 
+PROFILES: dict[str, dict[str, Any]] = {
+    "stripe": {
+        "IDEMPOTENCY_REPLAYED_HEADER": "Idempotent-Replayed",
+        "IDEMPOTENCY_ECHO_KEY": True,
+        "IDEMPOTENCY_PROBLEM_RESPONSE": "django_idempotency.http.profiles.stripe_problem",
+    },
+    "acp": {
+        "IDEMPOTENCY_REPLAYED_HEADER": "Idempotent-Replayed",
+        "IDEMPOTENCY_ECHO_KEY": True,
+        "IDEMPOTENCY_PROBLEM_RESPONSE": "django_idempotency.http.profiles.acp_problem",
+        "IDEMPOTENCY_COMPARE": "body",
+        "IDEMPOTENCY_KEEP_ERRORS": True,
+        "IDEMPOTENCY_WAIT": timedelta(0),
+    },
+}
+"""The settings that each profile has other defaults for."""
+
+
 def _setting(name: str, default: T) -> T:
+    profile = getattr(settings, "IDEMPOTENCY_PROFILE", None)
+    if isinstance(profile, str):  # what it is called is checked elsewhere
+        default = PROFILES.get(profile, {}).get(name, default)
     value: T = getattr(settings, name, default)
     return value
 
@@ -202,6 +245,8 @@ conf = Settings()
 
 def _forget(*, setting: str, **more: Any) -> None:
     """Read the setting again after a test has overridden it."""
+    if setting == "IDEMPOTENCY_PROFILE":
+        vars(conf).clear()
     vars(conf).pop(setting, None)
 
 

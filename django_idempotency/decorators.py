@@ -134,7 +134,7 @@ def _run_handler(
     view = _RestFunction(rest_view, request, call)
     response = protect(django_request, policy, view)
     # A rollback of Django's transaction would undo the kept error, too.
-    if joins and not policy.keep_errors:
+    if joins and not policy.keeps_errors:
         view.hand_rollback_on()
     return view.finish(response)
 

@@ -60,8 +60,9 @@ class IdempotencyPolicy:
     caller to come back, such as a page for a second factor. Another one that is refused is
     rolled back, unless there is a lease.
     """
-    keep_errors: bool = False
-    """DRF only: let `keep` judge the answer made from a *raised* exception too.
+    keep_errors: bool | None = None
+    """DRF only: let `keep` judge the answer made from a *raised* exception too;
+    IDEMPOTENCY_KEEP_ERRORS.
 
     The view's writes are rolled back all the same, unless it has a lease; the answer is
     then stored in a transaction of its own.
@@ -134,6 +135,13 @@ class IdempotencyPolicy:
             )
 
     @property
+    def keeps_errors(self) -> bool:
+        """Of views that can: on others, what a policy itself says is refused."""
+        if self.keep_errors is None:
+            return conf.IDEMPOTENCY_KEEP_ERRORS
+        return self.keep_errors
+
+    @property
     def effective_max_body(self) -> int:
         return conf.IDEMPOTENCY_MAX_BODY if self.max_body is None else self.max_body
 
@@ -147,7 +155,7 @@ class PolicyOptions(TypedDict, total=False):
     tombstone: timedelta | None
     lease: timedelta | None
     keep: Callable[[HttpResponseBase], bool]
-    keep_errors: bool
+    keep_errors: bool | None
     keep_body: bool
     max_body: int | None
     max_request_body: int | None

@@ -13,7 +13,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from django_idempotency.conf import LONGEST_WAIT, Settings, conf, fault_of_duration
+from django_idempotency.conf import (
+    LONGEST_WAIT,
+    PROFILES,
+    Settings,
+    conf,
+    fault_of_duration,
+)
 from django_idempotency.core.at_rest import MAKE_KEYS, codec_at
 from django_idempotency.http import Identified
 
@@ -254,6 +260,30 @@ def _values() -> Iterator[CheckMessage]:
             lambda value: value in ("ignore", "log", "raise"),
             '"ignore", "log" or "raise"',
             'IDEMPOTENCY_OUTSIDE_CALLS = "raise"  # or "log", or "ignore"',
+        ),
+        (
+            "IDEMPOTENCY_PROFILE",
+            lambda value: value in (None, *PROFILES),
+            f"None or one of {', '.join(map(repr, PROFILES))}",
+            "IDEMPOTENCY_PROFILE = None",
+        ),
+        (
+            "IDEMPOTENCY_ECHO_KEY",
+            _is_bool,
+            "True or False",
+            "IDEMPOTENCY_ECHO_KEY = True",
+        ),
+        (
+            "IDEMPOTENCY_COMPARE",
+            lambda value: value in ("request", "body"),
+            '"request" or "body"',
+            'IDEMPOTENCY_COMPARE = "request"  # or "body"',
+        ),
+        (
+            "IDEMPOTENCY_KEEP_ERRORS",
+            _is_bool,
+            "True or False",
+            "IDEMPOTENCY_KEEP_ERRORS = False",
         ),
         (
             "IDEMPOTENCY_PROBLEM_BASE_URL",

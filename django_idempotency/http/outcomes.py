@@ -50,7 +50,7 @@ def outcome_of(
     is_kept = policy.keep(response) and not asks_again
     if raised is not None:
         # The work is rolled back, but the answer can still be kept afterwards.
-        is_stored = has_key and is_kept and policy.keep_errors
+        is_stored = has_key and is_kept and policy.keeps_errors
         return Outcome(
             value=response,
             commits=False,

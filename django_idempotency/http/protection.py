@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from django_idempotency import signals
+from django_idempotency.conf import conf
 from django_idempotency.core.decisions import (
     Expired,
     Held,
@@ -57,6 +58,9 @@ from .problems import REFERENCE_HEADER, Problem, problem_response
 from .requests import is_refused_guest, is_too_large, key_of, operation_of, path_of
 
 logger = logging.getLogger("django_idempotency")
+
+
+R = TypeVar("R", bound=HttpResponseBase)
 
 
 class ProtectedView(Checked, Protocol):
@@ -226,10 +230,20 @@ def _problem(
     operation: Operation | None,
     retry_after: timedelta | None = None,
 ) -> HttpResponse:
-    reference = "" if operation is None else operation.reference
-    return problem_response(
-        problem, request, retry_after=retry_after, reference=reference
+    if operation is None:
+        return problem_response(problem, request, retry_after=retry_after)
+    response = problem_response(
+        problem, request, retry_after=retry_after, reference=operation.reference
     )
+    return _named(response, operation)
+
+
+def _named(response: R, operation: Operation) -> R:
+    """Say which operation the answer belongs to."""
+    response.headers[REFERENCE_HEADER] = operation.reference
+    if conf.IDEMPOTENCY_ECHO_KEY:
+        response.headers[conf.IDEMPOTENCY_HEADER] = operation.key
+    return response
 
 
 def _unavailable(
@@ -255,12 +269,11 @@ def _response_to(
 ) -> HttpResponseBase:
     match result:
         case Ran(response, is_final):
-            response.headers[REFERENCE_HEADER] = operation.reference
+            response = _named(response, operation)
             return ended(response, request) if is_final else left_open(response)
         case Replay(answer):
             report("replayed", operation)
-            response = ended(replay(answer), request)
-            response.headers[REFERENCE_HEADER] = operation.reference
+            response = _named(ended(replay(answer), request), operation)
             return afterwards.count_replay(response, operation, waited)
         case InFlight(retry_after):
             response = _problem(problems.IN_FLIGHT, request, operation, retry_after)

@@ -319,10 +319,11 @@ def _fingerprint(
                 f"{type(value).__name__}."
             )
         return fingerprint_of(b"hook", value)
+    payload = canonical_payload(request, policy.exclude, view_request)
+    if conf.IDEMPOTENCY_COMPARE == "body":
+        return fingerprint_of(b"body", payload)
     return fingerprint_of(
-        canonical_query(_query_of(request)),
-        media_type(request),
-        canonical_payload(request, policy.exclude, view_request),
+        canonical_query(_query_of(request)), media_type(request), payload
     )
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -51,6 +52,17 @@ def test_copy_whose_wait_is_over_is_told_when_to_come_back(
     assert least <= took < DEFAULT_WAIT / 2
     # The first one was left alone.
     assert (Order.objects.count(), states()) == (1, ["kept"])
+
+
+def test_copy_for_an_agent_does_not_wait(settings: Any) -> None:
+    """Agentic Commerce Protocol, "Agentic Checkout", 6.4: with `Retry-After`."""
+    settings.IDEMPOTENCY_PROFILE = "acp"
+    with leading("/protected/") as leader:
+        (answer,) = [copy.result(TIMEOUT) for copy in leader.copies(1)]
+        assert leader.go_on().word == "201"
+
+    assert (answer.status, answer.json["code"]) == (409, "idempotency_in_flight")
+    assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "released"])

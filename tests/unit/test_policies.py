@@ -151,6 +151,10 @@ DEFAULTS: dict[str, object] = {
         "https://django-idempotency.readthedocs.io/en/stable/reference/problems.html#"
     ),
     "IDEMPOTENCY_PROBLEM_RESPONSE": None,
+    "IDEMPOTENCY_PROFILE": None,
+    "IDEMPOTENCY_ECHO_KEY": False,
+    "IDEMPOTENCY_COMPARE": "request",
+    "IDEMPOTENCY_KEEP_ERRORS": False,
 }
 
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from django_idempotency.http import Identified, principal_of
 
-from .stripe_errors import stripe_error
+from .errors import stripe_error
 
 __all__ = ["api_key_required", "principal"]
 

@@ -13,8 +13,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from .errors import stripe_error
 from .reports import KEY_FIELD
-from .stripe_errors import stripe_error
 
 __all__ = ["fetch", "forward", "outcome_is_final"]
 

@@ -33,7 +33,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 IDEMPOTENCY_PRINCIPAL = "example_project.theatre.gateway.api_keys.principal"
-IDEMPOTENCY_REPLAYED_HEADER = "Idempotent-Replayed"  # as Stripe calls it
+IDEMPOTENCY_PROFILE = "stripe"  # headers and refusals as its clients know them
 
 # The server that makes the charges.
 GATEWAY_BACKEND_URL = env.str("GATEWAY_BACKEND_URL")

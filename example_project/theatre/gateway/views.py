@@ -16,14 +16,13 @@ from django_idempotency.http import IdempotentRequest
 
 from .api_keys import api_key_required
 from .backend import fetch, forward, outcome_is_final
+from .errors import stripe_error
 from .reports import deliver, reports_of, source_of
-from .stripe_errors import stripe_error, stripe_errors
 
 
 @csrf_exempt
 @require_POST
 @api_key_required
-@stripe_errors
 @idempotent(required=False, keep=outcome_is_final, retention=timedelta(hours=24))
 def create(request: IdempotentRequest) -> HttpResponse:
     """Make a payment or refund, once per key."""

@@ -195,7 +195,7 @@ def gateway_before(port: int) -> Iterator[None]:
         GATEWAY_BACKEND_URL=f"http://127.0.0.1:{port}",
         GATEWAY_LATENCY=timedelta(0),
         IDEMPOTENCY_PRINCIPAL="example_project.theatre.gateway.api_keys.principal",
-        IDEMPOTENCY_REPLAYED_HEADER="Idempotent-Replayed",
+        IDEMPOTENCY_PROFILE="stripe",
     ):
         yield
         backend._client().close()

@@ -59,6 +59,10 @@ WRONG_VALUES: dict[str, dict[str, list[Any]]] = {
     "STATISTICS_RETENTION": {"E003": [90, timedelta(0)]},
     "HEADER_DENY_LIST": {"E006": ["Set-Cookie", [b"Set-Cookie"], None]},
     "PROBLEM_BASE_URL": {"E006": [None]},
+    "PROFILE": {"E006": ["paypal", "ACP", {}, True]},
+    "ECHO_KEY": {"E006": [None, "yes"]},
+    "COMPARE": {"E006": [None, "headers"]},
+    "KEEP_ERRORS": {"E006": [None, "yes"]},
 }
 WRONG = [
     (f"IDEMPOTENCY_{name}", value, expected)

@@ -1,0 +1,49 @@
+"""Problems in the words of others: for IDEMPOTENCY_PROFILE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+
+def stripe_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse:
+    """Answer as Stripe's API does, whose clients raise an ``IdempotencyError`` of it.
+
+    A key that was used for another request is 400 there. 409 is what those clients send
+    again by themselves, so only what passes by itself keeps it.
+
+    Source: Stripe API, "Errors" and "Idempotent requests".
+    """
+    status = problem["status"]
+    error = {"type": "idempotency_error", "message": problem["detail"]}
+    if problem["code"] == "in-flight":
+        error["code"] = "idempotency_key_in_use"
+    elif status in (409, 422):
+        status = 400
+    elif status >= 500:
+        error["type"] = "api_error"
+    return JsonResponse({"error": error}, status=status)
+
+
+_ACP_CODES = {
+    "key-missing": "idempotency_key_required",
+    "key-reused": "idempotency_conflict",
+    "in-flight": "idempotency_in_flight",
+}
+
+
+def acp_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse:
+    """Answer in the flat form of the Agentic Commerce Protocol.
+
+    What its specification has no code for gets ours, with underscores.
+
+    Source: Agentic Commerce Protocol, RFC "Agentic Checkout", 3.1 and 6.4.
+    """
+    code, status = problem["code"], problem["status"]
+    document = {
+        "type": "service_unavailable" if status >= 500 else "invalid_request",
+        "code": _ACP_CODES.get(code, code.replace("-", "_")),
+        "message": problem["detail"],
+    }
+    return JsonResponse(document, status=status)

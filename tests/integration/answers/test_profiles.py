@@ -1,0 +1,204 @@
+"""`IDEMPOTENCY_PROFILE`: the ways of others, sentence by sentence of what they publish."""
+
+import json
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIClient
+from rest_framework.views import APIView
+
+from django_idempotency.conf import PROFILES, conf
+from django_idempotency.decorators import idempotent
+from django_idempotency.http.problems import PROBLEMS, Problem, problem_response
+from django_idempotency.models import IdempotencyRecord
+from django_idempotency.rest_framework import IdempotencyMixin
+from tests.support.cases import cases
+from tests.support.ordering import orders
+from tests.testapp.models import Order
+
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
+
+KEY = "6f1c0d0a-9b38-4f4e-8f5a-0d6a1a3b2c4d"
+each_problem = cases("problem", {each.code: each for each in PROBLEMS})
+
+
+class Sessions(IdempotencyMixin, APIView):
+    def post(self, request: Request, name: str = "") -> Response:
+        data: Any = request.data
+        if data.get("items") == 0:
+            raise ValidationError("Nothing to buy.")
+        if data.get("items") == 500:
+            raise APIException
+        order = Order.objects.create()
+        return Response({"order": order.pk}, status=201)
+
+
+@idempotent
+def plain(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"order": Order.objects.create().pk}, status=201)
+
+
+urlpatterns = [
+    path("sessions", Sessions.as_view()),
+    path("sessions/<name>", Sessions.as_view()),
+    path("plain", plain),
+]
+
+
+@pytest.fixture
+def acp(settings: LazySettings) -> None:
+    settings.IDEMPOTENCY_PROFILE = "acp"
+
+
+def post(
+    body: str, key: str | None = KEY, at: str = "/sessions", **headers: str
+) -> Any:
+    if key is not None:
+        headers["Idempotency-Key"] = key
+    client = APIClient(raise_request_exception=False)
+    return client.post(at, body, content_type="application/json", headers=headers)
+
+
+def error_of(response: Any) -> tuple[int, str, str]:
+    document = response.json()
+    assert set(document) == {"type", "code", "message"}
+    return response.status_code, document["type"], document["code"]
+
+
+@pytest.mark.usefixtures("acp")
+class TestAcp:
+    """Agentic Commerce Protocol, RFC "Agentic Checkout", by its sections."""
+
+    def test_3_1_key_is_echoed_on_every_answer(self) -> None:
+        keys = [
+            post(body, at=at).headers["Idempotency-Key"]
+            for at in ("/sessions", "/plain", "/sessions/refused")
+            for body in ("{}", "{}", '{"items": 0}')
+        ]
+
+        assert keys == [KEY] * 9
+
+    def test_6_1_request_without_a_key_is_rejected(self) -> None:
+        refused = post("{}", key=None)
+
+        assert error_of(refused) == (400, "invalid_request", "idempotency_key_required")
+        assert "Idempotency-Key" not in refused.headers
+        assert orders() == 0
+
+    @pytest.mark.parametrize("key", ["k" * 255, KEY])
+    def test_6_1_key_is_any_text_of_255_characters(self, key: str) -> None:
+        assert post("{}", key=key).status_code == 201
+
+    def test_6_1_keys_belong_to_one_path(self) -> None:
+        words = [post("{}", at=at).status_code for at in ("/sessions", "/sessions/1")]
+
+        assert (words, orders()) == ([201, 201], 2)
+
+    @cases(
+        "other, is_same",
+        {
+            "order of members": ('{"b": [1, 2], "a": 1}', True),
+            "trailing zeros": ('{"a": 1.0, "b": [1, 2.00]}', True),
+            "white space": ('{ "a" : 1,"b":[1,2]}', True),
+            "null is not absent": ('{"a": 1, "b": [1, 2], "c": null}', False),
+            "order of elements": ('{"a": 1, "b": [2, 1]}', False),
+            "extension's field": ('{"a": 1, "b": [1, 2], "x-discount": 5}', False),
+        },
+    )
+    def test_6_2_bodies_are_compared_as_json(self, other: str, is_same: bool) -> None:
+        first, again = post('{"a": 1, "b": [1, 2]}'), post(other)
+
+        assert first.status_code == 201
+        assert again.status_code == (201 if is_same else 422)
+
+    def test_6_2_nothing_but_the_body_is_compared(self) -> None:
+        answers = [
+            post("{}"),
+            post("{}", at="/sessions?locale=de", **{"Accept-Language": "de"}),
+            APIClient().post(
+                "/sessions",
+                "{}",
+                content_type="application/json; profile=x",
+                headers={"Idempotency-Key": KEY},
+            ),
+        ]
+
+        assert [each.status_code for each in answers] == [201] * 3
+        assert orders() == 1
+
+    @pytest.mark.parametrize("body", ["{}", '{"items": 0}'])
+    def test_6_3_repeat_gets_the_original_answer(self, body: str) -> None:
+        """Success and error alike, also one that the view has raised."""
+        first, again = post(body), post(body)
+
+        assert (first.status_code, first.content) == (again.status_code, again.content)
+        assert "Idempotent-Replayed" not in first.headers
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert orders() <= 1
+
+    def test_6_4_other_body_is_a_conflict(self) -> None:
+        post("{}")
+
+        assert error_of(post("[]")) == (422, "invalid_request", "idempotency_conflict")
+
+    def test_6_5_error_of_the_server_is_not_kept(self) -> None:
+        body = '{"items": 500}'
+        answers = [post(body) for _ in range(2)]
+
+        assert [each.status_code for each in answers] == [500, 500]
+        assert "Idempotent-Replayed" not in answers[1].headers
+
+    def test_6_6_answer_is_kept_for_a_day_at_least(self) -> None:
+        post("{}")
+        record = IdempotencyRecord.objects.get()
+
+        assert (record.expires_at - record.created_at).days >= 1
+
+    @each_problem
+    def test_every_problem_has_the_flat_form(self, problem: Problem, rf: Any) -> None:
+        response = problem_response(problem, rf.post("/sessions"))
+        document = json.loads(response.content)
+
+        assert response.status_code == problem.status
+        kind = "service_unavailable" if problem.status >= 500 else "invalid_request"
+        assert (document["type"], set(document)) == (kind, {"type", "code", "message"})
+        assert "-" not in document["code"]
+
+
+@each_problem
+def test_stripe_s_clients_raise_an_error_of_idempotency(
+    problem: Problem, rf: Any, settings: LazySettings
+) -> None:
+    """409 is sent again by them, so that it stands only for what passes by itself."""
+    settings.IDEMPOTENCY_PROFILE = "stripe"
+    response = problem_response(problem, rf.post("/v1/charges"))
+    error = json.loads(response.content)["error"]
+
+    kind = "api_error" if problem.status >= 500 else "idempotency_error"
+    assert error["type"] == kind
+    assert (response.status_code == 409) is (problem.code == "in-flight")
+    assert (error.get("code") == "idempotency_key_in_use") is (
+        problem.code == "in-flight"
+    )
+    assert (response.status_code >= 500) is (problem.status >= 500)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_the_project_sets_itself_goes_before_its_profile(
+    profile: str, settings: LazySettings
+) -> None:
+    before = conf.IDEMPOTENCY_REPLAYED_HEADER
+    settings.IDEMPOTENCY_PROFILE = profile
+    assert (before, conf.IDEMPOTENCY_REPLAYED_HEADER) == (
+        "Idempotency-Replayed",
+        "Idempotent-Replayed",
+    )
+
+    settings.IDEMPOTENCY_REPLAYED_HEADER = "X-Again"
+    assert conf.IDEMPOTENCY_REPLAYED_HEADER == "X-Again"
