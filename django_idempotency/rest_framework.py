@@ -116,14 +116,15 @@ class ReplayedResponse(Response):
 
 
 class IdempotencyMixin(_Base):
-    """Protect every unsafe handler of a REST framework view or viewset.
-
-    List it before the view class. Authentication, permissions, throttles and negotiation
-    run before anything is looked up; the handler, with the parser that it asks for its
-    data, and the rendering run in one transaction with the claim and the stored answer.
-    PUT and DELETE are protected when a key is sent; ``policy.required`` is about POST and
-    PATCH.
-    """
+    # Protects every unsafe handler of a REST framework view or viewset. Not a docstring:
+    # what makes schemas takes that of the first class which has one, and would publish
+    # ours to the clients of each view that has none.
+    #
+    # It is listed before the view class. Authentication, permissions, throttles and
+    # negotiation run before anything is looked up; the handler, with the parser that it
+    # asks for its data, and the rendering run in one transaction with the claim and the
+    # stored answer. PUT and DELETE are protected when a key is sent; `policy.required`
+    # is about POST and PATCH.
 
     idempotency_policy: ClassVar[IdempotencyPolicy | None] = IdempotencyPolicy()
     """How the handlers are protected; ``None`` protects none."""

@@ -14,6 +14,7 @@ from drf_spectacular.plumbing import ResolvedComponent, get_class
 from rest_framework.views import APIView
 
 from django_idempotency.conf import conf
+from django_idempotency.core.keys import PATTERN
 from django_idempotency.http import problems
 from django_idempotency.http.asking import ASK_HEADER
 from django_idempotency.http.boundary import (
@@ -27,10 +28,12 @@ from django_idempotency.http.problems import Problem
 from django_idempotency.middleware import OutcomeMiddleware
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
+from django_idempotency.stories.telling import duration
 
 __all__ = ["ProtectedViews"]
 
 PROBLEM = "IdempotencyProblem"
+PROBLEM_JSON = "application/problem+json"
 
 
 class ProtectedViews(OpenApiViewExtension):  # type: ignore[no-untyped-call]
@@ -76,7 +79,7 @@ class _KeySchema(AutoSchema):
     def _describe(self, operation: dict[str, Any], policy: IdempotencyPolicy) -> None:
         required = policy.key_required and self.method in METHODS_THAT_REQUIRE_KEYS
         operation.setdefault("parameters", []).append(
-            _key_parameter(required, self.method)
+            _key_parameter(policy, required, self.method)
         )
         for response in operation["responses"].values():
             for name, description in {
@@ -95,13 +98,20 @@ class _KeySchema(AutoSchema):
         self, responses: dict[str, Any], status: int, answers: list[Problem]
     ) -> None:
         titles = "; ".join(f"`{each.code}`: {each.title}" for each in answers)
-        response = responses.setdefault(str(status), {"description": ""})
+        response = responses.get(str(status))
+        if response is None:
+            # The view says nothing of its own errors, which may be of any form.
+            own = {each: {"schema": {}} for each in self.map_renderers("media_type")}
+            response = responses[str(status)] = {"description": "", "content": own}
         # A lazy translation, where it is the framework's own.
         description = str(response.get("description", ""))
         response["description"] = f"{description} {titles}.".lstrip()
-        response.setdefault("content", {})["application/problem+json"] = {
-            "schema": _problem_component().ref,
-        }
+        content = response.setdefault("content", {})
+        kinds = [_problem_component().ref]
+        if PROBLEM_JSON in content:
+            kinds.insert(0, content[PROBLEM_JSON]["schema"])
+        schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        content[PROBLEM_JSON] = {**content.get(PROBLEM_JSON, {}), "schema": schema}
         if any(each.retry_after_seconds for each in answers):
             response.setdefault("headers", {})["Retry-After"] = {
                 "description": "Seconds to wait before sending the request again.",
@@ -116,7 +126,9 @@ def _with_key(schema: Any) -> AutoSchema:
     return keyed
 
 
-def _key_parameter(required: bool, method: str) -> dict[str, Any]:
+def _key_parameter(
+    policy: IdempotencyPolicy, required: bool, method: str
+) -> dict[str, Any]:
     asked = (
         f" What became of it is told to a GET with the same key and `{ASK_HEADER}: "
         f"{method}`."
@@ -127,18 +139,16 @@ def _key_parameter(required: bool, method: str) -> dict[str, Any]:
         "in": "header",
         "name": conf.IDEMPOTENCY_HEADER,
         "required": required,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-        "description": "A random key for this operation, made before the first attempt "
-        f"and sent again with each retry.{asked}",
+        "schema": {"type": "string", "pattern": PATTERN},
+        "description": "A random key for this operation, such as a UUID, made before the "
+        "first attempt and sent again with each retry, which gets the first answer for "
+        f"{duration(policy.effective_retention)}.{asked}",
     }
 
 
 def _by_status(key_required: bool) -> dict[int, list[Problem]]:
     by_status: dict[int, list[Problem]] = {}
-    absent = {
-        problems.CALL_REFUSED,  # an endpoint's own affair, as 402 is in general
-        *problems.OF_QUESTIONS,
-    }
+    absent = {*problems.OF_QUESTIONS}
     if not key_required:
         absent.add(problems.KEY_MISSING)
     if conf.IDEMPOTENCY_ANONYMOUS != "refuse":

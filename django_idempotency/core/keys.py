@@ -24,6 +24,9 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 # escaped, and only by a backslash.
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 
+PATTERN = r'^([!#-+\--\[\]-~]{1,255}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
+"""What `parse_key` takes, for programs that know no more than regular expressions."""
+
 # What a browser makes by itself: a quoted 64-bit number, new for each submission.
 # Firefox sends it with every POST where network.http.idempotencyKey.enabled is set.
 _BROWSERS_OWN = re.compile(r'[ \t]*"[0-9]{1,20}"[ \t]*')

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from django_idempotency.core.keys import (
+    PATTERN,
     derive_key,
     derived_page_key,
     fresh_page_key,
@@ -42,6 +43,22 @@ odd_keys = (
     | st.builds(lambda key, count: key * count, st.text(min_size=1), st.just(300))
     | st.builds(lambda raw: raw.decode("latin-1"), st.binary())
 )
+
+
+@given(odd_keys | keys.map(quoted) | bare_keys)
+@example('"' + r"\"" * 255 + '"')
+@example("a" * 256)
+@example("a,b")
+@example("a b")
+@example('""')
+def test_pattern_matches_what_is_taken_and_nothing_else(raw: str) -> None:
+    raw = raw.strip(" \t")  # as of every header's value (RFC 9110, 5.5)
+    try:
+        parse_key(raw)
+    except InvalidKey:
+        assert not re.fullmatch(PATTERN, raw)
+    else:
+        assert re.fullmatch(PATTERN, raw)
 
 
 @cases(

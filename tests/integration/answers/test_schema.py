@@ -28,11 +28,13 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from django_idempotency.contrib.spectacular import ProtectedViews
+from django_idempotency.core.keys import PATTERN
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import problems
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.integration.rest.exchange import OrderSerializer
+from tests.support.cases import cases
 from tests.testapp.models import Order
 
 
@@ -113,7 +115,12 @@ def by_function(request: Request) -> Response:
 class ByMethod(APIView):
     @extend_schema(
         request=OrderSerializer,
-        responses={201: OrderSerializer, 409: Receipt, 422: None},
+        responses={
+            201: OrderSerializer,
+            409: Receipt,
+            422: None,
+            (400, "application/problem+json"): Receipt,
+        },
         parameters=[OpenApiParameter("X-Shop", location="header")],
     )
     @idempotent
@@ -162,6 +169,7 @@ urlpatterns = [
 
 
 PROBLEM = {"$ref": "#/components/schemas/IdempotencyProblem"}
+RECEIPT = {"$ref": "#/components/schemas/Receipt"}
 
 # Whether the key has to be there; ``None``: none is honoured.
 OPERATIONS: dict[tuple[str, str], bool | None] = {
@@ -181,6 +189,8 @@ OPERATIONS: dict[tuple[str, str], bool | None] = {
     ("put", "/order/{id}/"): False,
     ("delete", "/order/{id}/"): False,
     ("post", "/payments/{id}/settle/"): False,
+    ("post", "/renamed/"): None,
+    ("get", "/order/{id}/"): None,
     ("get", "/orders/"): None,
     ("get", "/orders/{id}/"): None,
     ("post", "/orders/{id}/preview/"): None,
@@ -214,13 +224,18 @@ def key_parameters(of: dict[str, Any]) -> list[tuple[str, bool]]:
     ]
 
 
+def _kinds(content: dict[str, Any]) -> list[Any]:
+    described = content.get("application/problem+json", {}).get("schema", {})
+    kinds: list[Any] = described.get("anyOf", [described])
+    return kinds
+
+
 def problem_statuses(of: dict[str, Any]) -> list[str]:
     """The statuses that are described by a problem document of ours."""
     return sorted(
         status
         for status, response in of["responses"].items()
-        if response.get("content", {}).get("application/problem+json")
-        == {"schema": PROBLEM}
+        if PROBLEM in _kinds(response.get("content", {}))
     )
 
 
@@ -230,7 +245,7 @@ def test_key_and_every_status_of_a_refusal_are_described_as_the_policy_says(
 ) -> None:
     described = made["paths"][path][method]
     expected = [] if required is None else [("header", required)]
-    statuses = [] if required is None else ["400", "409", "413", "422", "503"]
+    statuses = [] if required is None else ["400", "402", "409", "413", "422", "503"]
 
     assert key_parameters(described) == expected
     assert problem_statuses(described) == statuses
@@ -283,10 +298,48 @@ def test_parameters_and_answers_of_the_view_itself_stay(made: dict[str, Any]) ->
     names = {each["name"] for each in described["parameters"]}
 
     assert names == {"X-Shop", "Idempotency-Key"}
-    assert described["responses"]["409"]["content"] == {
-        "application/json": {"schema": {"$ref": "#/components/schemas/Receipt"}},
-        "application/problem+json": {"schema": PROBLEM},
+
+
+@cases(
+    "status, own",
+    {
+        "described": ("409", {"application/json": {"schema": RECEIPT}}),
+        "described-as-empty": ("422", {}),
+        "not-described": ("503", {"application/json": {"schema": {}}}),
+        "described-as-problem": ("400", {}),
+    },
+)
+def test_refusals_stand_beside_errors_of_the_view_itself(
+    status: str, own: dict[str, Any], made: dict[str, Any]
+) -> None:
+    """And where it says nothing of them, they may be whatever they are."""
+    ours = {"anyOf": [RECEIPT, PROBLEM]} if status == "400" else PROBLEM
+
+    assert made["paths"]["/method/"]["post"]["responses"][status]["content"] == {
+        **own,
+        "application/problem+json": {"schema": ours},
     }
+
+
+@every_operation
+def test_words_of_ours_describe_no_view_of_the_project(
+    method: str, path: str, required: bool | None, made: dict[str, Any]
+) -> None:
+    description = made["paths"][path][method].get("description", "")
+
+    assert description in (
+        "",
+        "Orders, each placed once.",
+        "Place an order by a function.",
+        "An order as it comes.",
+    )
+
+
+def test_key_is_described_as_it_is_read(made: dict[str, Any]) -> None:
+    [parameter] = made["paths"]["/place/"]["post"]["parameters"]
+
+    assert parameter["schema"] == {"type": "string", "pattern": PATTERN}
+    assert "for 2 days" in parameter["description"]
 
 
 @pytest.mark.parametrize(
@@ -342,7 +395,9 @@ def contains(whole: Any, part: Any) -> bool:
     """Whether everything in one document is in the other; texts may go on."""
     match part:
         case dict():
-            return all(contains(whole.get(key), each) for key, each in part.items())
+            return any(contains(each, part) for each in whole.get("anyOf", ())) or all(
+                contains(whole.get(key), each) for key, each in part.items()
+            )
         case list():
             return all(each in whole for each in part)
         case str():
