@@ -101,7 +101,9 @@ class _KeySchema(AutoSchema):
         response = responses.get(str(status))
         if response is None:
             # The view says nothing of its own errors, which may be of any form.
-            own = {each: {"schema": {}} for each in self.map_renderers("media_type")}
+            own: dict[str, Any] = {
+                each: {"schema": {}} for each in self.map_renderers("media_type")
+            }
             response = responses[str(status)] = {"description": "", "content": own}
         # A lazy translation, where it is the framework's own.
         description = str(response.get("description", ""))
