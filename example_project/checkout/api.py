@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import IsAuthenticated
@@ -42,6 +43,7 @@ class OrderViewSet(
             return Response(refusal.as_json(), status=refusal.status)
         return Response(self.get_serializer(order).data, status=201)
 
+    @extend_schema(request=None, responses={201: RefundSerializer})
     @action(detail=True, methods=["post"])
     def refund(self, request: IdempotentRequest, pk: str) -> Response:
         """Give the money of an order back: 201 with the refund, once per order."""

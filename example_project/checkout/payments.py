@@ -25,7 +25,8 @@ class PaymentProvider(Protocol):
         """Take the amount from the card and return the provider's id of the charge.
 
         Raises:
-            CardDeclined: the bank said no; asking again with this key says no again.
+            CardDeclined: the bank said no, or there is no such card; asking again with
+                this key says no again.
             ProviderUnavailable: nobody knows whether money moved. Ask again with the
                 same key, never with another.
         """

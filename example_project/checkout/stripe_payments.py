@@ -44,6 +44,10 @@ class StripePayments:
             )
         except stripe.CardError as error:
             raise CardDeclined from error
+        except stripe.InvalidRequestError as error:
+            if _is_about_the_card(error):
+                raise CardDeclined from error
+            raise _translated(error) from error
         except stripe.StripeError as error:
             raise _translated(error) from error
         return intent.id
@@ -64,6 +68,11 @@ class StripePayments:
         except stripe.StripeError as error:
             raise _translated(error) from error
         return intent.status
+
+
+def _is_about_the_card(error: stripe.InvalidRequestError) -> bool:
+    """Whether there is no such card: anybody can send us the name of one."""
+    return error.http_status == 404 or error.param == "payment_method"
 
 
 def _translated(error: stripe.StripeError) -> Exception:
