@@ -178,7 +178,13 @@ def _problem_component() -> ResolvedComponent:
                 # Not an enum: drf-spectacular would make it a component named CodeEnum
                 # and rename the component of a project that has one of that name.
                 "code": {"type": "string", "description": f"One of {codes}."},
+                "retry": {
+                    "type": "string",
+                    "description": "What a program may do by itself. `same-key`: send the "
+                    "same request again with the same key; `new-key`: mend it and take a "
+                    "new key; `no`: neither.",
+                },
             },
-            "required": ["type", "title", "status", "detail", "code"],
+            "required": ["type", "title", "status", "detail", "code", "retry"],
         },
     )

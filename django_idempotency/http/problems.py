@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -200,6 +200,34 @@ PROBLEMS = (
 )
 """All of them, in the order of the reference."""
 
+Retry = Literal["same-key", "new-key", "no"]
+
+RETRY: dict[str, Retry] = {
+    KEY_MISSING.code: "new-key",
+    KEY_INVALID.code: "new-key",
+    KEY_FOREIGN.code: "new-key",
+    SIGN_IN_REQUIRED.code: "no",
+    BODY_TOO_LARGE.code: "new-key",
+    # The content may have changed from attempt to attempt, and the first was carried out.
+    KEY_REUSED.code: "no",
+    IN_FLIGHT.code: "same-key",
+    OUTCOME_UNKNOWN.code: "no",
+    CALL_REFUSED.code: "new-key",
+    ANSWER_UNAVAILABLE.code: "no",
+    ANSWER_EXPIRED.code: "no",
+    STORE_UNAVAILABLE.code: "same-key",
+    OPERATION_UNKNOWN.code: "same-key",
+    UNFINISHED.code: "same-key",
+    STATE_UNAVAILABLE.code: "same-key",
+    ASK_INVALID.code: "no",
+}
+"""What a program may do by itself after each of them, in the member ``retry``.
+
+``same-key``: send the same request with the same key; it ends in an answer. ``new-key``:
+nothing was done, and what is named has to be mended; the next request takes a new key.
+``no``: neither; under a new key it might be done twice, or somebody has to act first.
+"""
+
 OF_QUESTIONS = (OPERATION_UNKNOWN, UNFINISHED, STATE_UNAVAILABLE, ASK_INVALID)
 """Told to those who ask what became of a request, and to nobody else."""
 
@@ -254,6 +282,7 @@ def _document(
         "status": problem.status,
         "detail": detail,
         "code": problem.code,
+        "retry": RETRY[problem.code],
     }
     if reference:
         document["reference"] = reference

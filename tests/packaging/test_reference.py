@@ -107,6 +107,19 @@ def test_problems() -> None:
     assert conf.conf.IDEMPOTENCY_PROBLEM_BASE_URL.endswith("/reference/problems.html#")
 
 
+def test_what_programs_may_do() -> None:
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| [^|]+ \| (.*) \|$", _page("problems.md"), re.M
+    )
+    documented = {
+        code: retry
+        for retry, codes in rows
+        for code in re.findall(r"\(#(.+?)\)", codes)
+    }
+
+    assert documented == problems.RETRY
+
+
 @pytest.mark.parametrize("module", PUBLIC_MODULES)
 def test_public_names(module: str) -> None:
     sections = _sections("names.md", r"django_idempotency\.([\w.]+)")

@@ -67,6 +67,29 @@ def test_codes_and_statuses_are_those_that_clients_know() -> None:
     }
 
 
+def test_programs_are_told_what_they_may_do_by_themselves() -> None:
+    """Never to send again under a new key what may have been done."""
+    assert problems.RETRY == {
+        "key-missing": "new-key",
+        "key-invalid": "new-key",
+        "key-foreign": "new-key",
+        "sign-in-required": "no",
+        "body-too-large": "new-key",
+        "key-reused": "no",
+        "in-flight": "same-key",
+        "outcome-unknown": "no",
+        "call-refused": "new-key",
+        "answer-unavailable": "no",
+        "answer-expired": "no",
+        "store-unavailable": "same-key",
+        "operation-unknown": "same-key",
+        "unfinished": "same-key",
+        "state-unavailable": "same-key",
+        "ask-invalid": "no",
+    }
+    assert list(problems.RETRY) == [each.code for each in PROBLEMS]
+
+
 @each_problem
 def test_document_has_the_members_of_rfc_9457_and_the_code(problem: Problem) -> None:
     response = response_to(problem)
@@ -78,6 +101,7 @@ def test_document_has_the_members_of_rfc_9457_and_the_code(problem: Problem) -> 
         "status": problem.status,
         "detail": detail,
         "code": problem.code,
+        "retry": problems.RETRY[problem.code],
     }
     assert response.status_code == problem.status
     assert response.headers["Content-Type"] == "application/problem+json"

@@ -23,6 +23,9 @@ const STATE = "Idempotency-State";
 // With any other there is something to send, or nothing was told.
 const TOLD = new Set(["done", "running", "held", "gone"]);
 
+/** What a problem document of the server's says in `retry`. @type {Set<unknown>} */
+const RETRIES = new Set(["same-key", "new-key", "no"]);
+
 /** Of several sendings with different content, or of one from an earlier page. */
 const UNKNOWN = Symbol("unknown");
 
@@ -59,7 +62,8 @@ globalThis.addEventListener?.("pageshow", (event) => {
 
 /**
  * Like `fetch`, but POST by default and with one key for each operation. Tries again after
- * a lost answer, 5xx and 409 `in-flight`, and after nothing else.
+ * a lost answer, a problem that says `"retry": "same-key"`, such as `in-flight`, and 5xx
+ * that says nothing of it, and after nothing else.
  *
  * Returns the last answer, or throws what the last `fetch` threw. Until an answer ends the
  * operation, the next call with its name sends the same key.
@@ -102,9 +106,11 @@ export async function idempotentFetch(url, init, options) {
     // Not again where the question was lost. And not where something else was sent before:
     // its answer would be taken for that to what is sent now.
     asks = ask && !(asks && !tried) && isAllThatWasSent(operation, key, init.body);
-    const { answer, isOver = false, isInFlight = false } = tried ?? {};
+    const { answer, isOver = false, isInFlight = false, retry } = tried ?? {};
     if (isOver) end(operation, key, init.body);
-    if (answer && (isOver || (answer.status < 500 && !isInFlight))) {
+    // What says nothing of it comes from somebody else.
+    const isWanted = RETRIES.has(retry) ? retry === "same-key" : isInFlight || (answer?.status ?? 0) >= 500;
+    if (answer && (isOver || !isWanted)) {
       if (answer.ok && !isOver) console.warn(STAYS, operation);
       return answer;
     }
@@ -273,7 +279,8 @@ async function tryOnce(url, request, header, ms) {
     // If the page behind it doesn't arrive, the answer counts as lost.
     if (target !== null) answer = await follow(new URL(target, answer.url), attempt, header);
     const text = await answer.clone().text(); // an answer that breaks off counts as lost
-    return { answer, state, isOver, isInFlight: codeIn(answer, text) === "in-flight" };
+    const { code, retry } = problemIn(answer, text);
+    return { answer, state, isOver, isInFlight: code === "in-flight", retry };
   } finally {
     clearTimeout(timer);
     request.signal?.removeEventListener("abort", stop);
@@ -288,13 +295,13 @@ async function follow(url, { method, body, ...attempt }, header) {
   return Object.defineProperty(answer, "redirected", { value: true });
 }
 
-/** @param {Response} answer @param {string} text @returns {string | undefined} */
-function codeIn(answer, text) {
-  if (!answer.headers.get("Content-Type")?.startsWith("application/problem+json")) return undefined;
+/** @param {Response} answer @param {string} text @returns {{code?: unknown, retry?: unknown}} */
+function problemIn(answer, text) {
+  if (!answer.headers.get("Content-Type")?.startsWith("application/problem+json")) return {};
   try {
-    return JSON.parse(text)?.code;
+    return JSON.parse(text) ?? {};
   } catch {
-    return undefined;
+    return {};
   }
 }
 

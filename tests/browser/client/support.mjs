@@ -55,8 +55,12 @@ export const answer = (status, headers = {}, body = "{}") => (request, response)
 /** An answer of the view's, after which the key is used up. */
 export const ours = (status, headers = {}, body) =>
   answer(status, { "Idempotency-Ended": "true", ...headers }, body);
-export const problem = (status, code, headers = {}) =>
-  answer(status, { "Content-Type": "application/problem+json", ...headers }, JSON.stringify({ code }));
+export const problem = (status, code, headers = {}, members = {}) =>
+  answer(
+    status,
+    { "Content-Type": "application/problem+json", ...headers },
+    JSON.stringify({ code, ...members }),
+  );
 export const inFlight = problem(409, "in-flight", { "Retry-After": "1" });
 export const lose = (request) => request.socket.destroy();
 export const loseHalf = (request, response) => {

@@ -74,6 +74,34 @@ test("last error is thrown after so many tries, and the key stays", async () => 
   assert.equal(scene.hasOpenOperation("pay"), true);
 });
 
+for (const [status, retry, times] of [
+  [503, "same-key", 2],
+  [425, "same-key", 2],
+  [409, "same-key", 2],
+  [503, "no", 1],
+  [503, "new-key", 1],
+  [409, "no", 1],
+  // Not ours: by the status.
+  [503, undefined, 2],
+  [503, "later", 2],
+  [503, true, 2],
+  [409, undefined, 1],
+  [425, "later", 1],
+]) {
+  test(`${status} whose problem says ${retry} is sent ${times} times`, async () => {
+    scene.server.will(problem(status, "of-some-kind", {}, { retry }), created);
+    await scene.buy();
+    assert.equal(scene.server.requests.length, times);
+    assert.equal(scene.server.differentKeys.length, 1);
+  });
+}
+
+test("what isn't a problem document says nothing by its members", async () => {
+  scene.server.will(answer(503, {}, '{"retry": "no"}'), created);
+  await scene.buy();
+  assert.equal(scene.server.requests.length, 2);
+});
+
 test("pause that would go past the deadline is not made", async () => {
   scene.server.will(answer(503, { "Retry-After": "31" }));
   assert.equal((await scene.buy("{}", { deadlineMs: 70_000 })).status, 503);

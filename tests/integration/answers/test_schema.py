@@ -285,12 +285,21 @@ def test_marks_are_told_of_what_the_view_answers(
     assert marked == {"201"}
 
 
-def test_component_names_every_code(made: dict[str, Any]) -> None:
-    code = made["components"]["schemas"]["IdempotencyProblem"]["properties"]["code"]
+@pytest.mark.parametrize(
+    ("member", "values"),
+    [
+        ("code", {problem.code for problem in problems.PROBLEMS}),
+        ("retry", set(problems.RETRY.values())),
+    ],
+)
+def test_component_names_every_value(
+    member: str, values: set[str], made: dict[str, Any]
+) -> None:
+    component = made["components"]["schemas"]["IdempotencyProblem"]
 
-    assert re.findall(r"`(.*?)`", code["description"]) == [
-        problem.code for problem in problems.PROBLEMS
-    ]
+    named = re.findall(r"`(.*?)`", component["properties"][member]["description"])
+    assert set(named) == values
+    assert member in component["required"]
 
 
 def test_parameters_and_answers_of_the_view_itself_stay(made: dict[str, Any]) -> None:

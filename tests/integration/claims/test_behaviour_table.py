@@ -24,6 +24,7 @@ from rest_framework.views import APIView
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
+from django_idempotency.http.problems import RETRY
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.support.databases import read_only
@@ -187,7 +188,8 @@ def is_problem(code: str, response: ClientResponse) -> bool:
     # Where there is an operation, people can ask about it.
     reference = told.pop("reference", None)
     assert reference == response.headers.get("Idempotency-Reference")
-    assert told == document | {"detail": detail, "code": code}
+    told_by_code = {"code": code, "retry": RETRY[code]}
+    assert told == document | {"detail": detail} | told_by_code
     return response.headers.get("Retry-After") == retry_after
 
 
