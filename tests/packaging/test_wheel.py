@@ -163,12 +163,15 @@ def test_metadata_names_version_license_and_requirements(metadata: Message) -> N
         'cryptography>=42 ; extra == "crypto"',
         'djangorestframework>=3.16 ; extra == "drf"',
         'factory-boy>=3.3 ; extra == "testing"',
+        'httpx>=0.27 ; extra == "httpx"',
         'mysqlclient>=2.2.1 ; extra == "mariadb"',
         'opentelemetry-api>=1.30 ; extra == "opentelemetry"',
         'prometheus-client>=0.20 ; extra == "prometheus"',
         'psycopg>=3.2 ; extra == "postgres"',
+        'requests>=2.32 ; extra == "requests"',
         'standardwebhooks>=1 ; extra == "standardwebhooks"',
         'stripe>=8 ; extra == "stripe"',
+        'urllib3>=2 ; extra == "requests"',
     ]
 
 
