@@ -122,7 +122,8 @@ class Answer:
     code: str | None = None
     retry: str | None = None
     """What the problem tells a client to do: ``same-key``, ``new-key`` or ``no``."""
-    retry_after: timedelta = timedelta(0)
+    retry_after: timedelta | None = None
+    """How long the server asks to wait; None where it doesn't ask."""
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -145,11 +146,12 @@ class Answer:
         """Whether the same request with the same key may get another answer by itself."""
         if self.has_ended or self.retry in ("new-key", "no"):
             return False
-        # 401 and 404 may tell to use the same key, too, but not before somebody has done
-        # something about them.
-        if self.status == 409:
-            return self.is_in_flight or self.retry == "same-key"
-        return self.status >= 500 or self.status in _WORTH_ANOTHER
+        return (
+            self.retry == "same-key"
+            or self.is_in_flight
+            or self.status >= 500
+            or self.status in _WORTH_ANOTHER
+        )
 
 
 def is_problem(content_type: str | None) -> bool:
@@ -171,12 +173,12 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _retry_after(headers: Mapping[str, str]) -> timedelta:
+def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return timedelta(seconds=int(value))
     if (until := _date(value)) is None:
-        return timedelta(0)
+        return None
     # By the clock of the server that wrote the date: ours may be wrong.
     now = _date(headers.get("Date") or "") or datetime.now(UTC)
     return max(until - now, timedelta(0))
@@ -212,10 +214,11 @@ class Call:
     def pause_after(self, answer: Answer) -> float | None:
         if not answer.is_worth_another:
             return None
+        least = (answer.retry_after or timedelta(0)).total_seconds()
         if not answer.is_in_flight:
-            return self._pause_after_failure(answer.retry_after.total_seconds())
+            return self._pause_after_failure(least)
         # The rest of a long lease: whoever has it may be done long before it is over.
-        pause = max(answer.retry_after.total_seconds(), self._back_off())
+        pause = max(least, self._back_off())
         return self._if_in_time(min(pause, self._longest))
 
     def pause_after_loss(self) -> float | None:

@@ -54,6 +54,7 @@ AGAIN: dict[str, Act] = {
     "half": lose_half,
     "in flight": problem(409, "in-flight", "same-key"),
     "in flight, untold": problem(409, "in-flight"),
+    "busy": problem(409, "busy", "same-key", Retry_After="0"),
     "unfinished": problem(409, "unfinished", "same-key"),
     "unavailable": problem(503, "store-unavailable", "same-key"),
     **{str(status): answer(status) for status in (408, 425, 429, 500, 502, 503, 504)},
@@ -61,7 +62,7 @@ AGAIN: dict[str, Act] = {
 LAST: dict[str, Act] = {
     "unknown outcome": problem(409, "outcome-unknown", "no"),
     "reused": problem(422, "key-reused", "new-key"),
-    "sign in": problem(401, "sign-in-required", "same-key"),
+    "sign in": problem(401, "sign-in-required", "no"),
     "too much, for good": problem(429, "…", "no"),
     "another key, with 503": problem(503, "…", "new-key"),
     **{
