@@ -87,7 +87,7 @@ class Settings:
 
     @cached_property
     def IDEMPOTENCY_KEEP_ERRORS(self) -> bool:
-        """Whether REST framework's answers to raised exceptions can be kept, too."""
+        """Whether answers that frameworks make of raised exceptions can be kept, too."""
         return _setting("IDEMPOTENCY_KEEP_ERRORS", False)
 
     @cached_property

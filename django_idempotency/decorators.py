@@ -17,6 +17,7 @@ from .http.boundary import (
     is_protected,
 )
 from .http.dispatching import lines_for, obstacle, working_class
+from .http.ninja import CONTRIBUTIONS, refuse_misplacement, refuse_operation
 from .http.placements import access_check_in, wrappers_of
 from .http.protection import (
     aprotect,
@@ -95,6 +96,7 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
         markcoroutinefunction(protected_view)
     protected_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
     protected_view.idempotency_policy = policy  # type: ignore[attr-defined]
+    setattr(protected_view, CONTRIBUTIONS, [refuse_operation])
     return protected_view
 
 
@@ -282,6 +284,7 @@ def _refuse_misplacement(view: Any, policy: IdempotencyPolicy) -> None:
             '    @api_view(["POST"])\n    @idempotent\n'
             f"    def {name}(request):\n\nor use IdempotencyMixin."
         )
+    refuse_misplacement(view)
     if (check := access_check_in([*wrappers_of(view)])) is not None:
         _, _, short = check.rpartition(".")
         shown = "login_required" if short == "user_passes_test" else f"{short}(…)"

@@ -61,8 +61,8 @@ class IdempotencyPolicy:
     rolled back, unless there is a lease.
     """
     keep_errors: bool | None = None
-    """DRF only: let `keep` judge the answer made from a *raised* exception too;
-    IDEMPOTENCY_KEEP_ERRORS.
+    """DRF and django-ninja only: let `keep` judge the answer made from a *raised*
+    exception too; IDEMPOTENCY_KEEP_ERRORS.
 
     The view's writes are rolled back all the same, unless it has a lease; the answer is
     then stored in a transaction of its own.

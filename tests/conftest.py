@@ -61,7 +61,12 @@ PLACES = {
         "packaging/test_metadata.py",
     ],
     "unit": ["unit"],
-    "versions": ["integration/admin", "integration/forms", "integration/rest"],
+    "versions": [
+        "integration/admin",
+        "integration/forms",
+        "integration/ninja",
+        "integration/rest",
+    ],
 }
 SLOW = {"browser", "concurrency", "demo", "differential", "exhaustive", "packaging"}
 HERE = Path(__file__).parent

@@ -19,6 +19,7 @@ from django_idempotency.http.dispatching import (
     uses_name,
     working_class,
 )
+from django_idempotency.http.ninja import is_operations_own, operations_behind
 from django_idempotency.http.placements import (
     access_check_in,
     callables_between,
@@ -38,7 +39,14 @@ from .webhooks import check_endpoint
 
 CONDITION = "django.views.decorators.http.condition"
 
-HARMLESS = {"contextlib", "django", "django_idempotency", "rest_framework"}
+HARMLESS = {
+    "contextlib",
+    "django",
+    "django_idempotency",
+    "ninja",
+    "ninja_extra",
+    "rest_framework",
+}
 """Packages whose decorators may stand between @idempotent and the view."""
 
 
@@ -72,7 +80,7 @@ def _check(view: Callable[..., Any]) -> Iterator[CheckMessage]:
         yield from _inside(function, name)
         yield from _working_dispatch(view, function, name)
         yield from _condition_above(view, function, name)
-        yield from _keep_errors(view, policy, name)
+        yield from _keep_errors(view, function, policy, name)
         yield from check_durations(policy, name)
         if policy.lease is None:
             yield from _async_handler(function, name)
@@ -102,6 +110,7 @@ def _views(resolver: URLResolver) -> Iterator[Callable[..., Any]]:
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLPattern):
             yield pattern.callback
+            yield from (each.view_func for each in operations_behind(pattern.callback))
         else:
             yield from _views(pattern)
 
@@ -214,9 +223,13 @@ def _durable_transaction(function: FunctionType, name: str) -> Iterator[CheckMes
 
 
 def _keep_errors(
-    view: Callable[..., Any], policy: IdempotencyPolicy, name: str
+    view: Callable[..., Any],
+    function: FunctionType,
+    policy: IdempotencyPolicy,
+    name: str,
 ) -> Iterator[CheckMessage]:
-    if policy.keep_errors and not hasattr(view, "cls"):
+    is_ninjas = is_operations_own(function)
+    if policy.keep_errors and not (hasattr(view, "cls") or is_ninjas):
         yield Error(
             f"{name} must not set keep_errors=True, which needs REST framework.",
             hint="Return the answer instead of raising:\n\n"
@@ -264,6 +277,12 @@ def _transaction_around_a_lease(
 
 def _way_out(view: Callable[..., Any], function: FunctionType, alias: str) -> str:
     """Return the lines that switch ATOMIC_REQUESTS off for this view alone."""
+    if is_operations_own(function):
+        return (
+            "Ninja leaves no way to switch it off for one view. Let the others open "
+            "their transactions themselves:\n\n"
+            f'    DATABASES = {{{alias!r}: {{…, "ATOMIC_REQUESTS": False}}}}'
+        )
     view_class = class_of(view)
     if view_class is None or view_class.__qualname__ == "WrappedAPIView":  # @api_view
         using = "" if alias == DEFAULT_DB_ALIAS else f"(using={alias!r})"

@@ -50,6 +50,7 @@ from . import afterwards, problems
 from .boundary import METHODS_WITH_KEYS
 from .dispatching import uses_name, working_class
 from .endings import ended
+from .ninja import operations_behind
 from .notes import notes_of
 from .placements import class_of, decorator_of, dispatches, is_marked, wrappers_of
 from .problems import REFERENCE_HEADER, problem_response
@@ -131,6 +132,9 @@ def is_protected_for(view: Callable[..., Any], method: str) -> bool:
     Where that can't be seen for certain, it isn't: a function may know a protected one,
     and call another.
     """
+    for operation in operations_behind(view):
+        if method in operation.methods:
+            return _is_wrapped(operation.view_func)
     view_class = class_of(view)
     if view_class is None:
         return _is_wrapped(view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ class Notes:
     """Whether the admin shows a form again that was sent before with other content."""
     asks: bool = False
     """Whether it only asks what became of the request that it looks like."""
+    known_as: Callable[[HttpRequest], str | None] | None = None
+    """Names a caller whom a framework knows by itself, though no user is signed in."""
     cache_control: dict[str, bool] = field(default_factory=dict)
     """What a page says to caches because there are keys in it."""
 

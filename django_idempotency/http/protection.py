@@ -78,7 +78,7 @@ class ProtectedView(Checked, Protocol):
 
 
 AsyncView = Callable[[], Awaitable[Any]]
-"""An async view with the arguments of one request."""
+"""An async view with the arguments of one request; it may return an `Answer`."""
 
 
 def protect(
@@ -118,8 +118,9 @@ async def aprotect(
 
     async def work(steps: Steps) -> Outcome[HttpResponseBase]:
         with boundary.Running(request, steps):
-            response = await view()
-        answer = Answer(await in_thread(rendered, response, view))
+            answer = await view()
+        if not isinstance(answer, Answer):
+            answer = Answer(await in_thread(rendered, answer, view))
         keep_from_caches(request, answer.response)  # with what is stored of it
         return outcome_of(answer, policy, request)
 

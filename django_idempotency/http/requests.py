@@ -43,6 +43,7 @@ from .bodies import (
     media_type,
     size_of,
 )
+from .notes import notes_of
 from .pages import browser_of_post
 
 ANONYMOUS = "anonymous"
@@ -98,17 +99,24 @@ class Caller:
 def principal_of(request: HttpRequest) -> str:
     """Return whose keys these are: the signed-in user, or all guests together.
 
-    A hook in IDEMPOTENCY_PRINCIPAL may call it for requests that need nothing else.
+    On an operation of django-ninja, also whom its authentication knows by itself. A hook in IDEMPOTENCY_PRINCIPAL may call it for requests that need nothing else.
 
     Raises:
         ImproperlyConfigured: if a signed-in user has no primary key.
     """
-    return _name_of(_signed_in_user(request))
+    return _name_of(_signed_in_user(request), request)
 
 
-def _name_of(user: Any) -> str:
-    if user is None:
-        return ANONYMOUS
+def _name_of(user: Any, request: HttpRequest) -> str:
+    return _known_as(request) or ANONYMOUS if user is None else name_of_user(user)
+
+
+def name_of_user(user: Any) -> str:
+    """Return what tells a user, or another instance of a model, from all others.
+
+    Raises:
+        ImproperlyConfigured: it has no primary key.
+    """
     identity = getattr(user, "pk", None)
     if identity is None or identity == "":
         raise ImproperlyConfigured(
@@ -122,6 +130,12 @@ def _name_of(user: Any) -> str:
     else:
         kind = meta.concrete_model._meta.label
     return f"{kind}:{identity}"
+
+
+def _known_as(request: HttpRequest) -> str | None:
+    """Return the name of a caller whom a framework knows by itself."""
+    known_as = notes_of(request).known_as
+    return None if known_as is None else known_as(request)
 
 
 def _signed_in_user(request: HttpRequest) -> Any:
@@ -140,7 +154,7 @@ def caller_of(request: HttpRequest) -> Caller:
     """
     hook, user = conf.IDEMPOTENCY_PRINCIPAL, _signed_in_user(request)
     principal = (
-        _name_of(user)
+        _name_of(user, request)
         if hook is None
         else _told_by(
             "IDEMPOTENCY_PRINCIPAL", hook, request, "two callers without a name"
@@ -148,6 +162,11 @@ def caller_of(request: HttpRequest) -> Caller:
     )
     if user is not None or isinstance(principal, Identified):
         return Caller(str(principal), is_guest=False)
+    if (known := _known_as(request)) is not None:
+        # The hook may know nothing of it, and would give one name to several callers.
+        if not principal.endswith(known):
+            principal = f"{principal}|{known}"
+        return Caller(principal, is_guest=False)
     if not principal.endswith(ANONYMOUS):
         principal = f"{principal}|{ANONYMOUS}"
     return Caller(principal, is_guest=True)

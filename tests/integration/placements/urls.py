@@ -2,7 +2,11 @@
 
 from django.urls import path
 
-from . import plain_views, rest_views
+from . import ninja_views, plain_views, rest_views
 
-PLACEMENTS = [*plain_views.PLACEMENTS, *rest_views.PLACEMENTS]
+PLACEMENTS = [
+    *plain_views.PLACEMENTS,
+    *rest_views.PLACEMENTS,
+    *ninja_views.PLACEMENTS,
+]
 urlpatterns = [path(each.path.lstrip("/"), each.view) for each in PLACEMENTS]

@@ -1,0 +1,69 @@
+"""The key and the problem documents in the schema that ninja makes of its operations."""
+
+from __future__ import annotations
+
+from http.client import responses
+from typing import Any
+
+from ninja.operation import Operation
+
+from django_idempotency.http.boundary import (
+    METHODS_THAT_REQUIRE_KEYS,
+    METHODS_WITH_KEYS,
+)
+from django_idempotency.http.described import (
+    PROBLEM_JSON,
+    headers_of_answers,
+    headers_of_problems,
+    key_parameter,
+    problem_schema,
+    problems_by_status,
+    titles_of,
+)
+from django_idempotency.policies import IdempotencyPolicy
+
+UNDECLARED = "application/json"
+"""What an operation may answer of its own accord, in any form."""
+
+
+def describe(operation: Operation, *, policy: IdempotencyPolicy) -> None:
+    """Add ours to the operation's ``openapi_extra``; what the project has put there wins.
+
+    Called by ninja when it registers the operation.
+    """
+    methods = METHODS_WITH_KEYS.intersection(operation.methods)
+    if not methods:
+        return
+    is_required = policy.key_required and methods <= METHODS_THAT_REQUIRE_KEYS
+    extra = {
+        "parameters": [key_parameter(policy, is_required=is_required)],
+        "responses": _responses(operation, is_required),
+    }
+    _merge(extra, operation.openapi_extra or {})
+    operation.openapi_extra = extra
+
+
+def _responses(operation: Operation, is_required: bool) -> dict[int, Any]:
+    declared = {each for each in operation.response_models if isinstance(each, int)}
+    described: dict[int, Any] = {
+        status: {"headers": headers_of_answers()} for status in declared
+    }
+    for status, answers in problems_by_status(key_required=is_required).items():
+        response = described.setdefault(
+            status, {"content": {UNDECLARED: {"schema": {}}}}
+        )
+        response["description"] = f"{responses[status]}. {titles_of(answers)}"
+        response.setdefault("content", {})[PROBLEM_JSON] = {"schema": problem_schema()}
+        response.setdefault("headers", {}).update(headers_of_problems(answers))
+    return described
+
+
+def _merge(ours: dict[Any, Any], theirs: dict[Any, Any]) -> None:
+    """Merge as ninja does with what it finds in ``openapi_extra``."""
+    for name, value in theirs.items():
+        if isinstance(value, dict) and isinstance(ours.get(name), dict):
+            _merge(ours[name], value)
+        elif isinstance(value, list) and isinstance(ours.get(name), list):
+            ours[name] = [*ours[name], *value]
+        else:
+            ours[name] = value

@@ -1,0 +1,11 @@
+import pytest
+from django.db import connection
+
+from tests.integration.placements.commits import db
+
+__all__ = ["db"]
+
+
+@pytest.fixture
+def atomic_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)

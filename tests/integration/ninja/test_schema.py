@@ -1,0 +1,107 @@
+"""What ninja's schema says of a protected operation, and that its answers hold to it."""
+
+import re
+from typing import Any
+
+import pytest
+from django.http import HttpRequest
+from ninja import NinjaAPI, Schema
+
+from django_idempotency.contrib.ninja import idempotent
+from django_idempotency.core.keys import parse_key
+from django_idempotency.exceptions import InvalidKey
+
+from .exchange import Placed, Wish, new_api, place, serving
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Error(Schema):
+    detail: str
+
+
+def operation_in(api: NinjaAPI, method: str = "post", at: str = "/") -> dict[str, Any]:
+    with serving(api):
+        paths: dict[str, Any] = api.get_openapi_schema(path_prefix="")["paths"]
+    found: dict[str, Any] = paths[at][method]
+    return found
+
+
+def operation_with(**options: Any) -> dict[str, Any]:
+    def operation(request: HttpRequest, wish: Wish) -> Any:
+        return place(request, wish)
+
+    api = new_api()
+    registered: dict[str, Any] = {"response": {201: Placed, 409: Error}}
+    registered |= options.pop("registered", {})
+    api.post("/", **registered)(idempotent(**options)(operation))
+    return operation_in(api)
+
+
+def key_in(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    found = operation["parameters"]
+    return [each for each in found if each["in"] == "header"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("required", [True, False])
+def test_key_is_shown_where_it_is_read_and_required_where_it_is(
+    method: str, required: bool
+) -> None:
+    def operation(request: HttpRequest, number: int, page: int = 1) -> Any: ...
+
+    api = new_api()
+    protected = idempotent(required=required)(operation)
+    api.api_operation([method], "/{number}/", response=Placed)(protected)
+    shown = operation_in(api, method.lower(), "/{number}/")
+
+    keys = [each["required"] for each in key_in(shown)]
+    assert keys == (
+        [] if method == "GET" else [required and method in ("POST", "PATCH")]
+    )
+    names = {each["name"] for each in shown["parameters"]}
+    assert {"number", "page"} <= names
+    missing = "`key-missing`" in shown["responses"].get(400, {}).get("description", "")
+    assert missing == (keys == [True])
+
+
+@pytest.mark.parametrize(
+    "key", ["K", '"K"', "a,b", '"a,b"', "", "é", "K" * 255, "K" * 256, '"a', "a b"]
+)
+def test_pattern_of_the_key_is_what_is_taken(key: str) -> None:
+    (shown,) = key_in(operation_with())
+    try:
+        parse_key(key)
+    except InvalidKey:
+        taken = False
+    else:
+        taken = True
+
+    assert (re.search(shown["schema"]["pattern"], key) is not None) == taken
+
+
+def test_refusals_stand_beside_what_the_project_declares() -> None:
+    own = {"in": "header", "name": "X-Till", "schema": {}}
+    extra = {
+        "x-own": True,
+        "parameters": [own],
+        "responses": {503: {"description": "Closed."}},
+    }
+    shown = operation_with(registered={"openapi_extra": extra})
+    responses = shown["responses"]
+
+    assert {201, 400, 402, 409, 413, 422, 503} <= responses.keys()
+    assert (shown["x-own"], own in shown["parameters"]) == (True, True)
+    assert responses[503]["description"] == "Closed."
+    assert "application/problem+json" in responses[503]["content"]
+    assert responses[409]["content"]["application/json"]["schema"]["$ref"].endswith(
+        "Error"
+    )
+    assert "`in-flight`" in responses[409]["description"]
+    assert "Retry-After" in responses[409]["headers"]
+    assert "Idempotency-Replayed" in responses[201]["headers"]
+    # What ninja itself may answer, such as 422, is of another form.
+    assert responses[422]["content"].keys() == {
+        "application/json",
+        "application/problem+json",
+    }
