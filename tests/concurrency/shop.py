@@ -17,6 +17,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
+from ninja import NinjaAPI, Schema
+
+from django_idempotency.contrib import ninja
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from tests.concurrency.servers import SIGNAL_VARIABLE
@@ -126,12 +129,33 @@ def leased(request: IdempotentRequest) -> HttpResponse:
     return JsonResponse({"order": order}, status=201)
 
 
+api = NinjaAPI(urls_namespace="storm")
+
+
+class Wish(Schema):
+    amount: int
+
+
+class Placed(Schema):
+    order: int
+    amount: int
+
+
+@api.post("/orders/", response={201: Placed})
+@ninja.idempotent
+def operation(request: IdempotentRequest, wish: Wish) -> Placed:
+    go_through_the_gate()
+    order = Order.objects.create(amount=wish.amount)
+    return Placed(order=order.pk, amount=order.amount)
+
+
 WAITS = {"impatient": 0, "hasty": 0.3, "fairly-patient": 1.5, "patient": 4}
 """How many seconds a copy waits, by the place."""
 
 urlpatterns = [
     path("unprotected/", csrf_exempt(place)),
     path("protected/", csrf_exempt(idempotent(place))),
+    path("ninja/", api.urls),
     *(
         path(f"{name}/", csrf_exempt(idempotent(wait=timedelta(seconds=wait))(place)))
         for name, wait in WAITS.items()

@@ -45,6 +45,25 @@ def test_ten_copies_split_over_two_processes_make_one_order(
     assert Order.objects.count() == 1
 
 
+def test_storm_of_copies_of_an_operation_of_ninja_makes_one_order(
+    two_servers: Pair,
+) -> None:
+    key = new_key()
+    with gate_closed() as gate, crew() as threads:
+        futures = [
+            start(threads, post_to, address, "/ninja/orders/", key)
+            for address in two_servers * 16
+        ]
+        until_waiting(1, AT_THE_GATE)
+        until_waiting(1, AT_A_CLAIM)
+        gate.open()
+        answers = [future.result(TIMEOUT) for future in futures]
+
+    assert told(answers) == {"201": 1, "201 replayed": 31}
+    assert {answer.body for answer in answers} == {answers[0].body}
+    assert answers[0].json == {"order": Order.objects.get().pk, "amount": 1}
+
+
 def test_two_processes_without_protection_make_an_order_each(two_servers: Pair) -> None:
     words = [post_to(address, "/unprotected/", "k").word for address in two_servers]
 

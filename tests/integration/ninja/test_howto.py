@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.http import HttpRequest
-from ninja.testing import TestClient
 
 from django_idempotency.http import Identified
 from tests.support.ordering import orders, send, signed_in_client, word
@@ -54,16 +53,3 @@ def test_principal_of_the_page_names_clients_and_users() -> None:
     assert NAMES["principal"](request) == "anonymous"
     request.auth = SimpleNamespace(client_id="till-4")
     assert NAMES["principal"](request) == Identified("client:till-4")
-
-
-def test_ninjas_test_client_sends_a_key_as_the_page_says() -> None:
-    client = TestClient(NAMES["api"])
-    user = User.objects.create(username="ann")
-    headers = {"IDEMPOTENCY-KEY": "K"}
-    answers = [
-        client.post("/orders/", json={"amount": 3}, user=user, headers=headers)
-        for _ in range(2)
-    ]
-
-    assert [each.status_code for each in answers] == [201, 201], answers[0].content
-    assert orders() == 1
