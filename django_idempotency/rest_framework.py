@@ -10,9 +10,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from .conf import conf
 from .http.asking import asks, not_protected
 from .http.bodies import watch_body
 from .http.boundary import (
+    METHODS_THAT_REQUIRE_KEYS,
     METHODS_WITH_KEYS,
     NonAtomicRequests,
     enter,
@@ -20,7 +22,9 @@ from .http.boundary import (
     show,
 )
 from .http.dispatching import uses_name
+from .http.endings import EXPIRES_HEADER
 from .http.notes import notes_of
+from .http.problems import RETRY
 from .http.protection import (
     protect,
 )
@@ -35,7 +39,7 @@ from .policies import IdempotencyPolicy
 
 try:
     from rest_framework.exceptions import APIException, NotAcceptable
-    from rest_framework.request import Request
+    from rest_framework.request import Request, clone_request
     from rest_framework.response import Response
     from rest_framework.views import APIView
 except ImportError as error:
@@ -196,6 +200,38 @@ class IdempotencyMixin(_Base):
             APIException, Http404, PermissionDenied: answered as in a handler.
         """
         check_object(self, request)
+
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """Tell also which methods take a key, and what a client goes by."""
+        response: Response = super().options(request, *args, **kwargs)
+        if isinstance(response.data, dict):
+            response.data["idempotency"] = {
+                "header": conf.IDEMPOTENCY_HEADER,
+                "expires": EXPIRES_HEADER,
+                "retry": sorted(set(RETRY.values())),
+                "methods": self._idempotency_by_method(request),
+            }
+        return response
+
+    def _idempotency_by_method(self, request: Request) -> dict[str, dict[str, Any]]:
+        """What the policy says of each method, asked as the method's own request would."""
+        actions: dict[str, str] = getattr(self, "action_map", None) or {}
+        own, told = self.request, {}
+        action = vars(self).get("action")
+        try:
+            for method in sorted(METHODS_WITH_KEYS.intersection(self.allowed_methods)):
+                self.request = clone_request(request, method)
+                if actions:
+                    vars(self)["action"] = actions.get(method.lower())
+                if (policy := self.get_idempotency_policy()) is not None:
+                    must = policy.key_required and method in METHODS_THAT_REQUIRE_KEYS
+                    seconds = policy.effective_retention.total_seconds()
+                    told[method] = {"required": must, "retention_seconds": seconds}
+        finally:
+            self.request = own
+            if actions:
+                vars(self)["action"] = action
+        return told
 
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any

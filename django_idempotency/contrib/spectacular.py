@@ -21,7 +21,7 @@ from django_idempotency.http.boundary import (
     METHODS_THAT_REQUIRE_KEYS,
     METHODS_WITH_KEYS,
 )
-from django_idempotency.http.endings import ENDED_HEADER
+from django_idempotency.http.endings import ENDED_HEADER, EXPIRES_HEADER
 from django_idempotency.http.middleware import has_middleware
 from django_idempotency.http.placements import protected_functions
 from django_idempotency.http.problems import Problem
@@ -90,6 +90,10 @@ class _KeySchema(AutoSchema):
                     "description": f"`true` {description}.",
                     "schema": {"type": "string", "enum": ["true"]},
                 }
+            response["headers"][EXPIRES_HEADER] = {
+                "description": "Until when a repeat gets this answer, as an HTTP date.",
+                "schema": {"type": "string"},
+            }
         self.registry.register_on_missing(_problem_component())
         for status, answers in _by_status(required).items():
             self._add_problem(operation["responses"], status, answers)

@@ -47,6 +47,8 @@ class RowView:
     """By the database's clock; negative: it has expired; ``None``: there is no lease."""
     location: str | None = None
     """Where the row is (PostgreSQL's ctid), until another write moves it."""
+    kept_until: int | None = None
+    """The end of its retention, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Replay:
     """Send the stored answer; never run."""
 
     answer: StoredAnswer
+    kept_until: int | None = None
+    """How long the next repeat gets it, too, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,4 +160,4 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
         return Renew()
     if row.answer is None:
         return Unreadable(row.why_unreadable)
-    return Replay(row.answer)
+    return Replay(row.answer, row.kept_until)

@@ -44,6 +44,8 @@ class Course:
     ended: float | None = None
     """When the work returned or raised."""
     took_over: bool = False
+    kept_until: int | None = None
+    """By the database, if it has said so with the claim."""
 
     def start(self, *, took_over: bool) -> None:
         self.started = time.monotonic()
@@ -103,6 +105,18 @@ class Operation:
         course = self.course
         until = time.monotonic() if course.started is None else course.started
         return until - course.begun
+
+    @property
+    def kept_until(self) -> int:
+        """When the retention is over that began with the claim, in seconds since 1970.
+
+        Where the database hasn't said it, by this process's own clock, and from the
+        moment at which it was asked for: rather too early than too late.
+        """
+        if self.course.kept_until is not None:
+            return self.course.kept_until
+        begun = time.time() - (time.monotonic() - self.course.begun)
+        return int(begun + self.retention.total_seconds())
 
     @property
     def ran(self) -> float | None:

@@ -95,7 +95,8 @@ def _run(
     attempt.finish()
     if not isinstance(result, Ran):
         report_verdict(attempt.operation, result)
-    return result
+        return result
+    return replace(result, is_kept=attempt.is_kept)
 
 
 class _Attempt(Generic[T]):
@@ -118,6 +119,8 @@ class _Attempt(Generic[T]):
         self.outcome: Outcome[T] | None = None
         self.is_settled = False
         """Whether the transaction holds the end of the operation, kept or released."""
+        self.is_kept = False
+        """Whether a repeat gets the answer."""
 
     def result_in_time(self) -> Result[T]:
         """Like `result()`, but also wait for a lease of the same operation to end."""
@@ -138,11 +141,15 @@ class _Attempt(Generic[T]):
     def finish(self) -> None:
         """After a deliberate rollback, keep the error's answer or release the key."""
         outcome = self.outcome
-        if outcome is None or self.is_settled:
+        if outcome is None:
             return
-        is_kept = outcome.answer is not None and not outcome.commits
-        if is_kept and self._is_in_place():
-            _keep_alone(self.operation, cast(StoredAnswer, outcome.answer))
+        if self.is_settled:
+            self.is_kept = outcome.answer is not None
+            return
+        to_keep = outcome.answer is not None and not outcome.commits
+        if to_keep and self._is_in_place():
+            answer = cast(StoredAnswer, outcome.answer)
+            self.is_kept = _keep_alone(self.operation, answer)
         else:
             self.release(outcome.failure)
 
@@ -222,8 +229,8 @@ def _is_broken(outcome: Outcome[T], connection: BaseDatabaseWrapper) -> bool:
     return True
 
 
-def _keep_alone(operation: Operation, answer: StoredAnswer) -> None:
-    """Keep the answer to a failure whose work has been rolled back.
+def _keep_alone(operation: Operation, answer: StoredAnswer) -> bool:
+    """Keep the answer to a failure whose work has been rolled back; return if it is.
 
     It is stored with a claim of its own, which doesn't wait for another: if a copy is
     running by now, that copy's answer is kept instead.
@@ -235,8 +242,9 @@ def _keep_alone(operation: Operation, answer: StoredAnswer) -> None:
     )
     report("claimed", operation)
     try:
-        attempt.result()
+        return isinstance(attempt.result(), Ran)
     except StoreBusy:  # pragma: no cover - SQLite
         logger.warning("A failure's answer could not be kept: the database is busy.")
     except (Error, StoreUnavailable):
         logger.warning("A failure's answer could not be kept.", exc_info=True)
+    return False

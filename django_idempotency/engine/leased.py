@@ -181,6 +181,7 @@ def _settle(steps: LeasedSteps, outcome: Outcome[T]) -> Result[T]:
     """Keep the answer, or release the key; the journal stays."""
     operation = steps.operation
     operation.course.end()
+    is_kept = outcome.answer is not None and not steps.owner.is_held
     if outcome.answer is None or steps.owner.is_held:
         _release(steps, outcome.failure)
     else:
@@ -189,7 +190,9 @@ def _settle(steps: LeasedSteps, outcome: Outcome[T]) -> Result[T]:
         record_row.answered.add(operation.record_id)
         report("claimed", operation)
         report("kept", operation)
-    return Ran(outcome.value, outcome.is_final and not steps.owner.is_held)
+    return Ran(
+        outcome.value, outcome.is_final and not steps.owner.is_held, is_kept=is_kept
+    )
 
 
 def _interrupted(

@@ -92,8 +92,11 @@ class RecordRow(Row[Verdict]):
     def insert(self, wait: timedelta) -> Claim:
         self.has_unfinished = False
         if self.lease is None:
-            return records.claim(self.operation, wait=wait)
-        return records.claim_leased(self.operation, self.lease, wait=wait)
+            claim = records.claim(self.operation, wait=wait)
+        else:
+            claim = records.claim_leased(self.operation, self.lease, wait=wait)
+        self.operation.course.kept_until = claim.kept_until
+        return claim
 
     def lock(self, wait: timedelta) -> None:
         rows.lock(
@@ -132,6 +135,7 @@ class RecordRow(Row[Verdict]):
             claim = records.renew(self.operation, self._location)
         else:
             claim = records.take_over(self.operation, self.lease, self._location)
+        self.operation.course.kept_until = claim.kept_until
         try:
             self.journal = records.read_journal(claim)
             if self.journal.fault is not None:

@@ -44,6 +44,8 @@ class Ran(Generic[T]):
     value: T
     is_final: bool = False
     """Whether this has ended the operation: a retry under its key changes nothing."""
+    is_kept: bool = False
+    """Whether a repeat gets it."""
 
 
 Result = Ran[T] | Verdict

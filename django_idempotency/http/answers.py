@@ -28,7 +28,7 @@ from django_idempotency.conf import conf
 from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.policies import IdempotencyPolicy
 
-from .endings import ENDED_HEADER, LOCATION_HEADER
+from .endings import ENDED_HEADER, EXPIRES_HEADER, LOCATION_HEADER
 from .middleware import has_middleware
 
 OMITTED_HEADER = "Idempotency-Replay"
@@ -83,6 +83,7 @@ def snapshot(
             conf.IDEMPOTENCY_REPLAYED_HEADER,
             OMITTED_HEADER,
             ENDED_HEADER,
+            EXPIRES_HEADER,
             LOCATION_HEADER,
         )
     )

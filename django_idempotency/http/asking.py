@@ -49,7 +49,7 @@ from django_idempotency.policies import IdempotencyPolicy
 from . import afterwards, problems
 from .boundary import METHODS_WITH_KEYS
 from .dispatching import uses_name, working_class
-from .endings import ended
+from .endings import ended, expiring
 from .ninja import operations_behind
 from .notes import notes_of
 from .placements import class_of, decorator_of, dispatches, is_marked, wrappers_of
@@ -197,7 +197,8 @@ def told(
         return problem_response(problems.STATE_UNAVAILABLE, request)
     if isinstance(standing, Replay):
         check(standing.answer)
-        return _replayed(replay(standing.answer), request, operation)
+        response = expiring(replay(standing.answer), standing.kept_until)
+        return _replayed(response, request, operation)
     return _in_words(standing, request, operation)
 
 

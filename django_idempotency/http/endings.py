@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.http import http_date
 
 ENDED_HEADER = "Idempotency-Ended"
 """This header is ``true`` on an answer after which the client's key is used up."""
@@ -22,6 +23,13 @@ A client that sends ``tell`` can't see the headers of a redirect, as `fetch` can
 
 LOCATION_HEADER = "Idempotency-Location"
 """Where the redirect leads that is answered as 204 to such a client."""
+
+EXPIRES_HEADER = "Idempotency-Expires"
+"""Until when a repeat gets this answer, on each that is kept.
+
+A date as in `Expires`, `Date` and `Sunset`, which every client of HTTP can read and
+compare with the `Date` beside it; no other header of ours is a structured field either.
+"""
 
 R = TypeVar("R", bound=HttpResponseBase)
 
@@ -42,6 +50,14 @@ def ended(response: R, request: HttpRequest) -> R:
 def left_open(response: R) -> R:
     """Take away a mark that isn't ours, such as that of a service the view has asked."""
     del response.headers[ENDED_HEADER]
+    return response
+
+
+def expiring(response: R, kept_until: int | None) -> R:
+    """Say how long a repeat gets the answer; ``None``: it gets another one."""
+    del response.headers[EXPIRES_HEADER]
+    if kept_until is not None:
+        response.headers[EXPIRES_HEADER] = http_date(kept_until)
     return response
 
 

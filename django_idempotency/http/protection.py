@@ -51,7 +51,7 @@ from .access import Checked, check_replay, with_refusal
 from .answers import replay_of
 from .asking import asks, told
 from .boundary import METHODS_THAT_REQUIRE_KEYS
-from .endings import ended, left_open
+from .endings import ended, expiring, left_open
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
 from .problems import REFERENCE_HEADER, Problem, problem_response
@@ -269,12 +269,14 @@ def _response_to(
     waited: float,
 ) -> HttpResponseBase:
     match result:
-        case Ran(response, is_final):
+        case Ran(response, is_final, is_kept):
+            expiring(response, operation.kept_until if is_kept else None)
             response = _named(response, operation)
             return ended(response, request) if is_final else left_open(response)
-        case Replay(answer):
+        case Replay(answer, kept_until):
             report("replayed", operation)
-            response = _named(ended(replay(answer), request), operation)
+            response = ended(expiring(replay(answer), kept_until), request)
+            response = _named(response, operation)
             return afterwards.count_replay(response, operation, waited)
         case InFlight(retry_after):
             response = _problem(problems.IN_FLIGHT, request, operation, retry_after)

@@ -157,7 +157,7 @@ def _view(row: tuple[Any, ...] | None, record_id: uuid.UUID) -> RowView | None:
     if row is None:
         return None
     scope, key, fingerprint, state, status, headers, body, expired, *rest = row
-    is_remembered, left, location = rest
+    is_remembered, left, location, kept_until = rest
     answer, why = None, ""
     try:
         if body is not None:
@@ -176,6 +176,7 @@ def _view(row: tuple[Any, ...] | None, record_id: uuid.UUID) -> RowView | None:
         why_unreadable=why,
         lease_left=None if left is None else timedelta(seconds=left),
         location=location,
+        kept_until=kept_until,
     )
 
 

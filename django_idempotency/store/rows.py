@@ -61,6 +61,8 @@ class Claim:
     """Where the row is (PostgreSQL's ctid), good only inside this transaction."""
     transaction: str | None = None
     """The number of the transaction (PostgreSQL's); others are marked instead."""
+    kept_until: int | None = None
+    """The end of its retention in seconds since 1970, where the claim returns it."""
     cursor: Any = field(default=None, repr=False, compare=False)
     """What the row was claimed with, if a second cursor would be no other."""
 
@@ -162,11 +164,11 @@ def claimed_by(
     cursor.execute(statement, parameters)
     if cursor.rowcount != 1:
         raise ClaimConflict
-    location = transaction = None
+    location = transaction = until = None
     if dialect_of(connection).rows_are_located:
-        location, transaction, *_ = cursor.fetchone()
+        location, transaction, until, *_ = cursor.fetchone()
     kept = cursor if _is_djangos(connection) else None
-    return Claim(row_id, connection, location, transaction, kept)
+    return Claim(row_id, connection, location, transaction, until, kept)
 
 
 def _is_djangos(connection: BaseDatabaseWrapper) -> bool:

@@ -63,8 +63,8 @@ class RecordStatements:
             f"SELECT scope, {dialect.quoted('key')}, fingerprint, state,"
             f" response_status, response_headers, response_body, expires_at <= {now},"
             f" remembered_until > {now} AND {has_done},"
-            f" {dialect.seconds_until('lease_expires_at')}, {dialect.location}"
-            f" FROM {table} WHERE"
+            f" {dialect.seconds_until('lease_expires_at')}, {dialect.location},"
+            f" {dialect.epoch('expires_at')} FROM {table} WHERE"
         )
         self.read = f"{read} id = %(id)s"
         self.read_newest = f"{self.read}{dialect.newest}"

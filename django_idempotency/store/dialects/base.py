@@ -171,6 +171,10 @@ class Dialect(ABC):
     def seconds_until(self, column: str) -> str:
         """How long it is until an instant; negative if it is over."""
 
+    @abstractmethod
+    def epoch(self, column: str) -> str:
+        """An instant as whole seconds since 1970, none of which is after it."""
+
     def instant_as_text(self) -> str:
         """The instant `seconds` from now, in the database's spelling."""
         return f"SELECT {self.as_text.format(self.later('seconds'))}"

@@ -129,6 +129,9 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
             f" CONCAT({column}, '+00:00')))"
         )
 
+    def epoch(self, column: str) -> str:
+        return f"TIMESTAMPDIFF(SECOND, '1970-01-01', {column})"
+
     def seconds_until(self, column: str) -> str:
         return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1e6"
 

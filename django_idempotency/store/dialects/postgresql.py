@@ -28,6 +28,11 @@ from django_idempotency.core.history import MOST_NOTES, Happening
 
 from .base import Dialect, Trouble, milliseconds
 
+WHERE_AND_UNTIL = (
+    "ctid, pg_current_xact_id()::text, floor(extract(epoch FROM expires_at))::bigint"
+)
+"""What a claim has to know of its row."""
+
 
 class PostgreSQL(Dialect):
     now = "clock_timestamp()"
@@ -41,10 +46,10 @@ class PostgreSQL(Dialect):
         " THEN STATE END END"
     )
     claim_returns = (
-        " RETURNING ctid, pg_current_xact_id()::text, set_config('lock_timeout',"
+        f" RETURNING {WHERE_AND_UNTIL}, set_config('lock_timeout',"
         " current_setting('idempotency.lock_timeout'), true)"
     )
-    renew_returns = " RETURNING ctid, pg_current_xact_id()::text"
+    renew_returns = f" RETURNING {WHERE_AND_UNTIL}"
     same_transaction = " AND pg_current_xact_id()::text = %(transaction)s"
     # By location, because under SERIALIZABLE a look-up by id takes a predicate lock on
     # the whole index page, and claims of other keys would fail without a real conflict.
@@ -96,6 +101,9 @@ class PostgreSQL(Dialect):
             f"jsonb_build_array(jsonb_build_object('what', '{Happening.EXPIRED}', 'at',"
             f" {column}))"
         )
+
+    def epoch(self, column: str) -> str:
+        return f"floor(extract(epoch FROM {column}))::bigint"
 
     def seconds_until(self, column: str) -> str:
         return f"extract(epoch FROM {column} - {self.now})::float8"

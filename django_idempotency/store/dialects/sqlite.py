@@ -56,6 +56,9 @@ class SQLite(Dialect):
             f" {column} || '+00:00'))"
         )
 
+    def epoch(self, column: str) -> str:
+        return f"CAST(strftime('%%s', {column}) AS INTEGER)"
+
     def seconds_until(self, column: str) -> str:
         return f"(julianday({column}) - julianday('now')) * 86400.0"
 

@@ -527,6 +527,7 @@ def test_answer_is_the_first_one_and_counts_as_a_replay(url: str) -> None:
     assert [told.headers[name] for name in names] == ["true", "true", "done"]
     reference = first.headers["Idempotency-Reference"]
     assert told.headers["Idempotency-Reference"] == reference
+    assert told.headers["Idempotency-Expires"].endswith(" GMT")
     assert record().replays == 1
 
 

@@ -272,7 +272,9 @@ def test_answers_that_pass_by_themselves_show_when_to_come_back(
     assert response["headers"]["Retry-After"]["schema"] == {"type": "integer"}
 
 
-@pytest.mark.parametrize("mark", ["Idempotency-Replayed", "Idempotency-Ended"])
+@pytest.mark.parametrize(
+    "mark", ["Idempotency-Replayed", "Idempotency-Ended", "Idempotency-Expires"]
+)
 def test_marks_are_told_of_what_the_view_answers(
     made: dict[str, Any], mark: str
 ) -> None:

@@ -1,15 +1,19 @@
 """What the handler finds in ``request.idempotency``, and what is stored of it."""
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth import login
 from django.urls import path
 from rest_framework.decorators import api_view
+from rest_framework.metadata import BaseMetadata
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.test import APIClient
 from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.models import IdempotencyRecord
@@ -44,6 +48,29 @@ class Mixin(IdempotencyMixin, APIView):
     get = post
 
 
+class Chooses(IdempotencyMixin, ViewSet):
+    def get_idempotency_policy(self) -> IdempotencyPolicy | None:
+        return {
+            "create": IdempotencyPolicy(retention=timedelta(hours=1)),
+            "partial_update": IdempotencyPolicy(required=False),
+            "destroy": None,
+        }[self.action]
+
+    def create(self, request: Request, **route: Any) -> Response:
+        return Response({"is_same": True})
+
+    partial_update = destroy = list = create
+
+
+class Listing(BaseMetadata):
+    def determine_metadata(self, request: Request, view: APIView) -> Any:
+        return ["nothing"]
+
+
+class ForeignMetadata(Mixin):
+    metadata_class = Listing
+
+
 class SignsIn(IdempotencyMixin, APIView):
     authentication_classes: list[Any] = []
 
@@ -63,6 +90,18 @@ class Versioned(IdempotencyMixin, OrderView):
 
 
 urlpatterns = [
+    path("foreign-metadata/", ForeignMetadata.as_view()),
+    path(
+        "chooses/",
+        Chooses.as_view(
+            {
+                "get": "list",
+                "post": "create",
+                "patch": "partial_update",
+                "delete": "destroy",
+            }
+        ),
+    ),
     path("mixin/", Mixin.as_view()),
     path("below/", api_view(["GET", "POST"])(idempotent(policy=OPTIONAL)(describe))),
     path("sign-in/", SignsIn.as_view()),
@@ -125,3 +164,29 @@ def test_policy_may_depend_on_the_request() -> None:
         send(client, "/versioned/?dry=1")
 
     assert orders() == 3
+
+
+@pytest.mark.parametrize("client", ["guest", "signed-in"])
+def test_options_tell_by_method_what_the_policy_says(client: str) -> None:
+    http = APIClient() if client == "guest" else signed_in()
+
+    told = http.options("/chooses/").json()
+    again = http.options("/mixin/").json()
+
+    assert told["idempotency"] == {
+        "header": "Idempotency-Key",
+        "expires": "Idempotency-Expires",
+        "retry": ["new-key", "no", "same-key"],
+        "methods": {
+            "PATCH": {"required": False, "retention_seconds": 48 * 3600},
+            "POST": {"required": True, "retention_seconds": 3600},
+        },
+    }
+    assert again["idempotency"]["methods"] == {
+        "POST": {"required": False, "retention_seconds": 48 * 3600}
+    }
+    assert (told["name"], again["name"]) == ("Chooses", "Mixin")
+
+
+def test_metadata_of_another_form_is_left_alone() -> None:
+    assert APIClient().options("/foreign-metadata/").json() == ["nothing"]
