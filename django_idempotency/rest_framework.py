@@ -181,6 +181,12 @@ class IdempotencyMixin(_Base):
         protected_view._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
         return protected_view
 
+    @property
+    def idempotency(self) -> Idempotency:
+        """The operation of this request, as in ``request.idempotency``."""
+        operation: Idempotency = self.request._request.idempotency  # type: ignore[attr-defined]
+        return operation
+
     def get_idempotency_policy(self) -> IdempotencyPolicy | None:
         """Return the policy for this request; ``None``: don't protect it.
 

@@ -57,7 +57,7 @@ class Chooses(IdempotencyMixin, ViewSet):
         }[self.action]
 
     def create(self, request: Request, **route: Any) -> Response:
-        return Response({"is_same": True})
+        return Response({"is_same": self.idempotency is request.idempotency})  # type: ignore[attr-defined]
 
     partial_update = destroy = list = create
 
@@ -164,6 +164,13 @@ def test_policy_may_depend_on_the_request() -> None:
         send(client, "/versioned/?dry=1")
 
     assert orders() == 3
+
+
+@pytest.mark.parametrize("method", ["post", "patch", "delete", "get"])
+def test_view_has_the_operation_that_its_request_has(method: str) -> None:
+    answer = send(signed_in(), "/chooses/", {}, method=method)
+
+    assert answer.data == {"is_same": True}
 
 
 @pytest.mark.parametrize("client", ["guest", "signed-in"])
