@@ -7,80 +7,64 @@ alike.
 from __future__ import annotations
 
 import copy
-import json
-import threading
-import uuid
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connections
 from django.http.response import HttpResponseBase
 from django.test import Client
 
 from django_idempotency.conf import conf
-from django_idempotency.http.requests import header_in_meta
 
+from .calls import (
+    Call,
+    beginning,
+    call_of,
+    code_of,
+    is_replay,
+    new_key,
+    require,
+    require_commits,
+)
 from .effects import difference, is_counted
+from .hammering import storm
 from .interruptions import Points, ProcessEnded, watched
+from .outside import Recorder, observed
+from .state import Change, State, state_of
 
-__all__ = ["Call", "assert_idempotent"]
-
-SECONDS_FOR_COPIES = 60
-JSON = "application/json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One request without its key."""
-
-    path: str
-    data: Any = None
-    """The body as the client's ``post()`` takes it. With REST framework's client, too,
-    JSON may be given as a dict or a list."""
-    method: str = "post"
-    content_type: str | None = JSON
-    """``None``: the client's default, or what ``format`` in `extra` says."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further keyword arguments for the client, such as ``headers``."""
-
-    def send(self, client: Client, key: str) -> HttpResponseBase:
-        data, options = self.data, dict(self.extra)
-        if self.content_type is not None:
-            options["content_type"] = self.content_type
-        if self.content_type == JSON and isinstance(data, dict | list | tuple):
-            data = json.dumps(data, cls=DjangoJSONEncoder)
-        response: HttpResponseBase = getattr(client, self.method)(
-            self.path, data, **options, **{header_in_meta(): key}
-        )
-        return response
+__all__ = ["assert_idempotent"]
 
 
 def assert_idempotent(
     client: Client,
-    call: Call,
+    call: Call | str,
+    data: Any = None,
     *,
-    effects: Callable[[], object],
-    other_data: Any,
+    effects: Callable[[], object] | None = None,
+    other_data: Any = None,
     other_client: Client | None = None,
     copies: int = 8,
     faults: bool = True,
+    outside: Collection[str] = (),
+    ignore_headers: Collection[str] = (),
 ) -> None:
     """Assert that the call does its work once per key and answers each repeat alike.
 
-    The call must succeed. It is made under a new key and repeated; sent with
-    `other_data` under the same key; sent by `other_client`, signed in as another user,
+    The call must succeed. It is made under a new key and repeated; with `other_data`,
+    sent with that under the same key; sent by `other_client`, signed in as another user,
     under the same key; and sent `copies` times at once under another new key. With
     `faults` it is made once more for each point at which it can fail, under a new key:
     before each step, where the answer to an outside call is lost, and at the end; and
-    then retried. Each time the effects and the answers are compared.
+    then retried. Each time the effects and the answers are compared: status, body and
+    headers, but for those that are never replayed and `ignore_headers`.
+
+    `call` is a path, with `data` for a POST as JSON; or a `Call`.
 
     `effects` returns what the call changes, as a value that can be compared:
     ``Order.objects.count``, or a function that also asks your fake payment provider,
-    which has to treat keys as the real one does.
+    which has to treat keys as the real one does. Without, it is all rows of your tables,
+    the mails, the calls over HTTP and those of the functions named by `outside`.
 
     The copies run in threads and need real commits: ``TransactionTestCase``, or
     ``pytest.mark.django_db(transaction=True)``. Inside a plain ``TestCase`` pass
@@ -89,21 +73,27 @@ def assert_idempotent(
     Raises:
         AssertionError: with a message that says what would happen to a customer.
     """
-    if copies and any(each.in_atomic_block for each in connections.all()):
-        raise AssertionError(
-            "Copies sent at once can't see what an open transaction has written: use "
-            "TransactionTestCase or django_db(transaction=True), or pass copies=0."
-        )
-    key = _new_key()
-    points = Points()
-    change = _assert_done_once(client, call, key, effects, points)
-    _assert_mismatch_is_refused(client, replace(call, data=other_data), key, effects)
-    if other_client is not None:
-        _assert_no_answer_crosses(other_client, call, key)
     if copies:
-        _assert_copies_are_one(client, call, effects, change, copies)
-    if faults:
-        _require(
+        require_commits("Copies sent at once can't see what", ", or pass copies=0")
+    call = call_of(call, data)
+    with ExitStack() as stack:
+        if effects is None:
+            recorder = Recorder()
+            stack.enter_context(observed(recorder, outside))
+            effects = lambda: state_of(recorder.calls)  # noqa: E731
+        key = new_key()
+        points = Points()
+        change = _assert_done_once(client, call, key, effects, points, ignore_headers)
+        if other_data is not None:
+            other = replace(call, data=other_data)
+            _assert_mismatch_is_refused(client, other, key, effects)
+        if other_client is not None:
+            _assert_no_answer_crosses(other_client, call, key)
+        if copies:
+            _assert_copies_are_one(client, call, effects, change, copies)
+        if not faults:
+            return
+        require(
             is_counted(change),
             "effects() returns what can't be counted. Return numbers, or what has a "
             "length, so that a retry can be compared with a call that didn't fail; or "
@@ -114,42 +104,79 @@ def assert_idempotent(
 
 
 def _assert_done_once(
-    client: Client, call: Call, key: str, effects: Callable[[], object], points: Points
+    client: Client,
+    call: Call,
+    key: str,
+    effects: Callable[[], object],
+    points: Points,
+    ignore_headers: Collection[str],
 ) -> object:
     """Make the call twice; return by how much the effects grew, if that can be counted."""
     before = effects()
     with watched(points):
         first = call.send(client, key)
     after = effects()
-    _require(
+    require(
         first.status_code < 400,
         f"The call must succeed, but it was answered with {first.status_code}: "
-        f"{_beginning(first)}",
+        f"{beginning(first)}",
     )
-    _require(
+    require(
         before != after,
         "The first call changed nothing that effects() returns, so doing it twice would "
         "go unnoticed. Count what the view really writes.",
     )
     again = call.send(client, key)
-    _require(
-        effects() == after,
-        f"The work was done twice: effects() went from {before!r} to {after!r} with the "
-        f"first call and to {effects()!r} with its repeat. Is the view protected?",
-    )
-    _assert_same_answer(first, again)
+    _assert_nothing_more(before, after, effects())
+    _assert_same_answer(first, again, ignore_headers)
     return difference(before, after)
 
 
-def _assert_same_answer(first: HttpResponseBase, again: HttpResponseBase) -> None:
-    _require(
+def _assert_nothing_more(before: object, after: object, at_last: object) -> None:
+    if isinstance(after, State) and isinstance(at_last, State):
+        more = Change.between(after, at_last).told()
+        require(
+            not more,
+            "The repeat has done something once more. Is the view protected, and what is "
+            "above the protection?\n  " + "\n  ".join(more),
+        )
+    require(
+        at_last == after,
+        f"The work was done twice: effects() went from {before!r} to {after!r} with the "
+        f"first call and to {at_last!r} with its repeat. Is the view protected?",
+    )
+
+
+def _assert_same_answer(
+    first: HttpResponseBase, again: HttpResponseBase, ignore_headers: Collection[str]
+) -> None:
+    require(
         _answer(first) == _answer(again),
         "The repeat got another answer than the first call: "
-        f"{first.status_code} {_beginning(first)} and then "
-        f"{again.status_code} {_beginning(again)}",
+        f"{first.status_code} {beginning(first)} and then "
+        f"{again.status_code} {beginning(again)}",
     )
-    _require(
-        _is_replay(again),
+    ignored = {
+        each.lower()
+        for each in (
+            *ignore_headers,
+            *conf.IDEMPOTENCY_HEADER_DENY_LIST,
+            conf.IDEMPOTENCY_REPLAYED_HEADER,
+        )
+    }
+    differing = [
+        name
+        for name in {**first.headers, **again.headers}
+        if name.lower() not in ignored
+        and first.headers.get(name) != again.headers.get(name)
+    ]
+    require(
+        not differing,
+        f"The repeat got other headers than the first call: {', '.join(differing)}. If a "
+        "middleware sets them anew for each response, name them in ignore_headers.",
+    )
+    require(
+        is_replay(again),
         f"The repeat was not marked with {conf.IDEMPOTENCY_REPLAYED_HEADER}: the view "
         "ran again, or something removed the header on the way.",
     )
@@ -160,12 +187,12 @@ def _assert_mismatch_is_refused(
 ) -> None:
     before = effects()
     response = call.send(client, key)
-    _require(
+    require(
         effects() == before,
         "Another payload under the same key was carried out: a changed cart would be "
         "charged as well.",
     )
-    _require(
+    require(
         response.status_code == 422,
         "Another payload under the same key must be refused with 422 key-reused; it "
         f"got {response.status_code}. Does the policy's exclude or fingerprint leave "
@@ -175,8 +202,8 @@ def _assert_mismatch_is_refused(
 
 def _assert_no_answer_crosses(client: Client, call: Call, key: str) -> None:
     response = call.send(client, key)
-    _require(
-        not _is_replay(response),
+    require(
+        not is_replay(response),
         "Another caller with the same key got the first caller's answer. What does "
         "IDEMPOTENCY_PRINCIPAL return?",
     )
@@ -190,54 +217,36 @@ def _assert_copies_are_one(
     copies: int,
 ) -> None:
     """Send copies in the same instant, each from a thread with its own connection."""
-    key = _new_key()
+    key = new_key()
     before = effects()
-    responses = _storm(client, call, key, copies)
+    responses = storm(client, call, key, copies)
     after = effects()
     done = [each for each in responses if each.status_code < 400]
-    _require(
+    require(
         bool(done) and before != after,
         f"None of {copies} copies was carried out: {_statuses(responses)}",
     )
-    _require(
+    require(
         all(each.status_code in (409, done[0].status_code) for each in responses),
         f"Copies in the same instant got {_statuses(responses)}; each must get the "
         "first answer, or 409 while that isn't there yet.",
     )
-    fresh = [each for each in done if not _is_replay(each)]
-    _require(
+    fresh = [each for each in done if not is_replay(each)]
+    require(
         len(fresh) == 1 and all(_answer(each) == _answer(fresh[0]) for each in done),
         f"{len(fresh)} of {copies} copies in the same instant were carried out; exactly "
         "one must be, and the others must get its answer.",
     )
-    _require(
+    require(
         difference(before, after) == change,
         f"{copies} copies in the same instant moved effects() from {before!r} to "
         f"{after!r}, but one call moves it by {change!r}.",
     )
     again = call.send(client, key)
-    _require(
-        effects() == after and _is_replay(again),
+    require(
+        effects() == after and is_replay(again),
         "After copies in the same instant, a repeat ran the view once more.",
     )
-
-
-def _storm(client: Client, call: Call, key: str, copies: int) -> list[HttpResponseBase]:
-    barrier = threading.Barrier(copies, timeout=SECONDS_FOR_COPIES)
-
-    def send(own_client: Client) -> HttpResponseBase:
-        barrier.wait()
-        try:
-            return call.send(own_client, key)
-        finally:
-            connections.close_all()
-
-    # A test client isn't thread-safe; a new one with its cookies is the same user.
-    clients = [copy.copy(client) for _ in range(copies)]
-    for each in clients:
-        each.raise_request_exception = False  # a crash counts as one copy's answer
-    with ThreadPoolExecutor(copies) as pool:
-        return list(pool.map(send, clients, timeout=SECONDS_FOR_COPIES))
 
 
 def _assert_retry_completes(
@@ -249,7 +258,7 @@ def _assert_retry_completes(
     point: str,
 ) -> None:
     """Let a call under a new key fail at this point, and retry it."""
-    key = _new_key()
+    key = new_key()
     client = copy.copy(client)
     client.raise_request_exception = False
     before = effects()
@@ -258,16 +267,16 @@ def _assert_retry_completes(
     between = effects()
     response = call.send(client, key)
     after = effects()
-    if _code(response) == "outcome-unknown" and after == between:
+    if code_of(response) == "outcome-unknown" and after == between:
         return  # held for a person, who decides
     if 400 <= response.status_code < 500 and after == before:
         return  # the customer was told that nothing was done, and nothing was
-    _require(
+    require(
         response.status_code < 400,
         f"When {point}, the retry was answered with {response.status_code}: "
-        f"{_beginning(response)}",
+        f"{beginning(response)}",
     )
-    _require(
+    require(
         difference(before, after) == change,
         f"When {point}, attempt and retry together moved effects() from {before!r} to "
         f"{after!r}, but one call moves it by {change!r}. Call outside by call() or with "
@@ -275,35 +284,9 @@ def _assert_retry_completes(
     )
 
 
-def _new_key() -> str:
-    return str(uuid.uuid4())
-
-
-def _is_replay(response: HttpResponseBase) -> bool:
-    return response.headers.get(conf.IDEMPOTENCY_REPLAYED_HEADER) == "true"
-
-
 def _answer(response: HttpResponseBase) -> tuple[int, bytes]:
     return response.status_code, getattr(response, "content", b"")
 
 
-def _code(response: HttpResponseBase) -> str | None:
-    """The code of the problem that was answered, if it is one."""
-    if response.headers.get("Content-Type") != "application/problem+json":
-        return None
-    code: str | None = json.loads(getattr(response, "content", b"")).get("code")
-    return code
-
-
-def _beginning(response: HttpResponseBase) -> str:
-    return repr(getattr(response, "content", b"")[:200])
-
-
 def _statuses(responses: Iterable[HttpResponseBase]) -> list[int]:
     return sorted(each.status_code for each in responses)
-
-
-def _require(condition: bool, sentence: str) -> None:
-    # Not an assert statement, which Python removes under -O.
-    if not condition:
-        raise AssertionError(sentence)

@@ -38,11 +38,11 @@ class Points:
         """
         self.reached.append(point)
         if len(self.reached) - 1 == self.fails_at:
-            raise failure(f"assert_idempotent let this fail: {point}.")
+            raise failure(f"A test lets this fail: {point}.")
 
 
 @contextmanager
-def watched(points: Points) -> Iterator[None]:
+def watched(points: Points, *, with_senders: bool = True) -> Iterator[None]:
     """Let every protected view of this process go through the points."""
     with ExitStack() as stack:
 
@@ -53,7 +53,7 @@ def watched(points: Points) -> Iterator[None]:
         for name in ("call", "write"):
             replace(Idempotency, name, _step)
             replace(Idempotency, f"a{name}", _async_step)
-        for sender, name in senders():
+        for sender, name in senders() if with_senders else ():
             is_async = sender.__name__.startswith("Async")
             replace(sender, name, _async_sender if is_async else _sender)
         replace(protection, "outcome_of", _end)

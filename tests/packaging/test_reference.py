@@ -4,14 +4,16 @@ import re
 from argparse import ArgumentParser
 from dataclasses import fields
 from importlib import import_module
+from inspect import signature
 from pkgutil import iter_modules
 from typing import Any
 
 import pytest
+from _pytest.fixtures import FixtureFunctionDefinition
 from django.apps import apps
 from django.db.models import Model
 
-from django_idempotency import conf
+from django_idempotency import conf, testing
 from django_idempotency.contrib.opentelemetry import metrics as opentelemetry
 from django_idempotency.contrib.prometheus import metrics as prometheus
 from django_idempotency.engine.measuring import DECIDED, MEASURED, READ
@@ -48,6 +50,7 @@ PUBLIC_MODULES = [
     "tasks",
     "testing",
     "testing.factories",
+    "testing.rest_framework",
     "webhooks",
     "webhooks.deliveries",
     "webhooks.inbox",
@@ -125,12 +128,48 @@ def test_what_programs_may_do() -> None:
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES)
 def test_public_names(module: str) -> None:
-    sections = _sections("names.md", r"django_idempotency\.([\w.]+)")
+    page = "testing.md" if module.startswith("testing") else "names.md"
+    sections = _sections(page, r"django_idempotency\.([\w.]+)")
     existing = set(import_module(f"django_idempotency.{module}").__all__)
 
     documented = set(re.findall(r"^### `(\w+)`$", sections[module], re.MULTILINE))
 
     assert documented == existing
+
+
+def test_fixtures_and_options_of_the_plugin() -> None:
+    plugin = import_module("django_idempotency.testing.pytest_plugin")
+    fixtures = {
+        name
+        for name, value in vars(plugin).items()
+        if isinstance(value, FixtureFunctionDefinition) and not name.startswith("_")
+    }
+    [section] = re.findall(
+        r"^## The plugin for pytest$(.*?)(?=^##)", _page("testing.md"), re.M | re.S
+    )
+
+    assert _names_in_first_column(section) == fixtures | {plugin.OPTION}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "assert_handler_safe",
+        "assert_idempotent",
+        "crash_everywhere",
+        "deliver",
+        "hammer",
+    ],
+)
+def test_options_of_tools_for_tests(name: str) -> None:
+    parameters = signature(getattr(testing, name)).parameters.values()
+    [section] = re.findall(
+        rf"^### `{name}`$(.*?)(?=^##)", _page("testing.md"), re.M | re.S
+    )
+
+    assert _names_in_first_column(section) == {
+        each.name for each in parameters if each.kind is each.KEYWORD_ONLY
+    }
 
 
 LIBRARY = ROOT / "django_idempotency/static/django_idempotency/idempotent-fetch.js"

@@ -145,6 +145,17 @@ def test_wheel_holds_the_whole_package(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == sources
 
 
+def test_wheel_names_its_plugin_for_pytest(wheel: Path) -> None:
+    version = django_idempotency.__version__
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"django_idempotency-{version}.dist-info/entry_points.txt")
+
+    assert text.decode().split() == [
+        "[pytest11]",
+        "django_idempotency=django_idempotency.testing.pytest_plugin",
+    ]
+
+
 def test_sdist_holds_what_testing_it_takes(distributions: Path) -> None:
     (file,) = distributions.glob("*.tar.gz")
     with tarfile.open(file) as archive:

@@ -18,6 +18,7 @@ MAY_QUERY = {
     "migrations",
     "models",
     "store",
+    "testing",  # asks whether a test may use a database, and reads the project's tables
 }
 # All other tests are about the package, and run without the example project.
 SHOW_THE_EXAMPLE = ("tests/example/", "tests/browser/lab/", "tests/browser/shop/")

@@ -1,0 +1,67 @@
+"""Which line of the user's code is doing something."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+
+import django_idempotency
+
+OURS = str(Path(django_idempotency.__file__).parent)
+LIBRARIES = tuple(
+    sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+DATABASE = ("django.db.", "contextlib", "asgiref.", "django_idempotency.testing.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of the user's code."""
+
+    file: str
+    number: int
+    function: str
+
+    def __str__(self) -> str:
+        code = linecache.getline(self.file, self.number).strip()
+        path = Path(self.file)
+        if path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+        place = f"{path}:{self.number} in {self.function}"
+        return f"{place}\n    {code}" if code else place
+
+
+def is_of_the_package() -> bool:
+    """Whether the package itself runs the statement that is being executed."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(DATABASE):
+            return str(name).startswith("django_idempotency.")
+        frame = frame.f_back
+    return False
+
+
+def line_of_user(outermost: CodeType) -> Line | None:
+    """Return the innermost line of the user's code within a call of this function."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not outermost:
+        code = frame.f_code
+        if _is_of_user(code.co_filename):
+            return Line(
+                file=code.co_filename, number=frame.f_lineno, function=code.co_qualname
+            )
+        frame = frame.f_back
+    return None
+
+
+def _is_of_user(file: str) -> bool:
+    return not (
+        file.startswith(("<frozen", OURS, *LIBRARIES))
+        or "site-packages" in file
+        or "dist-packages" in file
+    )

@@ -1,0 +1,125 @@
+"""`assert_handler_safe`, in a plain test: content with what is right, finds the rest."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import F
+
+from django_idempotency.engine.idempotency import current_operation
+from django_idempotency.testing import assert_handler_safe
+from django_idempotency.webhooks import (
+    NotReady,
+    WebhookView,
+    endpoints,
+    on,
+    providers,
+    webhook,
+)
+from tests.testapp.models import Cart, CartItem, Order
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "whsec_of_this_file"  # noqa: S105 - nothing else is signed with it
+CHARGE = f"{__name__}.charge"
+
+
+def charge(amount: int, key: str = "") -> int:
+    """What stands for the other side."""
+    return amount
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "_endpoints", {})
+    Cart.objects.create(name="before").items.create(quantity=999)
+
+
+def event(number: int, name: str) -> dict[str, Any]:
+    return {"id": f"evt_{number}", "type": f"invoice.{name}", "created": 1_760_000_000}
+
+
+EVENTS = [event(1, "made"), event(2, "paid"), event(3, "sent")]
+
+
+def puts_up_with_any_order(event: Any) -> None:
+    charge(5, current_operation().key_for("charge"))
+    Order.objects.create(reference=event.id)
+    CartItem.objects.update(quantity=F("quantity") - 1)
+
+
+def waits_for_the_first(event: Any) -> None:
+    if event.type != "invoice.made" and not Order.objects.exists():
+        raise NotReady
+    Order.objects.create(reference=event.id)
+
+
+def counts_what_is_there(event: Any) -> None:
+    """Right in one order only."""
+    Order.objects.create(reference=event.id, amount=Order.objects.count())
+
+
+def is_never_ready(event: Any) -> None:
+    raise NotReady
+
+
+def charges_at_each_attempt(event: Any) -> None:
+    charge(5)
+    Order.objects.create(reference=event.id)
+
+
+HANDLERS: list[tuple[Callable[[Any], None], str]] = [
+    (puts_up_with_any_order, ""),
+    (waits_for_the_first, ""),
+    (
+        counts_what_is_there,
+        "invoice.made evt_1, invoice.sent evt_3, invoice.paid evt_2",
+    ),
+    (is_never_ready, "Not acknowledged, however often it is delivered: invoice.made"),
+    (charges_at_each_attempt, "charge(5)\n  When the answer to {charge} was lost"),
+    (lambda event: None, "any order would do"),
+]
+
+
+@pytest.mark.parametrize("inbox", [False, True])
+@pytest.mark.parametrize(("handler", "says"), HANDLERS, ids=range(len(HANDLERS)))
+def test_handler_is_safe_or_it_is_said_why_not(
+    handler: Callable[[Any], None], says: str, inbox: bool
+) -> None:
+    receiver = webhook(providers.STRIPE, secrets=SECRET, inbox=inbox)(handler)
+    before = Order.objects.count()
+    try:
+        assert_handler_safe(receiver, EVENTS, outside=[CHARGE])
+        said = ""
+    except AssertionError as error:
+        said = str(error)
+
+    assert says.format(charge=CHARGE) in said
+    assert bool(said) is bool(says)
+    assert Order.objects.count() == before
+
+
+class Payments(WebhookView):
+    profile = providers.GITHUB
+    secrets = SECRET
+
+    @on("paid", "sent")
+    def happened(self, event: Any) -> None:
+        Order.objects.create(amount=Order.objects.count())
+        Cart.objects.create(name=event.type)
+
+
+def test_class_is_a_receiver_and_orders_of_many_events_are_drawn() -> None:
+    events = [
+        (b"{}", {"X-GitHub-Event": kind, "X-GitHub-Delivery": f"{kind}{number}"})
+        for kind in ("paid", "sent")
+        for number in range(3)
+    ]
+
+    assert_handler_safe(Payments, events, max_orders=4)
+
+
+def test_what_is_no_receiver_is_refused_with_the_line_to_write() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"@webhook\(…\)"):
+        assert_handler_safe(puts_up_with_any_order, EVENTS)
