@@ -16,7 +16,6 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-
 from ninja import NinjaAPI, Schema
 
 from django_idempotency.contrib import ninja
