@@ -116,6 +116,11 @@ class Settings:
         return _setting("IDEMPOTENCY_TOMBSTONE", timedelta(0))
 
     @cached_property
+    def IDEMPOTENCY_INTENT_WINDOW(self) -> timedelta:
+        """How long the same under another key has to be confirmed; zero: not at all."""
+        return _setting("IDEMPOTENCY_INTENT_WINDOW", timedelta(0))
+
+    @cached_property
     def IDEMPOTENCY_EVENT_RETENTION(self) -> timedelta:
         """How long a webhook event is recognised, from when it was handled or stored."""
         return _setting("IDEMPOTENCY_EVENT_RETENTION", timedelta(days=35))

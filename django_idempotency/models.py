@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 else:
     from .fields import MomentField
 
-__all__ = ["HourlyCount", "IdempotencyRecord", "OperationLink", "ProcessedEvent"]
+__all__ = [
+    "HourlyCount",
+    "IdempotencyRecord",
+    "OperationIntent",
+    "OperationLink",
+    "ProcessedEvent",
+]
 
 # Else Django says what is wrong with a model that the reader has never heard of.
 if apps.apps_ready and not apps.is_installed("django_idempotency"):
@@ -642,6 +648,35 @@ class OperationLink(models.Model):
 
     def __str__(self) -> str:
         return self.label or self.value
+
+
+class OperationIntent(models.Model):
+    """Who was the last to ask for something, whatever the key.
+
+    Written with the claim, and only where a policy has an `intent_window`.
+    """
+
+    id = DigestField(
+        primary_key=True,
+        editable=False,
+        help_text=_("Digest of principal, method, path and signed fingerprint."),
+    )
+    first_id = DigestField(help_text=_("The id of the record."))
+    created_at = MomentField()
+    expires_at = MomentField()
+
+    objects = models.Manager()
+
+    class Meta:
+        verbose_name = _("intent of operations")
+        verbose_name_plural = _("intents of operations")
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["expires_at"], name="idempotency_intent_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return reference_of(self.first_id)
 
 
 class HourlyCount(models.Model):

@@ -48,6 +48,10 @@ class IdempotencyPolicy:
     tombstone: timedelta | None = None
     """How long after its retention a repeat is refused, with 409 ``answer-expired``, and
     not done anew; zero: not at all; IDEMPOTENCY_TOMBSTONE."""
+    intent_window: timedelta | None = None
+    """For how long the same under *another* key is refused, with 409
+    ``possible-duplicate``, until the client confirms it; zero: not at all. Of signed-in
+    users only, counted from the end of the first one; IDEMPOTENCY_INTENT_WINDOW."""
     lease: timedelta | None = None
     """If set, the leased shape: how long the view may take, outside of any transaction,
     before another request may take the operation over. Choose it well above the slowest
@@ -86,9 +90,11 @@ class IdempotencyPolicy:
         _require_duration("wait", self.wait, zero_allowed=True, longest=LONGEST_WAIT)
         _require_duration("retention", self.retention)
         _require_duration("tombstone", self.tombstone, zero_allowed=True)
+        _require_duration("intent_window", self.intent_window, zero_allowed=True)
         _require_duration("lease", self.lease)
         if self.retention is not None:
             self._require_lease_shorter_than(self.retention, "retention")
+            self._require_window_shorter_than(self.retention, "retention")
         if isinstance(self.exclude, str):
             raise ImproperlyConfigured(
                 f"exclude={self.exclude!r} must be a collection of field names, not one "
@@ -119,11 +125,27 @@ class IdempotencyPolicy:
             return self.retention
         retention = conf.IDEMPOTENCY_RETENTION
         self._require_lease_shorter_than(retention, "IDEMPOTENCY_RETENTION")
+        self._require_window_shorter_than(retention, "IDEMPOTENCY_RETENTION")
         return retention
 
     @property
     def effective_tombstone(self) -> timedelta:
         return conf.IDEMPOTENCY_TOMBSTONE if self.tombstone is None else self.tombstone
+
+    @property
+    def effective_intent_window(self) -> timedelta:
+        if self.intent_window is None:
+            return conf.IDEMPOTENCY_INTENT_WINDOW
+        return self.intent_window
+
+    def _require_window_shorter_than(self, retention: timedelta, name: str) -> None:
+        """Of what is forgotten nobody knows that it was the first."""
+        if self.intent_window is not None and self.intent_window >= retention:
+            raise ImproperlyConfigured(
+                f"intent_window={self.intent_window!r} must be shorter than {name} "
+                f"({retention!r}): what is forgotten can't be asked about. It is meant "
+                "for seconds: write intent_window=timedelta(seconds=30)."
+            )
 
     def _require_lease_shorter_than(self, retention: timedelta, name: str) -> None:
         """When the lease ends, the record has to be there still, with its steps."""
@@ -153,6 +175,7 @@ class PolicyOptions(TypedDict, total=False):
     wait: timedelta | None
     retention: timedelta | None
     tombstone: timedelta | None
+    intent_window: timedelta | None
     lease: timedelta | None
     keep: Callable[[HttpResponseBase], bool]
     keep_errors: bool | None

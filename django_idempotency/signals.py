@@ -31,6 +31,7 @@ __all__ = [
     "in_flight",
     "kept",
     "mismatched",
+    "possible_duplicate",
     "released",
     "replayed",
     "rerun",
@@ -84,6 +85,10 @@ Its one argument is `request`, to find such callers before keys are required.
 
 mismatched = Signal()
 """The key came back with another payload and was refused (422)."""
+
+possible_duplicate = Signal()
+"""The same came under another key within the policy's `intent_window`, and was refused
+until the client confirms it (409). `operation` is the refused one."""
 
 event_processed = Signal()
 """A webhook event was handled and committed. Like the other signals of events, it

@@ -15,6 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
 from .core.decisions import (
+    Duplicate,
     Expired,
     Held,
     InFlight,
@@ -359,7 +360,7 @@ def _returned(result: Result[Any], operation: Operation, options: TaskOptions) -
             raise OperationInFlight(retry_after=retry_after)
         case Held():
             raise OutcomeUnknown("A person has to find out whether this was done.")
-        case Mismatch():
+        case Mismatch() | Duplicate():  # a task has no window
             raise KeyReused(
                 f"{operation.scope.path or 'A function'} was called under this key with "
                 "other arguments before."

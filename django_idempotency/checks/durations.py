@@ -15,6 +15,7 @@ def check_durations(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMessa
     """Check what a policy can't refuse where it is written."""
     yield from _short_retention(policy, name)
     yield from _long_lease(policy, name)
+    yield from _long_window(policy, name)
 
 
 def _short_retention(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMessage]:
@@ -25,6 +26,23 @@ def _short_retention(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMess
             "payment provider may still know the key.",
             hint="    retention=timedelta(hours=48)",
             id="django_idempotency.W024",
+        )
+
+
+def _long_window(policy: IdempotencyPolicy, name: str) -> Iterator[CheckMessage]:
+    """The policy itself compares its own two, and another check the settings."""
+    if (policy.retention is None) is (policy.intent_window is None):
+        return
+    window: object = policy.effective_intent_window
+    retention: object = policy.retention or conf.IDEMPOTENCY_RETENTION
+    if not (isinstance(window, timedelta) and isinstance(retention, timedelta)):
+        return
+    if window >= retention:
+        yield Error(
+            f"The intent_window of {name}, {window}, must be shorter than its "
+            f"retention, {retention}: what is forgotten can't be asked about.",
+            hint="    intent_window=timedelta(seconds=30)",
+            id="django_idempotency.E058",
         )
 
 

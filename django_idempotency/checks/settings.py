@@ -46,6 +46,7 @@ def check_settings(
         *_header("IDEMPOTENCY_REPLAYED_HEADER", "Idempotency-Replayed", "E002"),
         *_durations(),
         *_retention(),
+        *_window(),
         *_hooks(),
         *_values(),
         *_codec(),
@@ -81,6 +82,7 @@ def _durations() -> Iterator[CheckMessage]:
         ("IDEMPOTENCY_WAIT", wait, "seconds=5"),
         ("IDEMPOTENCY_RETENTION", {}, "hours=48"),
         ("IDEMPOTENCY_TOMBSTONE", {"zero_allowed": True}, "days=365"),
+        ("IDEMPOTENCY_INTENT_WINDOW", {"zero_allowed": True}, "seconds=30"),
         ("IDEMPOTENCY_EVENT_RETENTION", {}, "days=35"),
         ("IDEMPOTENCY_STATISTICS_RETENTION", {}, "days=90"),
     ):
@@ -102,6 +104,21 @@ def _retention() -> Iterator[CheckMessage]:
             "know the key.",
             hint=f"{IMPORT}IDEMPOTENCY_RETENTION = timedelta(hours=48)",
             id="django_idempotency.W004",
+        )
+
+
+def _window() -> Iterator[CheckMessage]:
+    window: object = conf.IDEMPOTENCY_INTENT_WINDOW
+    retention: object = conf.IDEMPOTENCY_RETENTION
+    if not (isinstance(window, timedelta) and isinstance(retention, timedelta)):
+        return
+    if window >= retention > timedelta(0):
+        yield Error(
+            f"IDEMPOTENCY_INTENT_WINDOW = {window!r} must be shorter than "
+            f"IDEMPOTENCY_RETENTION, {retention!r}: what is forgotten can't be asked "
+            "about, and it is meant for seconds.",
+            hint=f"{IMPORT}IDEMPOTENCY_INTENT_WINDOW = timedelta(seconds=30)",
+            id="django_idempotency.E058",
         )
 
 

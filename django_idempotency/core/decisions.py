@@ -6,6 +6,7 @@ the database compare the times; the engine acts on the decision.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -96,7 +97,19 @@ class Expired:
     """It was done, and its answer was kept for as long as was promised."""
 
 
-Verdict = Replay | InFlight | Mismatch | Held | Unreadable | Expired
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same was asked for under another key, and may be meant once: see `intents`."""
+
+    first_id: uuid.UUID
+    """The record of the first one."""
+    age: timedelta
+    """Since the first one was done, or, if it wasn't, since it was asked for."""
+    about: str = ""
+    """What the first one calls its object."""
+
+
+Verdict = Replay | InFlight | Mismatch | Held | Unreadable | Expired | Duplicate
 """What the request gets instead of running."""
 
 Decision = Verdict | Renew
@@ -121,7 +134,9 @@ class Unfinished:
     """An attempt was made and has come to no answer, and nobody is running it now."""
 
 
-Unanswered = InFlight | Mismatch | Held | Unreadable | Expired | Unknown | Unfinished
+Unanswered = (
+    InFlight | Mismatch | Held | Unreadable | Expired | Duplicate | Unknown | Unfinished
+)
 
 Standing = Replay | Unanswered
 """What is told to somebody who asks, and doesn't want it done."""

@@ -43,6 +43,8 @@ class Happening(StrEnum):
     """A copy was told to come again, `waited` seconds after it had come."""
     MISMATCHED = "mismatched"
     """The key came with other content, and was refused."""
+    POSSIBLE_DUPLICATE = "possible_duplicate"
+    """The same came under another key, as `other`, and was refused until confirmed."""
     REFUSED = "refused"
     """It came again while the outcome was unknown, and was told so."""
     SETTLED = "settled"

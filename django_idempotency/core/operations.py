@@ -56,6 +56,16 @@ class Course:
             self.ended = time.monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """That the same under another key is asked about before it is done."""
+
+    window: timedelta
+    """For how long, counted from the end of the first one."""
+    confirms: str = ""
+    """The reference of the first one, if the client knows it and means another one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """What somebody wants done once, as one request or call asks for it."""
@@ -74,6 +84,8 @@ class Operation:
     """The id of the request, by which its log lines are found; not part of what it is."""
     lease: timedelta | None = None
     """How long a claim that is committed on its own is valid; ``None``: atomic shape."""
+    intent: Intent | None = None
+    """``None``: another key is another operation, whatever else is equal."""
     route: str | None = field(default=None, compare=False)
     """The pattern of the URL, under which many paths are counted as one endpoint."""
     course: Course = field(default_factory=Course, compare=False, repr=False)
@@ -83,6 +95,16 @@ class Operation:
     def record_id(self) -> uuid.UUID:
         """The primary key of its record."""
         return record_id_of(self.scope, self.key)
+
+    @cached_property
+    def intent_id(self) -> uuid.UUID:
+        """What it has in common with the same under another key.
+
+        With the signed fingerprint: the digest alone would let short secrets be guessed.
+        """
+        scope = self.scope
+        signed = self.fingerprint.sign()
+        return digest_id("intent", scope.principal, scope.method, scope.path, signed)
 
     @property
     def remembered_for(self) -> timedelta | None:

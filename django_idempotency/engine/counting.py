@@ -56,6 +56,7 @@ OF_OPERATIONS = (
     "in_flight",
     "kept",
     "mismatched",
+    "possible_duplicate",
     "released",
     "replayed",
 )

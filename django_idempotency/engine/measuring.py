@@ -200,7 +200,7 @@ def _told(receiver: Receiver, outcome: str) -> Receiver:
 
 DECIDED = (
     *("kept", "released", "held"),
-    *("replayed", "in_flight", "mismatched", "expired"),
+    *("replayed", "in_flight", "mismatched", "expired", "possible_duplicate"),
 )
 """Each request with a key ends in one of these."""
 EVENT_OUTCOMES = ("processed", "duplicate", "failed", "dead", "ignored")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import timedelta
 from functools import cached_property
@@ -27,6 +28,7 @@ from django_idempotency.store.rows import Claim
 
 from . import words
 from .claiming import Row
+from .intents import Precedence
 from .reporting import report_lost, report_undecodable
 
 
@@ -77,6 +79,8 @@ class RecordRow(Row[Verdict]):
         """Where the row was when it was last read."""
         self.has_unfinished = False
         """Whether the row, when it was last read, was that of work that had begun."""
+        intent = operation.intent
+        self._precedence = None if intent is None else Precedence(operation, intent)
         self._is_unreadable = False
         """Whether a retry can't go on, since what its steps have returned can't be read."""
 
@@ -91,14 +95,18 @@ class RecordRow(Row[Verdict]):
 
     def insert(self, wait: timedelta) -> Claim:
         self.has_unfinished = False
+        deadline = time.monotonic() + wait.total_seconds()
         if self.lease is None:
             claim = records.claim(self.operation, wait=wait)
         else:
             claim = records.claim_leased(self.operation, self.lease, wait=wait)
         self.operation.course.kept_until = claim.kept_until
+        if self._precedence is not None:
+            self._precedence.claim(deadline)
         return claim
 
     def lock(self, wait: timedelta) -> None:
+        self._deadline = time.monotonic() + wait.total_seconds()
         rows.lock(
             IdempotencyRecord,
             self.operation.record_id,
@@ -108,6 +116,19 @@ class RecordRow(Row[Verdict]):
         )
 
     def look(self) -> Decision | None:
+        if self._precedence is None:
+            return self._look_at_record()
+        if self._precedence.is_waited_for:  # pragma: no cover - MariaDB
+            verdict = self._precedence.look()
+            if verdict is not None:
+                return verdict
+        decision = self._look_at_record()
+        # Its own outcome goes before: a copy of the second one is a copy.
+        if decision is None or isinstance(decision, Renew):
+            return self._precedence.look() or decision
+        return decision
+
+    def _look_at_record(self) -> Decision | None:
         decision = self._looked()
         # See Note [The word of the other side].
         is_settled = (
@@ -147,6 +168,8 @@ class RecordRow(Row[Verdict]):
             report_undecodable(self.operation, fault)
             self._is_unreadable = True
             raise ClaimConflict from fault
+        if self._precedence is not None:
+            self._precedence.claim(self._deadline)
         return claim
 
     def _decision(self, row: RowView | None) -> Decision | None:

@@ -8,6 +8,7 @@ from django.dispatch import Signal
 
 from django_idempotency import signals
 from django_idempotency.core.decisions import (
+    Duplicate,
     Expired,
     Held,
     InFlight,
@@ -30,6 +31,8 @@ def report_verdict(operation: Operation, verdict: Verdict) -> None:
             report("in_flight", operation)
         case Mismatch():
             report("mismatched", operation)
+        case Duplicate():
+            report("possible_duplicate", operation)
         case Held():
             report("held", operation)
         case Expired():

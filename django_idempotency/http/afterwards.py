@@ -7,6 +7,7 @@ any more, where another session holds the row, and where the database refuses.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -38,6 +39,16 @@ def note(response: R, operation: Operation, what: Happening, waited: float) -> R
     if not conf.IDEMPOTENCY_COUNT_REPLAYS:
         return response
     write = partial(records.add_note, what=what, waited=waited)
+    return _afterwards(response, operation, write)
+
+
+def note_duplicate(
+    response: R, operation: Operation, first_id: uuid.UUID, waited: float
+) -> R:
+    """Note on the first one's record what was refused because of it."""
+    if not conf.IDEMPOTENCY_COUNT_REPLAYS:
+        return response
+    write = partial(records.note_duplicate, first_id=first_id, waited=waited)
     return _afterwards(response, operation, write)
 
 

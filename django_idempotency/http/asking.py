@@ -30,6 +30,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_idempotency.core.decisions import (
+    Duplicate,
     Expired,
     Held,
     InFlight,
@@ -244,7 +245,7 @@ def _in_words(
             state, problem = "gone", problems.ANSWER_EXPIRED
         case Unfinished():
             state, problem = "unfinished", problems.UNFINISHED
-        case Unknown() | Mismatch():  # pragma: no branch - mypy proves it
+        case Unknown() | Mismatch() | Duplicate():  # pragma: no branch - mypy proves it
             # A mismatch is somebody else's, whose digest is the same.
             state, problem = "unknown", problems.OPERATION_UNKNOWN
     is_known = state != "unknown"

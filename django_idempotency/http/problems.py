@@ -91,6 +91,16 @@ KEY_REUSED = Problem(
         "If you mean a new request, make a new key."
     ),
 )
+POSSIBLE_DUPLICATE = Problem(
+    code="possible-duplicate",
+    status=409,
+    title=_("The same was just asked for under another key"),
+    detail=_(
+        "Nothing was done now. If it is meant once, the first one stands. If you mean "
+        "another one, send the same request again with the first one's reference in the "
+        "Idempotency-Confirm header."
+    ),
+)
 IN_FLIGHT = Problem(
     code="in-flight",
     status=409,
@@ -187,6 +197,7 @@ PROBLEMS = (
     SIGN_IN_REQUIRED,
     BODY_TOO_LARGE,
     KEY_REUSED,
+    POSSIBLE_DUPLICATE,
     IN_FLIGHT,
     OUTCOME_UNKNOWN,
     CALL_REFUSED,
@@ -210,6 +221,8 @@ RETRY: dict[str, Retry] = {
     BODY_TOO_LARGE.code: "new-key",
     # The content may have changed from attempt to attempt, and the first was carried out.
     KEY_REUSED.code: "no",
+    # Not without somebody who says that another one is meant.
+    POSSIBLE_DUPLICATE.code: "no",
     IN_FLIGHT.code: "same-key",
     OUTCOME_UNKNOWN.code: "no",
     CALL_REFUSED.code: "new-key",
@@ -240,20 +253,22 @@ def problem_response(
     retry_after: timedelta | None = None,
     reference: str = "",
     state: str = "",
+    first: dict[str, str | int] | None = None,
 ) -> HttpResponse:
     """Return the problem as JSON, or as a page to a browser that sent a form.
 
     `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
     own. `reference` is what people call the operation by, and `state` how it
-    stands, where that was asked. The page is ``django_idempotency/<code>.html`` if the
-    project has that template, else ``django_idempotency/problem.html``. What
-    IDEMPOTENCY_PROBLEM_RESPONSE makes takes the place of both.
+    stands, where that was asked; `first` is what a possible duplicate may be one of. The
+    page is ``django_idempotency/<code>.html`` if the project has that template, else
+    ``django_idempotency/problem.html``. What IDEMPOTENCY_PROBLEM_RESPONSE makes takes the
+    place of both.
     """
     detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
-    document = _document(problem, detail, reference, state)
+    document = _document(problem, detail, reference, state, first)
     response = _made_by_project(request, document)
     if response is None and _is_from_a_form(request):
-        page = _page(problem, detail, request, reference)
+        page = _page(problem, detail, request, reference, first)
         if page is not None:
             response = HttpResponse(page, status=problem.status)
     if response is None:
@@ -274,9 +289,13 @@ def problem_response(
 
 
 def _document(
-    problem: Problem, detail: str, reference: str, state: str
-) -> dict[str, str | int]:
-    document: dict[str, str | int] = {
+    problem: Problem,
+    detail: str,
+    reference: str,
+    state: str,
+    first: dict[str, str | int] | None,
+) -> dict[str, object]:
+    document: dict[str, object] = {
         "type": f"{conf.IDEMPOTENCY_PROBLEM_BASE_URL}{problem.code}",
         "title": str(problem.title),
         "status": problem.status,
@@ -288,11 +307,13 @@ def _document(
         document["reference"] = reference
     if state:
         document["state"] = state
+    if first:
+        document["first"] = first
     return document
 
 
 def _made_by_project(
-    request: HttpRequest, document: dict[str, str | int]
+    request: HttpRequest, document: dict[str, object]
 ) -> HttpResponse | None:
     """Return what the project's hook makes of the document; ``None``: nothing that fits.
 
@@ -327,7 +348,11 @@ def _is_from_a_form(request: HttpRequest) -> bool:
 
 
 def _page(
-    problem: Problem, detail: str, request: HttpRequest, reference: str
+    problem: Problem,
+    detail: str,
+    request: HttpRequest,
+    reference: str,
+    first: dict[str, str | int] | None,
 ) -> str | None:
     names = [
         f"django_idempotency/{problem.code}.html",
@@ -339,6 +364,7 @@ def _page(
         "detail": detail,
         "can_be_repeated": problem.retry_after_seconds is not None,
         "reference": reference,
+        "first": first,
     }
     try:
         try:

@@ -21,6 +21,7 @@ from django.http.response import HttpResponseBase
 from django_idempotency import signals
 from django_idempotency.conf import conf
 from django_idempotency.core.decisions import (
+    Duplicate,
     Expired,
     Held,
     InFlight,
@@ -51,6 +52,7 @@ from .access import Checked, check_replay, with_refusal
 from .answers import replay_of
 from .asking import asks, told
 from .boundary import METHODS_THAT_REQUIRE_KEYS
+from .duplicates import possible_duplicate
 from .endings import ended, expiring, left_open
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
@@ -286,6 +288,9 @@ def _response_to(
         case Mismatch():
             response = ended(_problem(problems.KEY_REUSED, request, operation), request)
             return afterwards.note(response, operation, Happening.MISMATCHED, waited)
+        case Duplicate(first_id):
+            response = _named(possible_duplicate(result, request, operation), operation)
+            return afterwards.note_duplicate(response, operation, first_id, waited)
         case Held():
             response = _problem(problems.OUTCOME_UNKNOWN, request, operation)
             return afterwards.hold(response, operation, waited)

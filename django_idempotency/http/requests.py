@@ -43,6 +43,7 @@ from .bodies import (
     media_type,
     size_of,
 )
+from .duplicates import CONFIRM_FIELD, intent_of
 from .notes import notes_of
 from .pages import browser_of_post
 
@@ -215,7 +216,7 @@ def operation_of(
         KeyOfAnother: if the caller is a guest and the key another one's.
     """
     fingerprint = partial(_fingerprint, request, policy, view_request)
-    return _operation(request, key, policy, fingerprint)
+    return _operation(request, key, policy, fingerprint, has_intent=True)
 
 
 def operation_asked_about(
@@ -240,6 +241,8 @@ def _operation(
     key: str,
     policy: IdempotencyPolicy,
     fingerprint: Callable[[], Fingerprint],
+    *,
+    has_intent: bool = False,
 ) -> Operation:
     caller = caller_of(request)
     if caller.is_guest:
@@ -257,6 +260,9 @@ def _operation(
         tombstone=policy.effective_tombstone,
         using=record_alias(),
         lease=policy.lease,
+        intent=(
+            intent_of(request, policy, is_guest=caller.is_guest) if has_intent else None
+        ),
         trace=_trace_of(request),
         route=route_of(request),
     )
@@ -338,7 +344,10 @@ def _fingerprint(
                 f"{type(value).__name__}."
             )
         return fingerprint_of(b"hook", value)
-    payload = canonical_payload(request, policy.exclude, view_request)
+    exclude = policy.exclude
+    if policy.effective_intent_window and _is_form(request):
+        exclude = {*exclude, CONFIRM_FIELD}  # that it is meant is no other content
+    payload = canonical_payload(request, exclude, view_request)
     if conf.IDEMPOTENCY_COMPARE == "body":
         return fingerprint_of(b"body", payload)
     return fingerprint_of(

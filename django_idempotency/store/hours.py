@@ -27,7 +27,10 @@ from .rows import storable
 AT_ONCE = 100
 """Rows of a statement; SQLite takes a thousand parameters."""
 SUMS = ("count", "waited", "amount")
-REQUESTS = ("claimed", "replayed", "in_flight", "mismatched", "expired")
+REQUESTS = (
+    *("claimed", "replayed", "in_flight"),
+    *("mismatched", "expired", "possible_duplicate"),
+)
 """Each request is counted under one of these."""
 
 LONGEST_ENDPOINT = 255

@@ -13,6 +13,7 @@ from django.db import Error, connections, transaction
 
 from .dialects import dialect_of, trouble_of
 from .dialects.base import Trouble
+from .intents import intent_statements
 from .statements import event_statements, record_statements
 
 T = TypeVar("T")
@@ -72,6 +73,15 @@ class Purge:
     ) -> Purge:
         """The webhook events, by the database's clock."""
         own = event_statements(dialect_of(connections[using]))
+        cutoff = _cutoff(using, for_at_least, when_busy)
+        return cls(using, own.count_expired, own.purge, cutoff, when_busy)
+
+    @classmethod
+    def of_intents(
+        cls, *, using: str, for_at_least: timedelta, when_busy: WhenBusy = None
+    ) -> Purge:
+        """Who was the first to ask for something, by the same clock."""
+        own = intent_statements(dialect_of(connections[using]))
         cutoff = _cutoff(using, for_at_least, when_busy)
         return cls(using, own.count_expired, own.purge, cutoff, when_busy)
 

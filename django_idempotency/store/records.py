@@ -409,6 +409,14 @@ def add_note(operation: Operation, *, what: Happening, waited: float) -> None:
     _write_aside(statement, operation, _noted_answer(what, waited))
 
 
+def note_duplicate(operation: Operation, *, first_id: uuid.UUID, waited: float) -> None:
+    """Note on the record of the first one what was refused because of it."""
+    what = Happening.POSSIBLE_DUPLICATE
+    note = noted(what, waited=round(waited, 3), other=operation.reference)
+    statement = _statements(operation.using).add_note
+    _write_aside(statement, operation, note, first_id)
+
+
 def hold(operation: Operation, *, waited: float = 0) -> None:
     """Note that a request was told of an unknown outcome, and since when it is.
 
@@ -423,7 +431,12 @@ def _noted_answer(what: Happening, waited: float) -> str:
     return noted(what, waited=round(waited, 3))
 
 
-def _write_aside(statement: str, operation: Operation, note: str) -> None:
+def _write_aside(
+    statement: str,
+    operation: Operation,
+    note: str,
+    record_id: uuid.UUID | None = None,
+) -> None:
     using = operation.using
     connection = connections[using]
     is_alone = connection.get_autocommit()
@@ -433,7 +446,8 @@ def _write_aside(statement: str, operation: Operation, note: str) -> None:
             stack.enter_context(transaction.atomic(using=using))
         cursor = stack.enter_context(connection.cursor())
         alone = dialect_of(connection).and_unflushed if is_alone else ""
-        row = {"id": db_id(operation.record_id, using), "note": note}
+        row_id = record_id or operation.record_id
+        row = {"id": db_id(row_id, using), "note": note}
         cursor.execute(statement + alone, row)
 
 

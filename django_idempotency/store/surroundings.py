@@ -14,9 +14,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model, QuerySet
 
 from django_idempotency.fields import UtcNow
-from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
+from django_idempotency.models import (
+    IdempotencyRecord,
+    OperationIntent,
+    OperationLink,
+    ProcessedEvent,
+)
 
-MODELS: tuple[type[Model], ...] = (IdempotencyRecord, ProcessedEvent, OperationLink)
+MODELS: tuple[type[Model], ...] = (
+    *(IdempotencyRecord, ProcessedEvent),
+    *(OperationLink, OperationIntent),
+)
 
 ISOLATION = {
     "postgresql": "SHOW transaction_isolation",
@@ -121,6 +129,7 @@ def _verbs(model: type[Model], using: str) -> dict[str, Callable[[], object]]:
         IdempotencyRecord: {"state": "released"},
         ProcessedEvent: {"state": "processed"},
         OperationLink: {"row_id": row_id},
+        OperationIntent: {"first_id": row_id},
     }
     columns = {**dict.fromkeys(moments, UtcNow()), **others[model]}
     return {

@@ -33,6 +33,12 @@ _COPIES: dict[str, tuple[str, str, Tone]] = {
         "other content → 422",
         Tone.BAD,
     ),
+    Happening.POSSIBLE_DUPLICATE: (
+        "The same came under another key, as %(other)s, and was refused as a possible "
+        "duplicate of this (409).",
+        "same, other key → 409",
+        Tone.WAITING,
+    ),
     Happening.REFUSED: (
         "It came again, and was told that the outcome is not known yet (409).",
         "retry → 409 “not known yet”",
@@ -47,7 +53,7 @@ def copy_row(what: str, note: dict[str, Any], status: int | None) -> Row:
     at = moment(note.get("at"))
     waited = timedelta(seconds=float(note.get("waited") or 0))
     is_long = waited >= SHORTEST_WAIT
-    names = {"status": status or 200}
+    names = {"status": status or 200, "other": note.get("other", "")}
     return Row(
         lane=Lane.REQUESTS,
         at=at - waited if at and is_long else at,

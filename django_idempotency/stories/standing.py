@@ -79,7 +79,10 @@ class Standing:
 
     def arrivals(self) -> str:
         record = self.record
-        others = (Happening.IN_FLIGHT, Happening.MISMATCHED, Happening.REFUSED)
+        others = (
+            *(Happening.IN_FLIGHT, Happening.MISMATCHED),
+            *(Happening.REFUSED, Happening.POSSIBLE_DUPLICATE),
+        )
         count = record.attempts + record.replays
         count += sum(note.get("what") in others for note in self.notes)
         known = [moment(note.get("at")) for note in self.notes]

@@ -22,6 +22,7 @@ from django_idempotency.management import commands
 from django_idempotency.models import (
     HourlyCount,
     IdempotencyRecord,
+    OperationIntent,
     OperationLink,
     ProcessedEvent,
 )
@@ -58,6 +59,7 @@ PUBLIC_MODULES = [
 ]
 MODELS: tuple[type[Model], ...] = (
     IdempotencyRecord,
+    OperationIntent,
     OperationLink,
     ProcessedEvent,
     HourlyCount,

@@ -132,6 +132,7 @@ DEFAULTS: dict[str, object] = {
     "IDEMPOTENCY_WAIT": timedelta(seconds=5),
     "IDEMPOTENCY_RETENTION": timedelta(hours=48),
     "IDEMPOTENCY_TOMBSTONE": timedelta(0),
+    "IDEMPOTENCY_INTENT_WINDOW": timedelta(0),
     "IDEMPOTENCY_EVENT_RETENTION": timedelta(days=35),
     "IDEMPOTENCY_BODY_CODEC": None,
     "IDEMPOTENCY_BODY_KEYS": (),

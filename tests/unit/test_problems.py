@@ -54,6 +54,7 @@ def test_codes_and_statuses_are_those_that_clients_know() -> None:
         "sign-in-required": 401,
         "body-too-large": 413,
         "key-reused": 422,
+        "possible-duplicate": 409,
         "in-flight": 409,
         "outcome-unknown": 409,
         "call-refused": 402,

@@ -23,6 +23,7 @@ from django_idempotency.store.records import record_alias
 
 ANSWERS = "answers of remembered operations"
 LINKS = "links of operations"
+INTENTS = "intents of operations"
 HOURS = "counts of hours"
 
 AnyPurge = Purge | LinkPurge | HourPurge
@@ -33,6 +34,7 @@ TABLES: dict[str, tuple[Callable[..., AnyPurge], Callable[[], str]]] = {
     "idempotency records": (Purge.of_records, record_alias),
     "processed events": (Purge.of_events, event_alias),
     LINKS: (LinkPurge, record_alias),
+    INTENTS: (Purge.of_intents, record_alias),
     HOURS: (HourPurge, record_alias),
 }
 
@@ -186,7 +188,7 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(
         f"{count} {name}"
         for name, count in counts.items()
-        if count or name not in (ANSWERS, LINKS, HOURS)
+        if count or name not in (ANSWERS, LINKS, INTENTS, HOURS)
     )
 
 

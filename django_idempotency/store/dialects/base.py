@@ -124,8 +124,12 @@ class Dialect(ABC):
 
         `values` are SQL expressions by column.
         """
-        claimed = self.claimed_state.replace("STATE", f"'{state}'")
-        insert = self._insert(table, {**values, "state": claimed})
+        return self.insert_bounded(table, {**values, "state": f"'{state}'"}, "state")
+
+    def insert_bounded(self, table: str, values: Mapping[str, str], column: str) -> str:
+        """The same for any row; the wait is bounded while this column is evaluated."""
+        claimed = self.claimed_state.replace("STATE", values[column])
+        insert = self._insert(table, {**values, column: claimed})
         return f"{insert} ON CONFLICT (id) DO NOTHING{self.claim_returns}"
 
     def adding_up(self, table: str, columns: Collection[str]) -> str:

@@ -92,9 +92,9 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     NOT_MIGRATED = frozenset({1146, 1054})  # table, column
     NO_SAVEPOINT = 1305
 
-    def insert_first(self, table: str, values: Mapping[str, str], state: str) -> str:
+    def insert_bounded(self, table: str, values: Mapping[str, str], column: str) -> str:
         # INSERT IGNORE would hide every other error, too.
-        insert = self._insert(table, {**values, "state": f"'{state}'"})
+        insert = self._insert(table, values)
         no_wait = "innodb_lock_wait_timeout = 0, lock_wait_timeout = 0"
         return f"SET STATEMENT {no_wait} FOR {insert}"
 

@@ -47,6 +47,10 @@ WRONG_VALUES: dict[str, dict[str, list[Any]]] = {
         for name in ("PRINCIPAL", "PATH", "PROBLEM_RESPONSE")
     },
     "TOMBSTONE": {"E003": [365, None, timedelta(days=-1)]},
+    "INTENT_WINDOW": {
+        "E003": [30, None, timedelta(seconds=-1)],
+        "E058": [timedelta(hours=48)],
+    },
     "ANONYMOUS": {"E006": ["forbid"]},
     "MAX_BODY": {"E006": ["1 MiB", -1]},
     "MAX_REQUEST_BODY": {"E006": ["1 MiB", -1]},
@@ -76,6 +80,7 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "WAIT": [timedelta(0), timedelta(milliseconds=1)],
     "RETENTION": [timedelta(hours=24)],
     "TOMBSTONE": [timedelta(0), timedelta(days=365)],
+    "INTENT_WINDOW": [timedelta(0), timedelta(seconds=30)],
     "PRINCIPAL": [None, f"{__name__}.principal"],
     "PATH": [None, f"{__name__}.path"],
     "ANONYMOUS": ["refuse"],

@@ -37,6 +37,7 @@ REMEDIES = {
     "durable": ("E022", "    @transaction.atomic  # not durable\n    def pay("),
     "keep-errors": ("E023", "    return HttpResponse(status=404)"),
     "long-lease": ("E039", "    retention=timedelta(days=4)"),
+    "long-window": ("E058", "    intent_window=timedelta(seconds=30)"),
     "short-retention": ("W024", "    retention=timedelta(hours=48)"),
     "atomic-above": ("W026", "    @idempotent\n    def pay(request):"),
     "atomic-dispatch": ("W026", "    @idempotent\n    def post(request):"),
@@ -125,8 +126,8 @@ def test_every_wrong_view_of_a_urlconf_is_named() -> None:
         found = ids(check_placements(None))
 
     assert sorted(found) == [
-        "E020", "E021", "E021", "E021", "E021", "E022", "E023", "E027", "E028", "E039", "W024",
-        "W024", "W026", "W026", "W026", "W029", "W029", "W029", "W034", "W034", "W034", "W035",
+        "E020", "E021", "E021", "E021", "E021", "E022", "E023", "E027", "E028", "E039", "E058",
+        "W024", "W024", "W026", "W026", "W026", "W029", "W029", "W029", "W034", "W034", "W034", "W035",
         "W035",
     ]  # fmt: skip
 

@@ -270,6 +270,7 @@ WRONG = {
     "durable": idempotent(durable),
     "keep-errors": idempotent(keep_errors=True)(pay),
     "long-lease": idempotent(lease=timedelta(days=2))(pay),
+    "long-window": idempotent(intent_window=timedelta(days=2))(pay),
     "short-retention": idempotent(retention=timedelta(hours=1))(pay),
     "atomic-above": transaction.atomic(function),
     "atomic-dispatch": AtomicDispatch.as_view(),

@@ -310,6 +310,7 @@ NOTED = {
     Happening.REPLAYED: "A repeat got the first answer",
     Happening.IN_FLIGHT: "told to come again",
     Happening.MISMATCHED: "other content, and was refused",
+    Happening.POSSIBLE_DUPLICATE: "was refused as a possible duplicate of this (409)",
     Happening.REFUSED: "told that the outcome is not known",
     Happening.SETTLED: "ann found out that the call has not happened. x",
     Happening.EXPIRED: "The answer was kept until then.",

@@ -73,6 +73,7 @@ urlpatterns = [
     path("crash/", crash),
     path("refuse/", refuse),
     path("busy/", answer, {"status": 503}),
+    path("wary/", idempotent(intent_window=timedelta(seconds=30))(place_order)),
     path("decline/", answer, {"status": 402}),
     re_path(r"^(?s:forged.+)/order/$", order),
     re_path(r"^(?s:forged.+)/crash/$", crash),
@@ -122,6 +123,10 @@ SITUATIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "mismatched": (
         lambda: twice(second_body='{"amount": 2}'),
         ["claimed", "kept", "mismatched"],
+    ),
+    "possible-duplicate": (
+        lambda: (post("/wary/"), post("/wary/", KEY[::-1])),
+        ["claimed", "kept", "possible_duplicate"],
     ),
     "in-flight": (lambda: meet(**IN_FLIGHT), ["claimed", "kept", "in_flight"]),
     "held": (lambda: meet(state="held"), ["claimed", "kept", "held"]),

@@ -10,13 +10,17 @@ from django.db.migrations.executor import MigrationExecutor
 from django_idempotency.models import (
     HourlyCount,
     IdempotencyRecord,
+    OperationIntent,
     OperationLink,
     ProcessedEvent,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MODELS = (HourlyCount, IdempotencyRecord, OperationLink, ProcessedEvent)
+MODELS = (
+    *(HourlyCount, IdempotencyRecord, ProcessedEvent),
+    *(OperationIntent, OperationLink),
+)
 TABLE = IdempotencyRecord._meta.db_table
 
 

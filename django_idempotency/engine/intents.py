@@ -1,0 +1,63 @@
+"""Being the first to ask for something: claimed together with the record.
+
+Always after it, and in its transaction, so that both are committed or neither, and so
+that nobody who holds an intent waits for a record.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from django_idempotency.core.decisions import Duplicate, InFlight
+from django_idempotency.core.intents import decide_intent
+from django_idempotency.core.operations import Intent, Operation
+from django_idempotency.exceptions import ClaimBusy, ClaimConflict
+from django_idempotency.store import intents
+
+
+class Precedence:
+    """Whether an operation is the first of its kind, and how it becomes that."""
+
+    def __init__(self, operation: Operation, intent: Intent) -> None:
+        self._operation = operation
+        self._intent = intent
+        self._exists = False
+        """Whether there is a row; only a guess, as `Row.is_expected`."""
+        self.is_waited_for = False
+        """Whether somebody is about to be the first, and this database has to be asked
+        again: MariaDB's locks on the record would keep others waiting meanwhile."""
+
+    def look(self) -> Duplicate | InFlight | None:
+        """Return what is in the way, by what is committed."""
+        first_id = intents.read(self._operation)
+        self._exists = first_id is not None
+        if first_id is None:
+            return None
+        using = self._operation.using
+        first = intents.read_first(first_id, using=using)
+        verdict = decide_intent(self._operation, self._intent, first)
+        if isinstance(verdict, Duplicate):
+            about = intents.label_of(first_id, using=using)
+            return Duplicate(verdict.first_id, verdict.age, about)
+        return verdict
+
+    def claim(self, deadline: float) -> None:
+        """Become the first, in the transaction that has claimed the record.
+
+        Raises:
+            ClaimConflict: somebody may be in the way; look.
+            ClaimBusy: somebody is about to be; wait by looking.
+        """
+        wait = timedelta(seconds=max(0.0, deadline - time.monotonic()))
+        self.is_waited_for = False
+        if not self._exists:
+            try:
+                intents.claim(self._operation, wait=wait)
+            except ClaimBusy:  # pragma: no cover - MariaDB
+                self.is_waited_for = True
+                raise
+            return
+        intents.lock_row(self._operation, wait=wait)
+        if self.look() is not None or not intents.renew(self._operation):
+            raise ClaimConflict
