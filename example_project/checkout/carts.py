@@ -9,7 +9,7 @@ from __future__ import annotations
 from .models import Cart, CartItem, Product
 from .refusals import CartAlreadyOrdered, CheckoutUnderway
 
-__all__ = ["put_in", "set_quantity", "take_over"]
+__all__ = ["put_in", "same_again", "set_quantity", "take_over"]
 
 
 def put_in(cart: Cart, product: Product) -> None:
@@ -37,6 +37,14 @@ def set_quantity(cart: Cart, product: Product, quantity: int) -> None:
         items.update(quantity=quantity)
     else:
         items.delete()
+
+
+def same_again(cart: Cart) -> Cart:
+    """Return a new cart of the same customer with the same in it."""
+    again = Cart.objects.create(user=cart.user)
+    for item in cart.items.select_related("product"):
+        again.items.create(product=item.product, quantity=item.quantity)
+    return again
 
 
 def take_over(token: str, *, user_id: int) -> None:

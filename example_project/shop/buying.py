@@ -8,6 +8,8 @@ does the same key have to come again.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -17,7 +19,7 @@ from django.urls import reverse
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from example_project.checkout.accounts import give_new_email
-from example_project.checkout.carts import put_in
+from example_project.checkout.carts import put_in, same_again
 from example_project.checkout.forms import EmailForm
 from example_project.checkout.models import Cart, Order, Product
 from example_project.checkout.ordering import place_order, refund_order
@@ -33,6 +35,9 @@ from example_project.checkout.refusals import (
 from .forms import CARDS, PayForm
 from .views import order_page
 from .visits import current_cart, remember, with_cart
+
+#: A customer who pays in two tabs within this time is asked whether that is meant.
+ASKED_ABOUT = timedelta(seconds=30)
 
 
 @idempotent
@@ -51,7 +56,7 @@ def add(request: IdempotentRequest, product_id: int) -> HttpResponse:
 
 
 @with_cart
-@idempotent
+@idempotent(intent_window=ASKED_ABOUT)
 def checkout(request: IdempotentRequest, cart: Cart) -> HttpResponse:
     """The form, and paying with it."""
     if request.method == "POST":
@@ -100,6 +105,9 @@ def change_email(request: IdempotentRequest) -> HttpResponse:
 
 
 def _pay(request: IdempotentRequest, cart: Cart) -> HttpResponse:
+    # "Pay again": the customer was asked, by possible-duplicate.html.
+    if cart.user and request.POST.get("idempotency_confirm") and cart.orders.exists():
+        cart = same_again(cart)
     form = PayForm(request.POST, cart=cart)
     if not form.is_valid():
         return _checkout_page(request, cart, form, status=400)

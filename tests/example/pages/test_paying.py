@@ -1,13 +1,18 @@
 """Paying in the shop's pages: what comes twice, late, changed or from somebody else."""
 
+import re
 import uuid
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.mail import EmailMessage
+from django.test import override_settings
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
+import example_project
 from example_project.checkout.models import Cart, Order, Product
 from tests.example.providers import CardProvider
 from tests.support.browser import hidden_fields, key_in
@@ -145,6 +150,36 @@ def test_cart_that_was_emptied_in_another_tab_is_not_paid(
     for answer in answers:
         assert answer.headers["Location"] == f"/shop/carts/{cart.token}/"
     assert not provider.asked
+
+
+def test_customer_is_asked_before_paying_in_a_second_tab(
+    guest: Visitor,
+    ann: User,
+    coffee: Product,
+    provider: CardProvider,
+) -> None:
+    own_pages = Path(example_project.__file__).parent / "templates"
+    guest.sign_in_by_form()
+    cart = guest.fill_cart(coffee)
+    forms = [guest.checkout_form(cart) for _ in range(2)]
+    guest.pay(cart, forms[0])
+
+    with override_settings(TEMPLATES=[{**settings.TEMPLATES[0], "DIRS": [own_pages]}]):
+        asked = guest.pay(cart, forms[1])
+    assert (asked.status_code, provider.asked.total()) == (409, 1)
+    assert re.search(rb"You paid for this cart \d+ seconds? ago", asked.content)
+    again = hidden_fields(asked)
+    assert again["idempotency_key"] == forms[1]["idempotency_key"]
+    declined = guest.pay(cart, {**again, "payment_method": DECLINED_VISA})
+    form = {**again, **hidden_fields(declined)}
+    paid = [guest.pay(cart, form) for _ in range(2)]
+
+    assert (declined.status_code, paid[0].status_code) == (402, 302)
+    assert paid[0].headers["Location"] == paid[1].headers["Location"]
+    assert paid[0].headers["Location"] != order_path(cart)
+    first, second = Order.objects.order_by("pk")
+    assert (first.cart, first.amount_minor) == (cart, second.amount_minor)
+    assert len(provider.charges) == 2
 
 
 # Guests and accounts
