@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { File } from "node:buffer";
 import test from "node:test";
-import { eachTest, loadPage, lose, ours, setGlobal, UUID4 } from "./support.mjs";
+import { eachTest, loadPage, lose, ours, problem, setGlobal, UUID4 } from "./support.mjs";
 
 const scene = eachTest();
 const created = ours(201);
@@ -54,6 +54,17 @@ test("cart edited while the outcome is unknown goes out under the same key", asy
   const refused = await scene.buy('{"cart": 2}');
   assert.equal(refused.status, 422);
   assert.deepEqual(scene.server.keys, [key]);
+});
+
+test("customer who means it confirms under the key that was refused", async () => {
+  scene.server.will(problem(409, "possible-duplicate"));
+  assert.equal((await scene.buy("{}")).status, 409);
+  const [key] = scene.server.keys;
+  scene.server.will(created);
+  const headers = { "Idempotency-Confirm": "A7C1-11BF" };
+  await scene.buy("{}", {}, { headers });
+  const [sent] = scene.server.requests;
+  assert.deepEqual([sent.headers["idempotency-key"], sent.headers["idempotency-confirm"]], [key, "A7C1-11BF"]);
 });
 
 test("press after a mismatch takes a new key", async () => {
