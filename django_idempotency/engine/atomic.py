@@ -236,7 +236,8 @@ def _keep_alone(operation: Operation, answer: StoredAnswer) -> bool:
     running by now, that copy's answer is kept instead.
     """
     attempt = _Attempt(
-        replace(operation, wait=rows.brief_wait(operation.using)),
+        # Nor is it in anybody's way, or anybody in its way, who asks for the same.
+        replace(operation, wait=rows.brief_wait(operation.using), intent=None),
         lambda steps: Outcome(value=None, commits=True, answer=answer),
         silent=True,
     )

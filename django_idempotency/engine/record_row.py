@@ -80,6 +80,8 @@ class RecordRow(Row[Verdict]):
         self.has_unfinished = False
         """Whether the row, when it was last read, was that of work that had begun."""
         intent = operation.intent
+        self._deadline = 0.0
+        """Until when it may wait for the locks of a row that is there."""
         self._precedence = None if intent is None else Precedence(operation, intent)
         self._is_unreadable = False
         """Whether a retry can't go on, since what its steps have returned can't be read."""

@@ -20,11 +20,13 @@ from django.http import HttpResponse, JsonResponse
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
+from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency import signals
 from django_idempotency.decorators import idempotent
+from django_idempotency.engine import atomic
 from django_idempotency.models import IdempotencyRecord, OperationIntent
 from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
@@ -57,6 +59,7 @@ class Scene:
 
     def reset(self) -> None:
         self.status, self.fails, self.call_fails = 201, False, False
+        self.meanwhile: list[Callable[[], Any]] = []
 
 
 scene = Scene()
@@ -96,14 +99,21 @@ def charge(key: str) -> None:
     raise TimeoutError
 
 
+class Refused(APIException):
+    status_code = 402
+
+
 class Orders(IdempotencyMixin, APIView):
-    idempotency_policy = IdempotencyPolicy(intent_window=WINDOW)
+    idempotency_policy = IdempotencyPolicy(intent_window=WINDOW, keep_errors=True)
 
     def post(self, request: Any) -> Response:
         request.idempotency.about("order-117", label="order 117")
         Order.objects.create()
         if scene.fails:
             raise TimeoutError
+        if scene.meanwhile:
+            scene.meanwhile.pop()()
+            raise Refused
         return Response({}, status=scene.status)
 
 
@@ -275,6 +285,22 @@ def test_what_became_of_the_first_decides(
     assert (answer, orders()) == (then, before + (then == "201"))
     if then == "201":
         assert word(ask(url, "K3")) == REFUSED
+
+
+def test_refusal_is_kept_whoever_has_asked_for_the_same_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the rollback, before its answer is stored, another one is done."""
+    keep = atomic._keep_alone
+
+    def late(operation: Any, answer: Any) -> None:
+        assert word(ask("/rest/", "K2")) == "201"
+        keep(operation, answer)
+
+    monkeypatch.setattr(atomic, "_keep_alone", late)
+    scene.meanwhile.append(list)
+    assert [word(ask("/rest/", "K1")) for _ in range(2)] == ["402", "402 replayed"]
+    assert word(ask("/rest/", "K3")) == REFUSED
 
 
 def test_form_confirms_by_a_field() -> None:
