@@ -1,11 +1,11 @@
-"""The protected addresses: plain views, the same as an API, and webhooks."""
+"""The protected addresses: plain views, the same as two APIs, and webhooks."""
 
 from __future__ import annotations
 
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
-from . import api, views, webhooks
+from . import api, operations, views, webhooks
 
 router = SimpleRouter()
 router.register("orders", api.OrderViewSet, basename="order")
@@ -22,6 +22,7 @@ urlpatterns = [
     ),
     path("account/email/", views.change_email, name="change-email"),
     path("api/", include(router.urls)),
+    path("operations/", operations.api.urls),
     path("webhooks/payments/", webhooks.PaymentEvents.as_view()),
     path("webhooks/direct-debits/", webhooks.DirectDebitEvents.as_view()),
     path("webhooks/bookkeeping/", webhooks.bookkeeping),

@@ -104,7 +104,7 @@ class Customer:
         )
 
 
-@pytest.fixture(params=["view", "drf", "leased"])
+@pytest.fixture(params=["view", "drf", "ninja", "leased"])
 def door(request: pytest.FixtureRequest) -> str:
     """By which of its doors, all protected, the shop is entered."""
     name: str = request.param
@@ -125,11 +125,18 @@ def new_customer(name: str, door: str) -> Customer:
     user = UserFactory.create(username=name)
     http = Client(raise_request_exception=False)
     http.force_login(user)
-    prefix = {"view": "", "drf": "/api", "leased": "/leased", "naive": "/naive"}[door]
+    prefix = {
+        "view": "",
+        "drf": "/api",
+        "ninja": "/operations",
+        "leased": "/leased",
+        "naive": "/naive",
+    }[door]
+    is_api = door in ("drf", "ninja")
     return Customer(
         user=user,
         http=http,
-        checkout_path="/api/orders/" if door == "drf" else f"{prefix}/checkout/",
+        checkout_path=f"{prefix}/orders/" if is_api else f"{prefix}/checkout/",
         refund_path=f"{prefix}/orders/{{order}}/refund/",
-        sends_json=door == "drf",
+        sends_json=is_api,
     )

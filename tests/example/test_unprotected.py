@@ -13,6 +13,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.parametrize("door", ["view", "drf", "leased"])  # where the demo goes
 def test_repeats_are_not_recognised(ada: Customer) -> None:
     cart = ada.new_cart()
     paid, again = (ada.pay(cart, key="k") for _ in range(2))

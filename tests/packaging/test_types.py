@@ -75,6 +75,10 @@ WRONG = {
     "idempotent(waits=policy.wait)": (
         'Unexpected keyword argument "waits" for overloaded function "idempotent"'
     ),
+    "ninja.idempotent(waits=policy.wait)": (
+        'Unexpected keyword argument "waits" for overloaded function "idempotent"'
+    ),
+    "place(HttpRequest(), 1)": 'Argument 2 to "place" has incompatible type "int"',
     "IdempotencyRecord.objects.dead()": 'has no attribute "dead"',
     "Request(HttpRequest()).idempotency.key": (
         '"Request" has no attribute "idempotency"'

@@ -14,11 +14,13 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.test import Client
 from django.urls import path
+from ninja import NinjaAPI, Schema
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from django_idempotency.contrib import ninja
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import OperationInFlight, OutcomeUnknown
 from django_idempotency.http import Idempotency, IdempotentRequest, principal_of
@@ -211,6 +213,31 @@ class Payments(WebhookView):
     @on("invoice.paid")
     def paid(self, event: Event) -> None:
         assert_type(event.row_id, UUID)
+
+
+# Operations of django-ninja
+
+operations = NinjaAPI()
+
+
+class Wish(Schema):
+    amount: int
+
+
+@operations.post("/orders/", response={201: dict[str, int]})
+@ninja.idempotent
+def place(request: IdempotentRequest, wish: Wish) -> dict[str, int]:
+    assert_type(request.idempotency, Idempotency)
+    return {"order": wish.amount}
+
+
+@operations.post("/slow-orders/")
+@ninja.idempotent(lease=timedelta(minutes=1))
+async def aplace(request: IdempotentRequest, wish: Wish) -> int:
+    return await request.idempotency.awrite("order", lambda: wish.amount)
+
+
+assert_type(place(cast("IdempotentRequest", None), Wish(amount=1)), dict[str, int])
 
 
 # What waits

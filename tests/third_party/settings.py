@@ -11,6 +11,7 @@ INSTALLED_APPS = [
     "graphene_django",
     "guardian",
     "inertia",
+    "ninja_extra",
 ]
 MIDDLEWARE = [
     *MIDDLEWARE,

@@ -13,9 +13,9 @@ from django_idempotency.http import Identified
 from tests.support.ordering import orders, send, signed_in_client, word
 from tests.testapp.models import Order
 
-from .exchange import deprecated_tuples, serving
+from .exchange import serving
 
-pytestmark = [pytest.mark.usefixtures("db"), deprecated_tuples]
+pytestmark = pytest.mark.usefixtures("db")
 
 PAGE = Path(__file__).parents[3] / "docs/howto/use-django-ninja.md"
 CODE = "\n".join(re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S))
