@@ -10,6 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest
 from django.urls import path
 from rest_framework.decorators import api_view, parser_classes, permission_classes
+from rest_framework.generics import CreateAPIView
 from rest_framework.parsers import (
     BaseParser,
     FileUploadParser,
@@ -28,7 +29,7 @@ from django_idempotency.rest_framework import IdempotencyMixin
 from tests.support.ordering import is_replay, orders
 from tests.testapp.models import Order
 
-from .exchange import send, signed_in
+from .exchange import OrderSerializer, send, send_twice, signed_in
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.usefixtures("db")]
 
@@ -115,7 +116,19 @@ def below_api_view(
     return api_view(["POST", "PUT", "PATCH"])(view)
 
 
+class Bulk(IdempotencyMixin, CreateAPIView[Order]):
+    """One request, one key, many orders."""
+
+    serializer_class = OrderSerializer
+    queryset = Order.objects.all()
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        many = isinstance(self.request.data, list)
+        return super().get_serializer(*args, many=many, **kwargs)
+
+
 urlpatterns = [
+    path("bulk/", Bulk.as_view()),
     path("mixin/", Mixin.as_view()),
     path("curious/", Curious.as_view()),
     path("below/", below_api_view(PARSERS)),
@@ -267,3 +280,25 @@ def test_upload_of_a_replay_is_closed(path: str, tmp_path: Path, settings: Any) 
 
     assert is_replay(answers[1])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_list_is_one_operation_done_wholly_and_once() -> None:
+    client, both = signed_in(), [{"amount": 1}, {"amount": 2}]
+
+    first, again = send_twice(client, "/bulk/", both)
+    other = send(client, "/bulk/", both[::-1])
+
+    assert [each["amount"] for each in first.data] == [1, 2]
+    assert (again.content, is_replay(again)) == (first.content, True)
+    assert (other.status_code, other.json()["code"]) == (422, "key-reused")
+    assert orders() == 2
+
+
+@pytest.mark.parametrize("fault", [{"amount": "many"}, 7])
+def test_list_with_one_bad_item_is_done_not_at_all(fault: Any) -> None:
+    client = signed_in()
+
+    refused = send(client, "/bulk/", [{"amount": 1}, fault])
+    mended = send(client, "/bulk/", [{"amount": 1}])
+
+    assert (refused.status_code, mended.status_code, orders()) == (400, 201, 1)
