@@ -79,6 +79,9 @@ WRONG = {
         'Unexpected keyword argument "waits" for overloaded function "idempotent"'
     ),
     "place(HttpRequest(), 1)": 'Argument 2 to "place" has incompatible type "int"',
+    "django_idempotency.idempotents": (
+        'Module has no attribute "idempotents"; maybe "idempotent"?'
+    ),
     "IdempotencyRecord.objects.dead()": 'has no attribute "dead"',
     "Request(HttpRequest()).idempotency.key": (
         '"Request" has no attribute "idempotency"'

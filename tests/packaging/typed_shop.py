@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+import django_idempotency
 from django_idempotency.contrib import ninja
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import OperationInFlight, OutcomeUnknown
@@ -87,7 +88,9 @@ def checkout(request: IdempotentRequest) -> HttpResponse:
     return JsonResponse({"order": order()}, status=201)
 
 
-@idempotent(wait=timedelta(seconds=2), exclude={"card"}, keep_body=False)
+@django_idempotency.idempotent(
+    wait=timedelta(seconds=2), exclude={"card"}, keep_body=False
+)
 def refund(request: IdempotentRequest, order_id: int) -> HttpResponse:
     return HttpResponse(status=201)
 
@@ -132,6 +135,7 @@ class Orders(IdempotencyMixin, APIView):
 
     def post(self, request: IdempotentApiRequest) -> Response:
         assert_type(request.idempotency, Idempotency)
+        assert_type(self.idempotency, Idempotency)
         return Response({"key": request.idempotency.key_for("charge")}, status=201)
 
 

@@ -4,11 +4,17 @@ import-linter sees other distributions only as a whole; this looks inside Django
 """
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+import django_idempotency
+from django_idempotency.decorators import idempotent
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "django_idempotency"
@@ -83,6 +89,44 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 def test_top_level_is_for_users_and_for_django() -> None:
     assert {name for name, _ in _sources()} == FOR_USERS | FOR_DJANGO | INSIDE
+
+
+IN_A_FRESH_PROCESS = """
+import sys
+import django_idempotency
+
+loaded = [each for each in sys.modules if each.startswith("django_idempotency")]
+assert loaded == ["django_idempotency"], loaded
+assert "django.db" not in sys.modules
+
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django_idempotency"])
+django.setup()
+
+from django_idempotency import idempotent, decorators
+assert idempotent is decorators.idempotent
+"""
+
+
+def test_package_is_imported_before_there_are_settings() -> None:
+    done = subprocess.run(  # noqa: S603 - our own lines
+        [sys.executable, "-c", IN_A_FRESH_PROCESS],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={each: os.environ[each] for each in ("PATH",)},
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_package_itself_has_the_decorator_and_no_other_name() -> None:
+    assert django_idempotency.idempotent is idempotent
+    with pytest.raises(AttributeError, match="no attribute 'idempotents'"):
+        django_idempotency.idempotents  # type: ignore[attr-defined] # noqa: B018
 
 
 def test_core_asks_no_database() -> None:
