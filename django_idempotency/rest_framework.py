@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cached_property, partial, wraps
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from functools import cache, cached_property, partial, wraps
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.templatetags.static import static
+from django.utils.html import format_html
 
 from .conf import conf
 from .http.asking import asks, not_protected
@@ -24,6 +26,7 @@ from .http.boundary import (
 from .http.dispatching import uses_name
 from .http.endings import EXPIRES_HEADER
 from .http.notes import notes_of
+from .http.pages import fresh_key_for
 from .http.problems import RETRY
 from .http.protection import (
     protect,
@@ -39,6 +42,7 @@ from .policies import IdempotencyPolicy
 
 try:
     from rest_framework.exceptions import APIException, NotAcceptable
+    from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
     from rest_framework.request import Request, clone_request
     from rest_framework.response import Response
     from rest_framework.views import APIView
@@ -117,6 +121,48 @@ class ReplayedResponse(Response):
             return json.loads(self.content)
         except ValueError:
             return None
+
+
+class _KeyedForms:
+    """Gives the forms of the browsable API a key, new with each page."""
+
+    def get_rendered_html_form(
+        self, data: Any, view: Any, method: str, request: Any
+    ) -> Any:
+        form = super().get_rendered_html_form(data, view, method, request)  # type: ignore[misc]
+        if not isinstance(form, str) or not _is_keyed(view, method, request):
+            return form
+        return format_html("{}{}", _key_field(request), form)
+
+    def get_raw_data_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
+        form = super().get_raw_data_form(data, view, method, request)  # type: ignore[misc]
+        if form is not None and _is_keyed(view, method, request):
+            # Raw data has no place for a field: a script sends it as a header.
+            form.fields["_content"].help_text = format_html(
+                '{}<script src="{}" defer></script>',
+                _key_field(request),
+                static("django_idempotency/browsable-api.js"),
+            )
+        return form
+
+
+def _is_keyed(view: Any, method: str, request: Any) -> bool:
+    return method in view._idempotency_by_method(request)
+
+
+def _key_field(request: Any) -> str:
+    return format_html(
+        '<input type="hidden" name="{}" value="{}" autocomplete="off"'
+        ' data-idempotency-header="{}">',
+        conf.IDEMPOTENCY_FIELD,
+        fresh_key_for(request._request),
+        conf.IDEMPOTENCY_HEADER,
+    )
+
+
+@cache
+def _keyed(kind: Any) -> type[Any]:
+    return type(kind.__name__, (_KeyedForms, kind), {"__module__": kind.__module__})
 
 
 class IdempotencyMixin(_Base):
@@ -206,6 +252,14 @@ class IdempotencyMixin(_Base):
             APIException, Http404, PermissionDenied: answered as in a handler.
         """
         check_object(self, request)
+
+    def get_renderers(self) -> list[BaseRenderer]:
+        """Let the forms of the browsable API carry a key."""
+        renderers = super().get_renderers()
+        for each in renderers:
+            if isinstance(each, BrowsableAPIRenderer):
+                each.__class__ = _keyed(cast("Any", type(each)))
+        return renderers
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Tell also which methods take a key, and what a client goes by."""

@@ -12,6 +12,8 @@ from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware, get_token
 from django.utils.cache import patch_cache_control
 
+from django_idempotency.core.keys import fresh_key, fresh_page_key
+
 from .middleware import has_middleware
 from .notes import notes_of
 
@@ -66,6 +68,13 @@ def note_key_in_page(request: Any, *, is_fresh: bool) -> None:
         # A header would come too late for a cache_page that stands below us, and there is
         # none where the view isn't decorated.
         each._cache_update_cache = False
+
+
+def fresh_key_for(request: HttpRequest) -> str:
+    """Return a new key for the page that answers the request, and let no cache keep it."""
+    note_key_in_page(request, is_fresh=True)
+    browser = browser_of_page(request)
+    return fresh_key() if browser is None else fresh_page_key(browser)
 
 
 def keep_from_caches(request: HttpRequest, answer: R) -> R:
