@@ -20,7 +20,7 @@ def test_forms_of_the_browsable_api_work_at_once(
     tab: str, browser: WebDriver, live_server: Any, settings: Any, tmp_path: Path
 ) -> None:
     for app in (rest_framework, django_idempotency):
-        static = Path(app.__file__).parent / "static" / app.__name__
+        static = Path(str(app.__file__)).parent / "static" / app.__name__
         (tmp_path / app.__name__).symlink_to(static)
     settings.STATIC_ROOT = tmp_path
     settings.ROOT_URLCONF = "tests.integration.rest.test_browsable"
