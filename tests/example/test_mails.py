@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.mail.backends.locmem import EmailBackend
 from django.core.management import call_command
+from django.db import connection
 
 from example_project.checkout.models import EmailChange, Order
 from example_project.checkout.receipts import send_receipt
@@ -66,6 +67,22 @@ def test_mail_never_fails_the_order(
         call_command("send_receipts")
 
     assert len(mailbox) == 1
+
+
+def test_lost_confirmation_of_an_address_is_made_good(
+    ada: Customer, mailbox: list[EmailMessage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the process had been killed right after the commit."""
+    with monkeypatch.context() as killed:
+        killed.setattr(connection, "run_and_clear_commit_hooks", lambda: None)
+        change_email(ada, "new@example.com", key="k")
+    connection.run_on_commit.clear()
+    assert mailbox == []
+
+    for _ in range(2):
+        call_command("send_receipts")
+
+    assert [message.to for message in mailbox] == [["new@example.com"]]
 
 
 def test_one_receipt_that_fails_keeps_back_no_other_and_is_not_taken_for_sent(

@@ -1,5 +1,7 @@
 """These tests need packages and settings that no other row has: `tox run -e third_party`."""
 
+from importlib.util import find_spec
+
 from django.conf import settings
 
 # Elsewhere the models of those packages are not installed.
@@ -9,3 +11,5 @@ elif settings.SETTINGS_MODULE.endswith("tenants.settings"):
     collect_ignore_glob = ["test_*.py"]
 else:
     collect_ignore_glob = ["tenants/*"]
+    if find_spec("django_tasks_db") is None:
+        collect_ignore_glob.append("test_after_commit.py")

@@ -1,5 +1,7 @@
 """The settings of the tests, and what the packages ask for beside."""
 
+from importlib.util import find_spec
+
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS, MIDDLEWARE
 
@@ -26,3 +28,7 @@ AUTHENTICATION_BACKENDS = [
 ]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 INERTIA_LAYOUT = "inertia.html"
+
+if find_spec("django_tasks_db") is not None:  # needs Django 6
+    INSTALLED_APPS.append("django_tasks_db")
+    TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
