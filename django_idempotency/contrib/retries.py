@@ -122,8 +122,8 @@ class Answer:
     code: str | None = None
     retry: str | None = None
     """What the problem tells a client to do: ``same-key``, ``new-key`` or ``no``."""
-    retry_after: timedelta | None = None
-    """How long the server asks to wait; None where it doesn't ask."""
+    retry_after: timedelta = timedelta(0)
+    """How long the server asks to wait."""
 
     @classmethod
     def of(cls, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -146,12 +146,9 @@ class Answer:
         """Whether the same request with the same key may get another answer by itself."""
         if self.has_ended or self.retry in ("new-key", "no"):
             return False
-        return (
-            self.retry == "same-key"
-            or self.is_in_flight
-            or self.status >= 500
-            or self.status in _WORTH_ANOTHER
-        )
+        if self.retry == "same-key" or self.is_in_flight:
+            return True
+        return self.status >= 500 or self.status in _WORTH_ANOTHER
 
 
 def is_problem(content_type: str | None) -> bool:
@@ -173,12 +170,12 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
+def _retry_after(headers: Mapping[str, str]) -> timedelta:
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return timedelta(seconds=int(value))
     if (until := _date(value)) is None:
-        return None
+        return timedelta(0)
     # By the clock of the server that wrote the date: ours may be wrong.
     now = _date(headers.get("Date") or "") or datetime.now(UTC)
     return max(until - now, timedelta(0))
@@ -214,7 +211,7 @@ class Call:
     def pause_after(self, answer: Answer) -> float | None:
         if not answer.is_worth_another:
             return None
-        least = (answer.retry_after or timedelta(0)).total_seconds()
+        least = answer.retry_after.total_seconds()
         if not answer.is_in_flight:
             return self._pause_after_failure(least)
         # The rest of a long lease: whoever has it may be done long before it is over.

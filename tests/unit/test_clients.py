@@ -54,7 +54,6 @@ AGAIN: dict[str, Act] = {
     "half": lose_half,
     "in flight": problem(409, "in-flight", "same-key"),
     "in flight, untold": problem(409, "in-flight"),
-    "busy": problem(409, "busy", "same-key", Retry_After="0"),
     "unfinished": problem(409, "unfinished", "same-key"),
     "unavailable": problem(503, "store-unavailable", "same-key"),
     **{str(status): answer(status) for status in (408, 425, 429, 500, 502, 503, 504)},

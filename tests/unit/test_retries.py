@@ -34,17 +34,16 @@ def answer(
 AGAIN = {
     "in flight": answer(409, "in-flight"),
     "in flight, told": answer(409, "in-flight", "same-key"),
-    "busy, told": Answer(status=409, retry="same-key", retry_after=timedelta(0)),
     "unfinished": answer(409, "unfinished", "same-key"),
-    "missing, though the same key": answer(404, "operation-unknown", "same-key"),
+    "of another status": answer(404, "operation-unknown", "same-key"),
     "store unavailable": answer(503, "store-unavailable", "same-key"),
     **{str(status): answer(status) for status in (408, 425, 429, 500, 502, 503, 504)},
 }
 LAST = {
     "conflict of the view's": answer(409),
     "unknown outcome": answer(409, "outcome-unknown"),
-    "in flight, but told otherwise": answer(409, "in-flight", "no"),
     "sign in": answer(401, "sign-in-required", "no"),
+    "in flight, but told otherwise": answer(409, "in-flight", "no"),
     "another key": answer(422, "key-reused", "new-key"),
     "no more, with 503": answer(503, "…", "no"),
     "another key, with 429": answer(429, "…", "new-key"),
@@ -89,7 +88,7 @@ HOUR = timedelta(hours=1)
 @cases(
     "headers, seconds",
     {
-        "none": ({}, None),
+        "none": ({}, 0),
         "seconds": ({"Retry-After": "7"}, 7),
         "a date": ({"Retry-After": NOW + timedelta(seconds=9), "Date": NOW}, 9),
         "a date that is over": ({"Retry-After": NOW - HOUR, "Date": NOW}, 0),
@@ -104,22 +103,20 @@ HOUR = timedelta(hours=1)
             },
             9,
         ),
-        "a word": ({"Retry-After": "soon"}, None),
-        "less than nothing": ({"Retry-After": "-5"}, None),
-        "a number without end": ({"Retry-After": "9" * 5000}, None),
-        "a date that isn't": ({"Retry-After": "Sun, 99 Mar 2026 12:00:09 GMT"}, None),
+        "a word": ({"Retry-After": "soon"}, 0),
+        "less than nothing": ({"Retry-After": "-5"}, 0),
+        "a number without end": ({"Retry-After": "9" * 5000}, 0),
+        "a date that isn't": ({"Retry-After": "Sun, 99 Mar 2026 12:00:09 GMT"}, 0),
     },
 )
-def test_server_says_how_long_to_wait(
-    headers: dict[str, Any], seconds: int | None
-) -> None:
+def test_server_says_how_long_to_wait(headers: dict[str, Any], seconds: int) -> None:
     sent = {
         name: value if isinstance(value, str) else format_datetime(value, usegmt=True)
         for name, value in headers.items()
     }
 
     said = Answer.of(503, sent, b"").retry_after
-    assert (None if said is None else said.total_seconds()) == seconds
+    assert said.total_seconds() == seconds
 
 
 def test_pause_is_never_shorter_than_the_server_says() -> None:
