@@ -200,8 +200,6 @@ def _orders(given: tuple[int, ...], limit: int) -> Iterator[tuple[int, ...]]:
 def _name(event: Any) -> str:
     """What tells an event from the others: its type and id if it has them."""
     body = event[0] if isinstance(event, tuple) else event
-    if isinstance(body, dict):
-        named = [str(body[name]) for name in ("type", "id") if name in body]
-        if named:
-            return " ".join(named)
-    return repr(body)[:60]
+    content = body if isinstance(body, dict) else {}
+    named = [str(content[name]) for name in ("type", "id") if name in content]
+    return " ".join(named) or repr(body)[:60]

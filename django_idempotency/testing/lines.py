@@ -38,12 +38,13 @@ class Line:
 def is_of_the_package() -> bool:
     """Whether the package itself runs the statement that is being executed."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith(DATABASE):
-            return str(name).startswith("django_idempotency.")
+    while frame is not None and _module_of(frame).startswith(DATABASE):
         frame = frame.f_back
-    return False
+    return frame is not None and _module_of(frame).startswith("django_idempotency.")
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def line_of_user(outermost: CodeType) -> Line | None:

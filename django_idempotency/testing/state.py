@@ -48,16 +48,18 @@ def state_of(calls: Iterable[OutsideCall] = ()) -> State:
 
 
 def _models() -> Iterator[tuple[str, type[Model]]]:
-    tables: dict[str, set[str]] = {}
-    for model in apps.get_models(include_auto_created=True):
-        options = model._meta
-        if options.app_label in NOT_OF_THE_USER or options.proxy:
-            continue
-        alias = router.db_for_read(model)
-        if alias not in tables and is_allowed(alias):
-            tables[alias] = set(connections[alias].introspection.table_names())
-        if options.db_table in tables.get(alias, ()):
-            yield options.label, model
+    """Yield the project's models, without tables that aren't there or aren't for it."""
+    tables = {
+        alias: set(connections[alias].introspection.table_names())
+        for alias in filter(is_allowed, connections)
+    }
+    return (
+        (model._meta.label, model)
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.app_label not in NOT_OF_THE_USER
+        and not model._meta.proxy
+        and model._meta.db_table in tables.get(router.db_for_read(model), ())
+    )
 
 
 def is_allowed(alias: str) -> bool:
@@ -240,10 +242,11 @@ def _changed(old: Row, new: Row) -> Row:
 
 
 def _moved(old: Any, new: Any) -> Any:
-    both = (old, new)
-    if all(isinstance(each, int | float | Decimal) for each in both):
-        return _Moved(new - old)
-    return new
+    return _Moved(new - old) if _is_number(old) and _is_number(new) else new
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
 def _text(value: Any) -> str:

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import F
+from django.test import TestCase
+from django.urls import path
 
 from django_idempotency.engine.idempotency import current_operation
-from django_idempotency.testing import assert_handler_safe
+from django_idempotency.testing import IdempotencyTestMixin, assert_handler_safe
+from django_idempotency.testing.state import Change, state_of
 from django_idempotency.webhooks import (
     NotReady,
     WebhookView,
@@ -19,7 +23,7 @@ from django_idempotency.webhooks import (
 )
 from tests.testapp.models import Cart, CartItem, Order
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
 SECRET = "whsec_of_this_file"  # noqa: S105 - nothing else is signed with it
 CHARGE = f"{__name__}.charge"
@@ -123,3 +127,79 @@ def test_class_is_a_receiver_and_orders_of_many_events_are_drawn() -> None:
 def test_what_is_no_receiver_is_refused_with_the_line_to_write() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"@webhook\(…\)"):
         assert_handler_safe(puts_up_with_any_order, EVENTS)
+
+
+def test_methods_for_unittest_take_what_the_functions_take() -> None:
+    class Case(IdempotencyTestMixin, TestCase):
+        """Has a client, as each of Django's test cases."""
+
+    case = Case()
+    case.client = case.client_class()
+    receiver = webhook(providers.STRIPE, secrets=SECRET)(puts_up_with_any_order)
+    urlpatterns.append(path("hook/", receiver))
+
+    case.assertHandlerSafe(receiver, EVENTS)
+    answer = case.deliver("/hook/", providers.STRIPE, SECRET, EVENTS[0])
+
+    assert answer.status_code == 200
+
+
+urlpatterns: list[Any] = []
+
+
+# What is compared
+
+
+def removes(cart: Cart) -> None:
+    cart.items.all().delete()
+
+
+def renames(cart: Cart) -> None:
+    Cart.objects.update(name="after")
+
+
+def counts_down(cart: Cart) -> None:
+    cart.items.update(quantity=F("quantity") - 2)
+
+
+def adds(cart: Cart) -> None:
+    Cart.objects.create(name="new").items.create(quantity=3)
+
+
+def adds_to_an_old_one(cart: Cart) -> None:
+    cart.items.create(quantity=3)
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (removes, ["testapp.CartItem removed: cart_id {cart}, quantity 999"]),
+        (renames, ["testapp.Cart changed: name 'after'"]),
+        (counts_down, ["testapp.CartItem changed: quantity -2"]),
+        (
+            adds,
+            [
+                "testapp.Cart added: name 'new'",
+                "testapp.CartItem added: cart_id (new), quantity 3",
+            ],
+        ),
+        (
+            adds_to_an_old_one,
+            ["testapp.CartItem added: cart_id {cart}, quantity 3"],
+        ),
+        (
+            lambda cart: User.objects.update(is_active=False),
+            ["auth.User changed: is_active False"],
+        ),
+    ],
+)
+def test_change_is_told_without_the_numbers_of_new_rows(
+    act: Callable[[Cart], Any], told: list[str]
+) -> None:
+    User.objects.create(username="ann")
+    cart, before = Cart.objects.get(), state_of()
+    act(cart)
+
+    change = Change.between(before, state_of())
+
+    assert sorted(change.told()) == [each.format(cart=cart.pk) for each in told]
