@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.http.response import HttpResponseBase
+from django.test import AsyncClient, Client
 
 from django_idempotency.webhooks import Profile
 
@@ -27,9 +28,9 @@ class IdempotencyTestMixin:
     `crash_everywhere` need a ``TransactionTestCase``.
     """
 
-    client: IdempotentClient
-    client_class = IdempotentClient
-    async_client_class = AsyncIdempotentClient
+    client: Client
+    client_class: type[Client] = IdempotentClient
+    async_client_class: type[AsyncClient] = AsyncIdempotentClient
 
     # The names are unittest's.
     def assertIdempotent(  # noqa: N802
