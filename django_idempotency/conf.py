@@ -167,6 +167,12 @@ class Settings:
         return _setting("IDEMPOTENCY_PATH", as_sent)
 
     @cached_property
+    def IDEMPOTENCY_MOVING_FROM(self) -> str | None:
+        """Dotted path of the store that another package has filled, during a move."""
+        from_none: str | None = None
+        return _setting("IDEMPOTENCY_MOVING_FROM", from_none)
+
+    @cached_property
     def IDEMPOTENCY_COUNT_REPLAYS(self) -> bool:
         """Whether replays are counted on the record, after the answer was sent."""
         return _setting("IDEMPOTENCY_COUNT_REPLAYS", True)

@@ -98,6 +98,17 @@ class StoreBusy(StoreUnavailable):
         super().__init__(is_disconnect=False)
 
 
+class AnsweredElsewhere(Exception):
+    """Nothing runs: the store that a project moves away from knows the key.
+
+    Caught by whoever has asked; see Note [Two stores at once].
+    """
+
+    def __init__(self, verdict: Any) -> None:
+        super().__init__(verdict)
+        self.verdict = verdict
+
+
 class ClaimConflict(ClaimFailed):
     """Another request's row is already there; roll back, read it and decide."""
 

@@ -22,8 +22,12 @@ from django_idempotency.conf import (
 )
 from django_idempotency.core.at_rest import MAKE_KEYS, codec_at
 from django_idempotency.http import Identified
+from django_idempotency.http.moving import old_store
 
 PREFIX = "IDEMPOTENCY_"
+
+OF_OLD_PACKAGES = "IDEMPOTENCY_KEY"
+"""What the settings of packages begin with that a project may be moving away from."""
 
 SHORTEST_SAFE_RETENTION = timedelta(hours=24)
 """How long Stripe remembers a key; a legitimate retry can come that late."""
@@ -48,6 +52,7 @@ def check_settings(
         *_retention(),
         *_window(),
         *_hooks(),
+        *_moving(),
         *_values(),
         *_codec(),
         *_unknown(),
@@ -148,6 +153,14 @@ def _hooks() -> Iterator[CheckMessage]:
             f"  # def {name.lower()}{signature}",
             id="django_idempotency.E005",
         )
+
+
+def _moving() -> Iterator[CheckMessage]:
+    try:
+        old_store()
+    except ImproperlyConfigured as error:
+        fault, _, line = str(error).partition(" Write\n\n")
+        yield Error(fault, hint=line or None, id="django_idempotency.E054")
 
 
 def _merged_guests(path: str, hook: Callable[..., Any]) -> Iterator[CheckMessage]:
@@ -323,6 +336,8 @@ def _unknown() -> Iterator[CheckMessage]:
     """Report what nobody reads, since a slip of the pen would silently do nothing."""
     known = [name for name in vars(Settings) if name.startswith(PREFIX)]
     for name in dir(settings):
+        if name.startswith(OF_OLD_PACKAGES) and conf.IDEMPOTENCY_MOVING_FROM:
+            continue  # read by the old package, and perhaps by us
         if name.startswith(PREFIX) and name not in known:
             [nearest] = get_close_matches(name, known, n=1, cutoff=0)
             yield Warning(

@@ -14,7 +14,7 @@ from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 
 from django_idempotency.engine.work import Outcome
-from django_idempotency.exceptions import CallRefused, name_of
+from django_idempotency.exceptions import AnsweredElsewhere, CallRefused, name_of
 from django_idempotency.policies import IdempotencyPolicy
 
 from .answers import is_sent_to_sign_in, snapshot
@@ -73,6 +73,7 @@ def outcome_of(
 # What Django, or the protection, turns into an answer below 500
 # (django.core.handlers.exception).
 REFUSALS = (
+    AnsweredElsewhere,
     CallRefused,
     Http404,
     PermissionDenied,

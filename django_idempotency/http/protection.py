@@ -38,6 +38,7 @@ from django_idempotency.engine.steps import RunningSteps, Steps
 from django_idempotency.engine.threads import in_thread
 from django_idempotency.engine.work import Outcome, Ran, Result
 from django_idempotency.exceptions import (
+    AnsweredElsewhere,
     CallRefused,
     InvalidKey,
     KeyOfAnother,
@@ -54,6 +55,7 @@ from .asking import asks, told
 from .boundary import METHODS_THAT_REQUIRE_KEYS
 from .duplicates import possible_duplicate
 from .endings import ended, expiring, left_open
+from .moving import in_both_stores, require_atomic
 from .outcomes import Answer, failure_of, outcome_of
 from .pages import keep_from_caches
 from .problems import REFERENCE_HEADER, Problem, problem_response
@@ -130,6 +132,7 @@ async def aprotect(
         if asked is None:
             with Confined():
                 return (await work(RunningSteps.without_key())).value
+        require_atomic(asked)
         begun = time.monotonic()
         result = await running.arun(asked, work, failure_of)
     except CallRefused:
@@ -212,7 +215,10 @@ def _run_once(
     work = partial(_work, request, policy, view, has_key=True)
     begun = time.monotonic()
     try:
-        result = running.run(operation, work, failure_of)
+        work_in_both = in_both_stores(work, request, operation)
+        result = running.run(operation, work_in_both, failure_of)
+    except AnsweredElsewhere as elsewhere:
+        result = elsewhere.verdict
     except StoreUnavailable as error:
         return _unavailable(request, operation, error)
     waited = time.monotonic() - begun

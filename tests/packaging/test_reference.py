@@ -40,6 +40,7 @@ PUBLIC_MODULES = [
     "contrib.httpx",
     "contrib.requests",
     "contrib.retries",
+    "contrib.moving",
     "decorators",
     "exceptions",
     "http",
