@@ -44,9 +44,6 @@ def delete(model: type[Model], identity: Identity, using: str) -> None:
     model._base_manager.using(using).filter(**identity).delete()
 
 
-def is_missing(error: Exception, using: str) -> bool:
+def is_missing(error: Error, using: str) -> bool:
     """Whether the table or one of its columns isn't there."""
-    return (
-        isinstance(error, Error)
-        and trouble_of(connections[using], error) is Trouble.NOT_MIGRATED
-    )
+    return trouble_of(connections[using], error) is Trouble.NOT_MIGRATED

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from django.apps.registry import Apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
 from django.db.models import Model
 
 from django_idempotency.core.decisions import Held, InFlight, Verdict
@@ -82,8 +83,10 @@ class TableStore(ABC):
             is_new, row = old_rows.insert_or_lock(
                 self.model, identity, values, asked.using
             )
-        except Exception as error:
-            raise self._explained(error, asked) from error
+        except Error as error:
+            if not old_rows.is_missing(error, asked.using):
+                raise
+            raise self._not_here(asked) from error
         if is_new:
             return None
         if row is None:
@@ -106,16 +109,14 @@ class TableStore(ABC):
         """What follows from a claim whose time is over, and that has no answer."""
         return None if self.take_over else Held()
 
-    def _explained(self, error: Exception, asked: Asked) -> Exception:
-        if old_rows.is_missing(error, asked.using):
-            table = self.model._meta.db_table
-            return ImproperlyConfigured(
-                f"{type(self).__name__} needs the table {table!r} in database "
-                f"{asked.using!r}, where the records are: only there are both claims one "
-                "transaction. Nothing was done. If it is elsewhere, or was dropped, the "
-                "move is over; delete the line\n\n    IDEMPOTENCY_MOVING_FROM = …"
-            )
-        return error
+    def _not_here(self, asked: Asked) -> ImproperlyConfigured:
+        table = self.model._meta.db_table
+        return ImproperlyConfigured(
+            f"{type(self).__name__} needs the table {table!r} in database "
+            f"{asked.using!r}, where the records are: only there are both claims one "
+            "transaction. Nothing was done. If it was dropped, the move is over; delete "
+            "the line\n\n    IDEMPOTENCY_MOVING_FROM = …"
+        )
 
 
 def digest_of(*parts: bytes) -> bytes:

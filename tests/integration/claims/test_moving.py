@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, models, transaction
+from django.db import connection, connections, models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.test.utils import isolate_apps
@@ -36,9 +36,11 @@ from tests.support.ordering import (
     word,
 )
 from tests.support.pages import block, run
+from tests.support.threads import second_connection
 from tests.testapp.models import Order
 
 KEY = GUEST_KEY
+BRIEFLY = timedelta(milliseconds=200)
 ANSWER = moving.StoredAnswer(
     status=202,
     headers=(("Content-Type", "application/json"), ("X-Made-By", "the old one")),
@@ -196,6 +198,41 @@ def test_what_stands_in_the_old_store_is_honoured(
     assert orders() == STATES[state].count("201")
     if state == "answered":
         assert {each.content for each in answers} == {ANSWER.body}
+
+
+def test_log_tells_of_a_claim_that_is_released_and_of_the_replay(
+    use: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(use(STORES["drf-idempotency"]()), "drf-idempotency", "answered")
+    caplog.set_level("INFO", "django_idempotency")
+
+    send(signed_in_client(), key=KEY)
+
+    told = [vars(each).get("action") for each in caplog.records]
+    assert told == ["claimed", "released", "replayed"]
+
+
+@only_postgresql  # on SQLite, who writes has the whole database
+@each_package
+def test_another_session_that_holds_the_key_is_waited_for(
+    use: Any, package: str
+) -> None:
+    """As an old process with ATOMIC_REQUESTS does, whose claim isn't committed."""
+    old = use(STORES[package]())
+    identity = old.identity(asked())
+    with second_connection() as other, override_settings(IDEMPOTENCY_WAIT=BRIEFLY):
+        other.alias = "other"
+        connections["other"] = other
+        try:
+            with transaction.atomic(using="other"):
+                values = {**identity, **old.claimed(asked())}
+                old.model._base_manager.using("other").create(**values)
+                busy = word(send(signed_in_client(), key=KEY))
+        finally:
+            del connections["other"]
+
+    assert busy == "409 in-flight"
+    assert orders() == 0
 
 
 @each_package
