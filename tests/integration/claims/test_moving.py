@@ -58,9 +58,24 @@ def answer_bytes(request: HttpRequest) -> HttpResponse:
     return HttpResponse(b"\xff\x00", content_type="application/octet-stream")
 
 
+def answer_text(request: HttpRequest) -> HttpResponse:
+    Order.objects.create()
+    return HttpResponse(b"paid", content_type="text/plain")
+
+
+def answer_nul(request: HttpRequest) -> HttpResponse:
+    Order.objects.create()
+    return HttpResponse(b"paid\0", content_type="text/plain")
+
+
 def answer_nothing(request: HttpRequest) -> HttpResponse:
     Order.objects.create()
     return HttpResponse(status=204)
+
+
+def be_busy(request: HttpRequest) -> HttpResponse:
+    Order.objects.create()
+    return HttpResponse(status=503)
 
 
 async def leased(request: HttpRequest) -> HttpResponse:
@@ -71,7 +86,10 @@ minute = timedelta(minutes=1)
 VIEWS: dict[str, Any] = {
     "orders": idempotent(place_order),
     "fail": idempotent(fail),
+    "busy": idempotent(be_busy),
     "unkept": idempotent(keep=lambda response: False)(place_order),
+    "text": idempotent(answer_text),
+    "nul": idempotent(answer_nul),
     "bytes": idempotent(answer_bytes),
     "bodiless": idempotent(keep_body=False)(place_order),
     "nothing": idempotent(answer_nothing),
@@ -254,7 +272,10 @@ def test_abandoned_claim_is_taken_over_if_the_project_says_so(
     {
         "kept": ("/orders/", 201),
         "rolled back": ("/fail/", None),
+        "rolled back by its answer": ("/busy/", None),
         "committed and not kept": ("/unkept/", None),
+        "no JSON": ("/text/", {200, 409}),
+        "a character that no column takes": ("/nul/", {200, 409}),
         "no text": ("/bytes/", {200, 409}),
         "kept without its body": ("/bodiless/", 409),
         "empty": ("/nothing/", 204),
@@ -410,7 +431,8 @@ def test_idemkit_has_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     },
 )
 def test_pickles_are_not_opened(use: Any, reader: Any, words: list[str]) -> None:
-    use(moving.DjangoIdempotencyKey(old_processes_stopped=True, reader=reader))
+    with override_settings(IDEMPOTENCY_KEY={"STORAGE": {"CLASS": "x.CacheKeyStorage"}}):
+        use(moving.DjangoIdempotencyKey(old_processes_stopped=True, reader=reader))
     cache.set(_encoded(asked().request, KEY), b"what a pickle would do")
     try:
         said = [
