@@ -172,6 +172,7 @@ def test_metadata_names_version_license_and_requirements(metadata: Message) -> N
     assert sorted(metadata.get_all("Requires-Dist", [])) == [
         "Django>=5.2",
         'cryptography>=42 ; extra == "crypto"',
+        'django-ninja>=1.5 ; extra == "ninja"',
         'djangorestframework>=3.16 ; extra == "drf"',
         'factory-boy>=3.3 ; extra == "testing"',
         'httpx>=0.27 ; extra == "httpx"',

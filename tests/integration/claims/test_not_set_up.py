@@ -108,6 +108,12 @@ import {imported}
             "rest_framework",
             "pip install django-idempotency[drf]",
         ),
+        "extra for ninja": (
+            ["django_idempotency"],
+            "django_idempotency.contrib.ninja",
+            "ninja",
+            "pip install django-idempotency[ninja]",
+        ),
         "extra for webhooks": (
             ["django_idempotency"],
             "django_idempotency.webhooks.rest_framework",
