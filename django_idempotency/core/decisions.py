@@ -57,7 +57,7 @@ class Replay:
     """Send the stored answer; never run."""
 
     answer: StoredAnswer
-    kept_until: int | None = None
+    kept_until: int | None = field(default=None, compare=False)
     """How long the next repeat gets it, too, in seconds since 1970."""
 
 

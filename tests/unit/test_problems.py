@@ -77,6 +77,7 @@ def test_programs_are_told_what_they_may_do_by_themselves() -> None:
         "sign-in-required": "no",
         "body-too-large": "new-key",
         "key-reused": "no",
+        "possible-duplicate": "no",
         "in-flight": "same-key",
         "outcome-unknown": "no",
         "call-refused": "new-key",

@@ -51,7 +51,7 @@ def test_all_misplacements_are_named_with_their_remedies(tmp_path: Path) -> None
     output = project(tmp_path, NOWHERE, settings=settings).check()
 
     count = len(views.WRONG)
-    assert len(ids_in(output)) == output.count("HINT:") == count == 23
+    assert len(ids_in(output)) == output.count("HINT:") == count == 24
 
 
 def test_right_configuration_has_nothing_to_be_said_and_no_database_is_asked(

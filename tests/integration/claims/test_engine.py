@@ -36,7 +36,7 @@ def run(work: Callable[[Steps], Outcome[str]] | None = None) -> Result[str]:
 
 
 def test_first_call_runs_and_a_repeat_gets_the_stored_answer() -> None:
-    assert [run(), run()] == [Ran("ran"), Replay(ANSWER)]
+    assert [run(), run()] == [Ran("ran", is_kept=True), Replay(ANSWER)]
     assert Order.objects.count() == 1
 
 
@@ -59,7 +59,7 @@ def test_claim_with_a_lease_that_is_over_is_taken_over() -> None:
     run()
     change(state="in_flight", lease_expires_at=Now() - timedelta(seconds=1))
 
-    assert run() == Ran("ran")
+    assert run() == Ran("ran", is_kept=True)
 
 
 # Attempts that fail
@@ -78,7 +78,7 @@ def test_failure_over_an_expired_record_leaves_that_one() -> None:
     run(place(**FAILED))
 
     assert record().state == "kept"
-    assert run() == Ran("ran")
+    assert run() == Ran("ran", is_kept=True)
 
 
 def test_another_attempt_keeps_what_is_remembered() -> None:
