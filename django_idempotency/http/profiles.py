@@ -23,7 +23,10 @@ def stripe_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpRespons
         status = 400
     elif status >= 500:
         error["type"] = "api_error"
-    return JsonResponse({"error": error}, status=status)
+    should_retry = "true" if problem["retry"] == "same-key" else "false"
+    return JsonResponse(
+        {"error": error}, status=status, headers={"Stripe-Should-Retry": should_retry}
+    )
 
 
 _ACP_CODES = {

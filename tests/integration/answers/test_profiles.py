@@ -1,12 +1,18 @@
 """`IDEMPOTENCY_PROFILE`: the ways of others, sentence by sentence of what they publish."""
 
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import stripe
 from django.conf import LazySettings
-from django.http import HttpRequest, JsonResponse
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,7 +21,12 @@ from rest_framework.views import APIView
 
 from django_idempotency.conf import PROFILES, conf
 from django_idempotency.decorators import idempotent
-from django_idempotency.http.problems import PROBLEMS, Problem, problem_response
+from django_idempotency.http.problems import (
+    PROBLEMS,
+    RETRY,
+    Problem,
+    problem_response,
+)
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.support.cases import cases
@@ -44,7 +55,19 @@ def plain(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"order": Order.objects.create().pk}, status=201)
 
 
+refused: list[str] = []
+"""The keys of the requests that were answered with a problem, whatever it was."""
+
+
+@csrf_exempt
+def refuse(request: HttpRequest, code: str) -> HttpResponse:
+    refused.append(request.headers["Idempotency-Key"])
+    (problem,) = [each for each in PROBLEMS if each.code == code]
+    return problem_response(problem, request)
+
+
 urlpatterns = [
+    path("v1/refused/<code>", refuse),
     path("sessions", Sessions.as_view()),
     path("sessions/<name>", Sessions.as_view()),
     path("plain", plain),
@@ -187,6 +210,44 @@ def test_stripe_s_clients_raise_an_error_of_idempotency(
         problem.code == "in-flight"
     )
     assert (response.status_code >= 500) is (problem.status >= 500)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Where a real server listens."""
+    refused.clear()
+    with WSGIServer(("127.0.0.1", 0), WSGIRequestHandler) as server:
+        server.set_app(WSGIHandler())
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@each_problem
+def test_stripe_s_client_sends_again_exactly_what_ends_in_an_answer(
+    problem: Problem,
+    address: str,
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.IDEMPOTENCY_PROFILE = "stripe"
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0)
+    monkeypatch.setattr(stripe.HTTPClient, "MAX_DELAY", 0)
+    client = stripe.StripeClient(
+        "sk_test_x", base_addresses={"api": address}, max_network_retries=2
+    )
+    is_sent_again = RETRY[problem.code] == "same-key"
+
+    with pytest.raises(stripe.StripeError) as told:
+        client.raw_request(
+            "post", f"/v1/refused/{problem.code}", idempotency_key=KEY, amount=1
+        )
+
+    assert refused == [KEY] * (3 if is_sent_again else 1)
+    said = (told.value.headers or {})["Stripe-Should-Retry"]
+    assert said == ("true" if is_sent_again else "false")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
