@@ -59,6 +59,7 @@ PLACES = {
         "integration/tasks/test_celery.py",
         "integration/upkeep/test_purge_program.py",
         "packaging/test_metadata.py",
+        "packaging/test_standards.py",
     ],
     "unit": ["unit"],
     "versions": [

@@ -212,6 +212,20 @@ def test_stripe_s_clients_raise_an_error_of_idempotency(
     assert (response.status_code >= 500) is (problem.status >= 500)
 
 
+def test_requests_of_stripe_s_clients_are_answered_as_they_know_it(
+    settings: LazySettings,
+) -> None:
+    settings.IDEMPOTENCY_PROFILE = "stripe"
+    first, again, other = (post(body, at="/plain") for body in ("{}", "{}", "[]"))
+
+    assert [each.status_code for each in (first, again, other)] == [201, 201, 400]
+    assert again.content == first.content
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert other.json()["error"]["type"] == "idempotency_error"
+    assert {each.headers["Idempotency-Key"] for each in (first, again, other)} == {KEY}
+    assert orders() == 1
+
+
 @pytest.fixture
 def address() -> Iterator[str]:
     """Where a real server listens."""
