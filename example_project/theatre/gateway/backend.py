@@ -33,6 +33,9 @@ def forward(request: HttpRequest) -> HttpResponse:
     _travel()
     answer = _ask(request, data=form)
     _travel()
+    if answer.status_code >= 500 and outcome_is_final(answer):
+        # Its clients would send it again for nothing: it is kept.
+        answer.headers["Stripe-Should-Retry"] = "false"
     return answer
 
 

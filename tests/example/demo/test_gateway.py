@@ -157,6 +157,7 @@ def test_backend_out_of_reach_leaves_the_key_free(db: None) -> None:
 
     assert [answer.status_code for answer in answers] == [503, 503]
     assert all("Idempotent-Replayed" not in answer.headers for answer in answers)
+    assert all("Stripe-Should-Retry" not in answer.headers for answer in answers)
 
 
 @in_this_process
@@ -168,6 +169,7 @@ def test_lost_answer_is_never_asked_for_again(db: None) -> None:
 
     assert [answer.status_code for answer in answers] == [504, 504]
     assert answers[1].headers["Idempotent-Replayed"] == "true"
+    assert [each.headers["Stripe-Should-Retry"] for each in answers] == ["false"] * 2
     assert len(taken) == 1
 
 
