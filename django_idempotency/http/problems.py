@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from django_idempotency.conf import conf
 
 from .bodies import FORM, MULTIPART
+from .people import FOR_PEOPLE, page_before
 
 logger = logging.getLogger("django_idempotency")
 
@@ -40,7 +41,7 @@ class Problem:
     status: int
     title: str | StrPromise
     detail: str | StrPromise
-    """What to do, for the person who reads it."""
+    """What to do, for the programmer who reads it; customers read `FOR_PEOPLE`."""
     retry_after_seconds: int | None = None
 
 
@@ -257,7 +258,7 @@ def problem_response(
 ) -> HttpResponse:
     """Return the problem as JSON, or as a page to a browser that sent a form.
 
-    `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
+    The page has words of its own: whoever reads it knows nothing of keys. `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
     own. `reference` is what people call the operation by, and `state` how it
     stands, where that was asked; `first` is what a possible duplicate may be one of. The
     page is ``django_idempotency/<code>.html`` if the project has that template, else
@@ -268,7 +269,7 @@ def problem_response(
     document = _document(problem, detail, reference, state, first)
     response = _made_by_project(request, document)
     if response is None and _is_from_a_form(request):
-        page = _page(problem, detail, request, reference, first)
+        page = _page(problem, request, reference, first)
         if page is not None:
             response = HttpResponse(page, status=problem.status)
     if response is None:
@@ -349,7 +350,6 @@ def _is_from_a_form(request: HttpRequest) -> bool:
 
 def _page(
     problem: Problem,
-    detail: str,
     request: HttpRequest,
     reference: str,
     first: dict[str, str | int] | None,
@@ -358,11 +358,13 @@ def _page(
         f"django_idempotency/{problem.code}.html",
         "django_idempotency/problem.html",
     ]
+    words = FOR_PEOPLE[problem.code]
     context = {
         "code": problem.code,
-        "title": problem.title,
-        "detail": detail,
+        "title": words.title,
+        "detail": words.detail,
         "can_be_repeated": problem.retry_after_seconds is not None,
+        "back": page_before(request),
         "reference": reference,
         "first": first,
     }

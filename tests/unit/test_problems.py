@@ -154,22 +154,92 @@ def test_only_a_browser_that_sent_a_form_gets_a_page(
     assert response.headers["Content-Type"] == expected
 
 
-@each_problem
-def test_page_says_what_the_document_says(problem: Problem) -> None:
-    response = response_to(problem, content_type=FORM, accept=BROWSER)
-    page = unescape(response.content.decode())
+HERE = "http://testserver"
+OF_PROGRAMS = re.compile(
+    r"idempoten|header|payload|request|server|json|token|parameter|status"
+    r"|retry|\bkeys?\b|\b[45]\d\d\b",
+    re.IGNORECASE,
+)
 
+
+def page_of(problem: Problem, **headers: str) -> str:
+    request = RequestFactory().post(
+        "/orders/", b"a=1", content_type=FORM, headers={"Accept": BROWSER, **headers}
+    )
+    response = problem_response(problem, request, reason="The key is empty.")
     assert response.status_code == problem.status
-    assert str(problem.title) in page
-    assert document_of(problem)["detail"] in page
+    return unescape(response.content.decode())
 
 
-def test_page_escapes_what_it_is_given() -> None:
-    response = response_to(
-        problems.KEY_INVALID, content_type=FORM, accept=BROWSER, reason="<script>"
+@each_problem
+def test_people_are_told_in_their_words(problem: Problem) -> None:
+    """Nobody who has pressed a button knows of keys, headers and requests."""
+    page = page_of(problem)
+    [heading] = re.findall(r"<h1>(.*?)</h1>", page)
+    paragraphs = re.findall(r"<p>(.*?)</p>", page)
+
+    assert len(paragraphs) >= 2
+    for text in (heading, *paragraphs):
+        assert not OF_PROGRAMS.findall(text)
+    assert all(re.fullmatch(r"[A-Z][^{}]+\.", text) for text in paragraphs)
+    assert heading in page.partition("</title>")[0]
+
+
+@each_problem
+def test_page_says_how_to_go_on(problem: Problem) -> None:
+    """Reload what passes by itself; else go back, also without knowing to where.
+
+    A form that is opened anew has another key: nobody is led there from an operation
+    that may be running.
+    """
+    passes = problem.retry_after_seconds is not None
+    from_form, from_nowhere = (
+        page_of(problem, Referer=f"{HERE}/cart/"),
+        page_of(problem),
     )
 
-    assert b"<script>" not in response.content
+    assert ("Reload this page" in from_form) is passes
+    assert f'<a href="{HERE}/cart/">' in from_form or passes
+    assert "<a " not in (from_form if passes else from_nowhere)
+    assert ("back" in from_nowhere) is not passes
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "/cart/",
+        "https://elsewhere.example/cart/",
+        "http://testserver.elsewhere.example/",
+        "http://user@elsewhere.example/testserver",
+        "//elsewhere.example/",
+        "javascript:alert(1)",
+        "http://testserver:81/",
+        "no address",
+    ],
+)
+def test_page_leads_back_to_the_same_site_only(page: str) -> None:
+    assert "<a " not in page_of(problems.KEY_REUSED, Referer=page)
+
+
+@pytest.mark.parametrize("host", ["elsewhere.example", "a b"])
+def test_host_that_is_not_allowed_leads_nowhere(host: str) -> None:
+    page = page_of(problems.KEY_REUSED, Referer=f"http://{host}/", Host=host)
+
+    assert "<a " not in page
+    assert "back" in page
+
+
+def test_page_escapes_where_it_leads_to() -> None:
+    request = RequestFactory().post(
+        "/orders/",
+        b"a=1",
+        content_type=FORM,
+        headers={"Accept": BROWSER, "Referer": f'{HERE}/?a="><script>'},
+    )
+    response = problem_response(problems.KEY_REUSED, request)
+
+    assert b'/?a=&quot;&gt;&lt;script&gt;"' in response.content
 
 
 @override_settings(TEMPLATES=[])

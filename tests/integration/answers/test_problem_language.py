@@ -16,12 +16,16 @@ from django.utils import translation
 from django_idempotency.core.keys import parse_key, require_unguessable
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import InvalidKey
+from django_idempotency.http.people import FOR_PEOPLE
 from django_idempotency.http.problems import PROBLEMS, Problem, problem_response
 from tests.support.cases import cases
 from tests.support.ordering import FORM
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-HINT = "Reload this page to try again: nothing will be done twice."
+HINTS = [
+    "Reload this page to try again: nothing will be done twice.",
+    "Your browser takes you back to the page that you came from.",
+]
 REASONS = [
     "A key without quotes can't contain a comma, a double quote or a backslash; was "
     "the header sent twice?",
@@ -63,7 +67,8 @@ def compiled(messages: dict[str, str]) -> bytes:
 def project_in_german(tmp_path: Path, settings: Any) -> None:
     """A project that brings a translation of its own, as any project can."""
     texts = [str(text) for each in PROBLEMS for text in (each.title, each.detail)]
-    messages = {each: in_german(each) for each in [*texts, *REASONS, HINT]}
+    pages = [str(text) for each in FOR_PEOPLE.values() for text in each]
+    messages = {each: in_german(each) for each in [*texts, *pages, *REASONS, *HINTS]}
     messages[""] = "Content-Type: text/plain; charset=UTF-8\n"
     catalogue = tmp_path / "de" / "LC_MESSAGES" / "django.mo"
     catalogue.parent.mkdir(parents=True)
@@ -98,10 +103,29 @@ def test_document_is_translated_and_its_code_is_not(problem: Problem) -> None:
 def test_page_is_in_one_language(problem: Problem) -> None:
     page = unescape(refused(problem, Accept=BROWSER).content.decode())
 
-    for sentence in (problem.title, expected_detail(problem).removeprefix("Deutsch: ")):
+    for sentence in FOR_PEOPLE[problem.code]:
         assert page.count(str(sentence)) == page.count(in_german(sentence)) > 0
-    assert page.count(HINT) == page.count(in_german(HINT))
-    assert '<html lang="de">' in page
+    told = [page.count(each) == page.count(in_german(each)) for each in HINTS]
+    assert all(told)
+    assert '<html lang="de" dir="ltr">' in page
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["page", "when-it-fails"])
+def test_page_is_read_from_the_right_in_arabic(own: bool, settings: Any) -> None:
+    settings.TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "APP_DIRS": True,
+            "OPTIONS": {"context_processors": ["nowhere"] if own else []},
+        }
+    ]
+    request = RequestFactory().post(
+        "/", b"a=1", content_type=FORM, headers={"Accept": BROWSER}
+    )
+    with translation.override("ar"):
+        page = problem_response(PROBLEMS[0], request).content.decode()
+
+    assert '<html lang="ar" dir="rtl">' in page
 
 
 @pytest.mark.parametrize(
