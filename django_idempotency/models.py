@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import models, router, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from . import signals
@@ -170,12 +171,12 @@ class IdempotencyRecord(models.Model):
         help_text=_("Whose key it is and where: principal | method | path.")
     )
     key = models.CharField(max_length=255, help_text=_("The client's key."))
-    method = models.CharField(max_length=32)
+    method = models.CharField(_("method"), max_length=32)
     path = models.TextField()
     fingerprint = models.CharField(
         max_length=128, help_text=_("Keyed digest of query and payload.")
     )
-    state = models.CharField(max_length=16, choices=State.choices)
+    state = models.CharField(_("state"), max_length=16, choices=State.choices)
     response_status = models.PositiveSmallIntegerField(null=True)
     response_headers = models.JSONField(
         null=True, help_text=_("List of name and value pairs.")
@@ -191,14 +192,14 @@ class IdempotencyRecord(models.Model):
         editable=False,
         help_text=_("The steps before those, if there are many."),
     )
-    attempts = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
     last_error = models.CharField(
         max_length=255,
         blank=True,
         default="",
         help_text=_("Class of the exception that ended the last failed attempt."),
     )
-    replays = models.PositiveIntegerField(default=0)
+    replays = models.PositiveIntegerField(_("repeats"), default=0)
     last_replayed_at = MomentField(null=True)
     history = models.JSONField(
         default=list,
@@ -212,9 +213,9 @@ class IdempotencyRecord(models.Model):
     )
     lease_token = models.UUIDField(null=True)
     lease_expires_at = MomentField(null=True)
-    created_at = MomentField()
+    created_at = MomentField(_("first seen"))
     completed_at = MomentField(null=True)
-    expires_at = MomentField()
+    expires_at = MomentField(_("kept until"))
     remembered_until = MomentField(
         null=True,
         help_text=_("Until when a repeat is refused whose answer isn't kept any more."),
@@ -299,7 +300,8 @@ class IdempotencyRecord(models.Model):
     @property
     def last_act(self) -> str:
         """A sentence about who settled it last, and why; empty if nobody has."""
-        return told(self.effects.get("settlements"), "settled it")
+        notes = self.effects.get("settlements")
+        return told(notes, gettext("%(by)s settled it: %(reason)s."))
 
     def settle(
         self, *, applied: bool, result: Any = None, reason: str, by: str = ""
@@ -324,7 +326,7 @@ class IdempotencyRecord(models.Model):
             TypeError: the result can't be stored as JSON.
         """
         if not reason.strip():
-            raise ValueError("Give a reason that says how it was found out.")
+            raise ValueError(gettext("Give a reason that says how it was found out."))
         # Where it is written, though it may have been found in a replica.
         using = router.db_for_write(type(self), instance=self)
         # Not by a manager: a project's own could join tables in.
@@ -363,13 +365,12 @@ class IdempotencyRecord(models.Model):
 
 def _why_not_settled(seen: IdempotencyRecord, row: IdempotencyRecord | None) -> str:
     if row is None:
-        return "The record is gone."
+        return gettext("The record is gone.")
     if seen.state != RecordState.HELD or row.seen == seen.seen:
-        return "The operation is not held, or it is still running."
+        return gettext("The operation is not held, or it is still running.")
     return changed_since(
-        "operation",
-        described(seen.state, seen.attempts),
-        described(row.state, row.attempts),
+        described(seen.get_state_display(), seen.attempts),
+        described(row.get_state_display(), row.attempts),
         row.last_act,
     )
 
@@ -449,7 +450,7 @@ class ProcessedEvent(models.Model):
         help_text=_("Digest of endpoint, source, account and event id."),
     )
     endpoint = models.CharField(
-        max_length=255, help_text=_("The receiver's name in the code.")
+        _("receiver"), max_length=255, help_text=_("The receiver's name in the code.")
     )
     source = models.CharField(max_length=64, help_text=_("The provider's profile."))
     account = models.CharField(
@@ -474,7 +475,7 @@ class ProcessedEvent(models.Model):
         help_text=_("Whether it waits for earlier events of its object."),
     )
     body_digest = models.CharField(max_length=64, blank=True, default="")
-    state = models.CharField(max_length=16, choices=State.choices)
+    state = models.CharField(_("state"), max_length=16, choices=State.choices)
     payload = models.BinaryField(
         null=True,
         help_text=_(
@@ -486,7 +487,7 @@ class ProcessedEvent(models.Model):
         default=dict,
         help_text=_("The headers that the profile reads, without signatures."),
     )
-    attempts = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
     uncounted_attempts = models.PositiveIntegerField(
         default=0,
         help_text=_(
@@ -494,7 +495,7 @@ class ProcessedEvent(models.Model):
             "ready, or they were made before it was reopened."
         ),
     )
-    next_attempt_at = MomentField(null=True)
+    next_attempt_at = MomentField(_("next attempt"), null=True)
     last_error = models.CharField(
         max_length=255,
         blank=True,
@@ -509,9 +510,9 @@ class ProcessedEvent(models.Model):
     )
     dead_since = MomentField(null=True, help_text=_("Since when it is given up."))
     occurred_at = MomentField(null=True)
-    received_at = MomentField()
+    received_at = MomentField(_("received"))
     processed_at = MomentField(null=True)
-    expires_at = MomentField()
+    expires_at = MomentField(_("kept until"))
 
     objects = models.Manager.from_queryset(EventQuerySet)()
 
@@ -591,8 +592,11 @@ class ProcessedEvent(models.Model):
     @property
     def last_act(self) -> str:
         """A sentence about who ran, reopened or dropped it last, and why, if anybody."""
-        is_dropped = self.state == EventState.DROPPED
-        did = "dropped its payload" if is_dropped else "ran it again, or reopened it"
+        did = (
+            gettext("%(by)s dropped its payload: %(reason)s.")
+            if self.state == EventState.DROPPED
+            else gettext("%(by)s ran it again, or reopened it: %(reason)s.")
+        )
         return told(self.reruns, did)
 
 

@@ -116,7 +116,10 @@ class ActingAdmin(GuardedAdmin):
         able = [row for row in chosen if row.state in act.states]
         for row in chosen:
             if row not in able:
-                told = f"{row.pk}: {gettext('not possible')}, {described(row.state, row.attempts)}"
+                told = gettext("%(row)s: not possible, %(seen)s") % {
+                    "row": row.pk,
+                    "seen": described(row.get_state_display(), row.attempts),
+                }
                 self.message_user(request, told, messages.WARNING)
         if not able:
             return None
@@ -126,7 +129,9 @@ class ActingAdmin(GuardedAdmin):
             "act": act,
             "action": request.POST["action"],
             "confirmed": CONFIRMED,
-            "rows": [(row, described(row.state, row.attempts)) for row in able],
+            "rows": [
+                (row, described(row.get_state_display(), row.attempts)) for row in able
+            ],
         }
         return TemplateResponse(request, TEMPLATE, context)
 
@@ -167,10 +172,12 @@ class ActingAdmin(GuardedAdmin):
         """Tell the second of two people, or the second click of one."""
         state, _colon, rest = seen.partition(":")
         attempts = rest.partition(":")[0]
-        then = described(state, int(attempts) if attempts.isdecimal() else 0)
-        what = str(self.model._meta.verbose_name)
-        now = described(row.state, row.attempts)
-        return changed_since(what, then, now, row.last_act)
+        states = dict(self.model._meta.get_field("state").flatchoices)
+        then = described(
+            str(states.get(state, state)), int(attempts) if attempts.isdecimal() else 0
+        )
+        now = described(row.get_state_display(), row.attempts)
+        return changed_since(then, now, row.last_act)
 
     def _act_once(
         self, request: HttpRequest, call: Callable[[], Any]
@@ -196,7 +203,8 @@ def _result_in(request: HttpRequest) -> Any:
     try:
         return json.loads(request.POST.get("result") or "null")
     except ValueError as error:
-        raise ValueError(f"The result isn't valid JSON: {error}") from None
+        told = gettext("The result isn't valid JSON: %(error)s")
+        raise ValueError(told % {"error": error}) from None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core.decisions import RecordState
@@ -19,7 +19,7 @@ from django_idempotency.store.forgetting import (
     why_not_forgotten,
 )
 from django_idempotency.stories.related import is_guests, principal_of
-from django_idempotency.stories.telling import moment
+from django_idempotency.stories.telling import moment, sentences
 
 from .acts import Act
 from .deciding import Decision, Question
@@ -41,11 +41,19 @@ def _forgotten(record: IdempotencyRecord, *, by: str, reason: str, result: Any) 
 def _erased(record: IdempotencyRecord, *, by: str, reason: str, result: Any) -> str:
     erasure = erase(principal_of(record), by=by, reason=reason)
     record.scope = record.path = record.key = ERASED  # for the admin's own log
-    told = gettext("%(count)s records erased") % {"count": len(erasure.done)}
-    if erasure.left:
-        left = {"count": len(erasure.left), "why": erasure.left[0][1]}
-        told += gettext("; %(count)s left as they are, such as: %(why)s") % left
-    return told
+    count = len(erasure.done)
+    told = ngettext(
+        "%(count)s record is erased.", "%(count)s records are erased.", count
+    ) % {"count": count}
+    if not erasure.left:
+        return told
+    count = len(erasure.left)
+    left = ngettext(
+        "%(count)s is left as it is: %(why)s",
+        "%(count)s are left as they are, such as: %(why)s",
+        count,
+    ) % {"count": count, "why": erasure.left[0][1]}
+    return sentences(told, left)
 
 
 RELEASE = Act(

@@ -108,7 +108,9 @@ class Front:
             Tile(
                 label=gettext("Repeats stopped"),
                 number=shown(summary.repeats),
-                detail=gettext("of %(count)s requests")
+                detail=ngettext(
+                    "of %(count)s request", "of %(count)s requests", summary.requests
+                )
                 % {"count": shown(summary.requests)},
                 tone="good" if summary.repeats else "plain",
             ),
@@ -157,12 +159,19 @@ class Front:
 
     def _tiles_of_events(self) -> list[Tile]:
         waiting = self.gauges
-        due = gettext("%(count)s due") % {"count": shown(waiting.due)}
         return [
             Tile(
                 label=gettext("Webhooks given up"),
                 number=shown(waiting.dead),
-                detail=_oldest(waiting.oldest_due_at, gettext("none wait"), due),
+                detail=(
+                    gettext("none wait")
+                    if waiting.oldest_due_at is None
+                    else gettext("%(count)s due, oldest %(age)s")
+                    % {
+                        "count": shown(waiting.due),
+                        "age": age_of(waiting.oldest_due_at),
+                    }
+                ),
                 tone="bad" if waiting.dead else "plain",
             )
         ]
@@ -182,7 +191,11 @@ class Front:
         return Chart(
             name="requests",
             title=gettext("Requests: first ones and, on top, repeats stopped"),
-            summary=gettext("%(requests)s requests, %(repeats)s of them repeats.")
+            summary=ngettext(
+                "%(requests)s request, %(repeats)s of them repeats.",
+                "%(requests)s requests, %(repeats)s of them repeats.",
+                self.summary.requests,
+            )
             % {
                 "requests": shown(self.summary.requests),
                 "repeats": shown(self.summary.repeats),
@@ -215,7 +228,7 @@ class Front:
             "endpoint": most[0],
             "count": shown(most[1]) if most[1] < highest else gettext("all"),
         }
-        return f"{text}, {where}."
+        return gettext("%(repeats)s, %(where)s.") % {"repeats": text, "where": where}
 
     def _webhooks(self) -> Chart:
         done = self._by_bar("event_processed")
@@ -234,7 +247,11 @@ class Front:
         return Chart(
             name="webhooks",
             title=gettext("Webhooks: received → done, seconds"),
-            summary=gettext("%(done)s webhooks, done after %(seconds)s on the average.")
+            summary=ngettext(
+                "%(done)s webhook, done after %(seconds)s on the average.",
+                "%(done)s webhooks, done after %(seconds)s on the average.",
+                self.summary.events,
+            )
             % {
                 "done": shown(self.summary.events),
                 "seconds": seconds(self.summary.event_seconds),
@@ -317,11 +334,10 @@ def _longest(since: datetime | None) -> str:
     return gettext("longest: %(age)s") % {"age": duration(timezone.now() - since)}
 
 
-def _oldest(since: datetime | None, nothing: str, before: str = "") -> str:
+def _oldest(since: datetime | None, nothing: str) -> str:
     if since is None:
         return nothing
-    text = gettext("oldest %(age)s") % {"age": age_of(since)}
-    return f"{before}, {text}" if before else text
+    return gettext("oldest %(age)s") % {"age": age_of(since)}
 
 
 def front_of(request: HttpRequest, app_list: Any) -> Front | None:

@@ -103,13 +103,13 @@ class ReadOnlyAdmin(_ModelAdmin):
         model, ids = self.found_elsewhere(search)
         rows: QuerySet[Any] = QuerySet(model, using=router.db_for_read(model))
         if reader.may_see(model) and rows.filter(pk__in=ids).exists():
-            return format_html(
-                "{} <a href='{}?{}'>{}</a>",
-                gettext("Nothing here, but there is under"),
+            other = format_html(
+                "<a href='{}?{}'>{}</a>",
                 reader.list_of(model),
                 urlencode({"q": search.term}),
                 model._meta.verbose_name_plural,
             )
+            return format_html(gettext("Nothing here, but there is under {}"), other)
         return self.why_nothing(search)
 
     def why_nothing(self, search: Search) -> str:

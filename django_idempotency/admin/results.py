@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 from django.db.models import QuerySet
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.models import IdempotencyRecord
@@ -50,7 +51,9 @@ def fields_like(example: Any) -> dict[str, forms.Field]:
         and all(isinstance(each, Scalar) for each in example.values())
     ):
         return {
-            f"{PREFIX}-{name}": _field(each, f"{_('Result')}: {name}")
+            f"{PREFIX}-{name}": _field(
+                each, gettext("Result: %(name)s") % {"name": name}
+            )
             for name, each in example.items()
         }
     area = forms.Textarea(attrs={"rows": 3})

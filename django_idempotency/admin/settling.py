@@ -113,7 +113,11 @@ def _applied_question(record: IdempotencyRecord, customer: str) -> Question:
     links = of_row(record.pk, using=str(record._state.db))
     step = open_step(record)
     return Question(
-        title=_applied_label(record).rstrip("…") + "?",
+        title=(
+            gettext("It is there: “%(call)s” has happened?") % {"call": step["name"]}
+            if step
+            else gettext("It is done: all of it?")
+        ),
         facts=_facts(record, links, customer),
         look_for=_look_for(record, links),
         effect=gettext(
@@ -132,7 +136,12 @@ def _not_applied_question(record: IdempotencyRecord, customer: str) -> Question:
     links = of_row(record.pk, using=str(record._state.db))
     step = open_step(record)
     return Question(
-        title=_not_applied_label(record).rstrip("…") + "?",
+        title=(
+            gettext("It is not there: let the retry make “%(call)s”?")
+            % {"call": step["name"]}
+            if step
+            else gettext("It is not done: let the retry do it?")
+        ),
         facts=_facts(record, links, customer),
         look_for=_look_for(record, links),
         effect=gettext(

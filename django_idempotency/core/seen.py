@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext, ngettext
+
 
 def seen_as(state: str, attempts: int, since: datetime) -> str:
     """Return what tells this moment of a row from every later one.
@@ -15,23 +17,31 @@ def seen_as(state: str, attempts: int, since: datetime) -> str:
 
 
 def described(state: str, attempts: int) -> str:
-    """Return the same for people."""
-    return f"{state} after {attempts} attempt{'' if attempts == 1 else 's'}"
+    """Return the same for people; `state` as they read it."""
+    return ngettext(
+        "%(state)s after %(count)s attempt",
+        "%(state)s after %(count)s attempts",
+        attempts,
+    ) % {"state": state, "count": attempts}
 
 
 def told(notes: Any, did: str) -> str:
-    """Return a sentence about the last of the notes on what people did; or nothing."""
+    """Return a sentence about the last of the notes on what people did; or nothing.
+
+    `did` is that sentence, with places for by whom and why.
+    """
     if not notes:
         return ""
     by, reason = (notes[-1].get(name, "") for name in ("by", "reason"))
-    return f"{by or 'Somebody'} {did}: {reason}."
+    return did % {"by": by or gettext("Somebody"), "reason": reason}
 
 
-def changed_since(what: str, then: str, now: str, last_act: str) -> str:
+def changed_since(then: str, now: str, last_act: str) -> str:
     """Tell the second of two people, or the second click of one, what has happened."""
     parts = (
-        f"The {what} has changed since you looked: it was {then} and is {now}.",
+        gettext("It has changed since you looked: it was %(then)s and is %(now)s.")
+        % {"then": then, "now": now},
         last_act,
-        "Nothing was done; look again and decide anew.",
+        gettext("Nothing was done; look again and decide anew."),
     )
     return " ".join(part for part in parts if part)

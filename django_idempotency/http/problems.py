@@ -329,7 +329,9 @@ def _made_by_project(
         if response is not None and not isinstance(response, HttpResponse):
             raise TypeError(f"It returned {type(response).__name__}.")
         if response is not None and response.status_code < 400:
-            raise ValueError(f"It returned the status {response.status_code}.")
+            raise ImproperlyConfigured(
+                f"It returned the status {response.status_code}."
+            )
     except Exception:
         logger.exception(
             "IDEMPOTENCY_PROBLEM_RESPONSE = %r can't answer the problem %s; the "

@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
                     "key",
                     models.CharField(help_text="The client's key.", max_length=255),
                 ),
-                ("method", models.CharField(max_length=32)),
+                ("method", models.CharField(max_length=32, verbose_name="method")),
                 ("path", models.TextField()),
                 (
                     "fingerprint",
@@ -80,6 +80,7 @@ class Migration(migrations.Migration):
                             ("expired", "expired"),
                         ],
                         max_length=16,
+                        verbose_name="state",
                     ),
                 ),
                 ("response_status", models.PositiveSmallIntegerField(null=True)),
@@ -110,7 +111,10 @@ class Migration(migrations.Migration):
                         null=True,
                     ),
                 ),
-                ("attempts", models.PositiveIntegerField(default=0)),
+                (
+                    "attempts",
+                    models.PositiveIntegerField(default=0, verbose_name="attempts"),
+                ),
                 (
                     "last_error",
                     models.CharField(
@@ -121,7 +125,10 @@ class Migration(migrations.Migration):
                         max_length=255,
                     ),
                 ),
-                ("replays", models.PositiveIntegerField(default=0)),
+                (
+                    "replays",
+                    models.PositiveIntegerField(default=0, verbose_name="repeats"),
+                ),
                 ("last_replayed_at", MomentField(null=True)),
                 (
                     "history",
@@ -140,9 +147,9 @@ class Migration(migrations.Migration):
                 ),
                 ("lease_token", models.UUIDField(null=True)),
                 ("lease_expires_at", MomentField(null=True)),
-                ("created_at", MomentField()),
+                ("created_at", MomentField(verbose_name="first seen")),
                 ("completed_at", MomentField(null=True)),
-                ("expires_at", MomentField()),
+                ("expires_at", MomentField(verbose_name="kept until")),
                 (
                     "remembered_until",
                     MomentField(

@@ -45,6 +45,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         help_text="The receiver's name in the code.",
                         max_length=255,
+                        verbose_name="receiver",
                     ),
                 ),
                 (
@@ -106,6 +107,7 @@ class Migration(migrations.Migration):
                             ("dropped", "dropped"),
                         ],
                         max_length=16,
+                        verbose_name="state",
                     ),
                 ),
                 (
@@ -122,7 +124,10 @@ class Migration(migrations.Migration):
                         help_text="The headers that the profile reads, without signatures.",
                     ),
                 ),
-                ("attempts", models.PositiveIntegerField(default=0)),
+                (
+                    "attempts",
+                    models.PositiveIntegerField(default=0, verbose_name="attempts"),
+                ),
                 (
                     "uncounted_attempts",
                     models.PositiveIntegerField(
@@ -130,7 +135,10 @@ class Migration(migrations.Migration):
                         help_text="Of the attempts, those that don't use up max_attempts: the event was not ready, or they were made before it was reopened.",
                     ),
                 ),
-                ("next_attempt_at", MomentField(null=True)),
+                (
+                    "next_attempt_at",
+                    MomentField(null=True, verbose_name="next attempt"),
+                ),
                 (
                     "last_error",
                     models.CharField(
@@ -159,9 +167,9 @@ class Migration(migrations.Migration):
                     MomentField(help_text="Since when it is given up.", null=True),
                 ),
                 ("occurred_at", MomentField(null=True)),
-                ("received_at", MomentField()),
+                ("received_at", MomentField(verbose_name="received")),
                 ("processed_at", MomentField(null=True)),
-                ("expires_at", MomentField()),
+                ("expires_at", MomentField(verbose_name="kept until")),
             ],
             options={
                 "verbose_name": "webhook event",

@@ -20,6 +20,7 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.dispatch import Signal
+from django.utils.translation import gettext
 
 from django_idempotency import signals
 from django_idempotency.core.decisions import RecordState
@@ -68,7 +69,7 @@ def forget_answer(record: IdempotencyRecord, *, by: str, reason: str) -> None:
             raise ValueError(why)
         if row.state != RecordState.KEPT:
             raise ValueError(
-                "There is no answer: nothing was done, and the key is free."
+                gettext("There is no answer: nothing was done, and the key is free.")
             )
         _update(row, **_without_answer(row, Happening.FORGOTTEN, by, reason))
     _tell(record, "forgotten", signals.forgotten, by=by, reason=reason)
@@ -89,19 +90,26 @@ def release_stuck(record: IdempotencyRecord, *, by: str, reason: str) -> None:
     with _locked_as_seen(record) as row:
         if row.state == RecordState.HELD:
             raise ValueError(
-                "The operation is held: settle it, which says what happened to its call."
+                gettext(
+                    "The operation is held: settle it, which says what happened to its "
+                    "call."
+                )
             )
         if row.state != RecordState.IN_FLIGHT:
-            raise ValueError(f"The operation is {row.state}: its key isn't stuck.")
+            told = gettext("It is %(state)s: its key isn't stuck.")
+            raise ValueError(told % {"state": row.get_state_display()})
         running = _rows(row).in_flight().select_for_update()
         if running.values_list("pk").first():
-            raise ValueError("The operation is still running: its lease isn't over.")
+            raise ValueError(
+                gettext("The operation is still running: its lease isn't over.")
+            )
         journal = Journal(row.effects, row.earlier_steps, row.pk)
         if done := [each.name for each in journal.entries if each.is_done]:
-            raise ValueError(
-                f"Something has happened: {', '.join(map(repr, done))} is done. Let the "
-                "client send it again, which goes on after that."
+            told = gettext(
+                "Something has happened, and is done: %(steps)s. Let the client send it "
+                "again, which goes on after that."
             )
+            raise ValueError(told % {"steps": ", ".join(map(repr, done))})
         _update(
             row,
             state=RecordState.RELEASED,
@@ -180,10 +188,14 @@ def records_of(principal: str) -> Iterator[IdempotencyRecord]:
         ValueError: all guests share the principal, or all tasks.
     """
     if principal == TASKS:
-        raise ValueError("All tasks share this principal. Name the key of one.")
+        raise ValueError(
+            gettext("All tasks share this principal. Name the key of one.")
+        )
     if principal.endswith("anonymous"):
         raise ValueError(
-            "All guests share this principal. Name the key of the guest's request."
+            gettext(
+                "All guests share this principal. Name the key of the guest's request."
+            )
         )
     last = uuid.UUID(int=0)
     rows = _all().filter(scope__startswith=f"{principal}|").order_by("pk")
@@ -220,20 +232,28 @@ def records_about(subject: str) -> list[IdempotencyRecord]:
 def why_not_forgotten(row: IdempotencyRecord, *, is_erased: bool = False) -> str:
     """Return why a record must stay as it is; empty if it may be forgotten."""
     if row.scope == ERASED:
-        return "It is erased already."
+        return gettext("It is erased already.")
     if row.state == RecordState.RELEASED:
         return (
-            "It has stopped between two steps, and a retry goes on after the last one."
+            gettext(
+                "It has stopped between two steps, and a retry goes on after the last "
+                "one."
+            )
             if row.steps
             else ""
         )
     if row.state == RecordState.EXPIRED:
-        return "" if is_erased else "Its retention is over, and its answer is gone."
+        if is_erased:
+            return ""
+        return gettext("Its retention is over, and its answer is gone.")
     if row.state != RecordState.KEPT:
-        return f"It is {row.state}: it has no end yet. Wait for that, or settle it."
+        told = gettext(
+            "It is %(state)s: it has no end yet. Wait for that, or settle it."
+        )
+        return told % {"state": row.get_state_display()}
     # Unless what is left tells of the person.
     if row.response_status == 0 and not is_erased and not row.effects:
-        return "Its answer is forgotten already."
+        return gettext("Its answer is forgotten already.")
     return ""
 
 
@@ -299,20 +319,21 @@ def _locked_as_seen(seen: IdempotencyRecord) -> Iterator[IdempotencyRecord]:
         ):
             row = _rows(seen).select_for_update().defer(*WITHOUT_BODY).first()
             if row is None:
-                raise ValueError("The record is gone.")
+                raise ValueError(gettext("The record is gone."))
             if (row.seen, row.created_at) != (seen.seen, seen.created_at):
                 raise ValueError(
                     changed_since(
-                        "operation",
-                        described(seen.state, seen.attempts),
-                        described(row.state, row.attempts),
+                        described(seen.get_state_display(), seen.attempts),
+                        described(row.get_state_display(), row.attempts),
                         row.last_act,
                     )
                 )
             yield row
     except (ClaimOutrun, ClaimTimedOut, StoreBusy):
         raise ValueError(
-            "Somebody is running the operation at this moment. Nothing was done."
+            gettext(
+                "Somebody is running the operation at this moment. Nothing was done."
+            )
         ) from None
 
 
@@ -327,7 +348,7 @@ def _all() -> RecordQuerySet:
 
 def _require_reason(reason: str) -> None:
     if not reason.strip():
-        raise ValueError("Give a reason; it is recorded.")
+        raise ValueError(gettext("Give a reason; it is recorded."))
 
 
 def _tell(

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import F, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
 
 from django_idempotency.conf import conf
 from django_idempotency.core.attempts import BEGUN, Way, error_class, without_texts
@@ -28,11 +29,10 @@ from .events import A_MOMENT, event_alias
 from .rows import claim_errors
 
 WITH_PAYLOAD = (EventState.DEAD, EventState.IGNORED)
-GONE = (
+GONE = gettext_lazy(
     "Its payload was dropped, so there is nothing to run any more. If it has to be done "
     "after all, do it by hand, or let the provider send it as another event."
 )
-RUN_ANYWAY = "The provider's next delivery runs it anyway."
 
 
 def begin(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> int:
@@ -43,11 +43,13 @@ def begin(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> int:
         ValueError: it is in another state, or has changed since it was seen.
     """
     if seen.state == EventState.DROPPED:
-        raise ValueError(GONE)
+        raise ValueError(str(GONE))
     if seen.state not in WITH_PAYLOAD:
         raise ValueError(
-            "The event is processed: its handler has run. To let the provider's next "
-            "delivery run it once more, reopen it."
+            gettext(
+                "The event is processed: its handler has run. To let the provider's next "
+                "delivery run it once more, reopen it."
+            )
             if seen.state == EventState.PROCESSED
             else _is_tried_anyway(seen)
         )
@@ -67,10 +69,13 @@ def reopen(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> None:
         ValueError: it is in another state, or has changed since it was seen.
     """
     if seen.state == EventState.DROPPED:
-        raise ValueError(GONE)
+        raise ValueError(str(GONE))
     if seen.state != EventState.PROCESSED:
         raise ValueError(
-            f"The event is {seen.state} and still has its payload: run it again instead."
+            gettext(
+                "The event is %(state)s and still has its payload: run it again instead."
+            )
+            % {"state": seen.get_state_display()}
             if seen.state in WITH_PAYLOAD
             else _is_tried_anyway(seen)
         )
@@ -92,9 +97,9 @@ def drop(seen: ProcessedEvent, *, reason: str, by: str, using: str) -> None:
         ValueError: it is in another state, or has changed since it was seen.
     """
     if seen.state == EventState.DROPPED:
-        raise ValueError("Its payload is dropped already.")
+        raise ValueError(gettext("Its payload is dropped already."))
     if seen.state in (EventState.PROCESSED, EventState.REOPENED):
-        raise ValueError("The event is processed: its payload is gone.")
+        raise ValueError(gettext("The event is processed: its payload is gone."))
     if seen.state not in WITH_PAYLOAD:
         raise ValueError(_is_tried_anyway(seen))
     _change(
@@ -124,8 +129,11 @@ def events_named(text: str) -> list[ProcessedEvent]:
 
 def _is_tried_anyway(seen: ProcessedEvent) -> str:
     if seen.next_attempt_at is not None:
-        return "The event waits in the inbox and will be tried anyway."
-    return f"The event is {seen.state}. {RUN_ANYWAY}"
+        return gettext("The event waits in the inbox and will be tried anyway.")
+    told = gettext(
+        "The event is %(state)s. The provider's next delivery runs it anyway."
+    )
+    return told % {"state": seen.get_state_display()}
 
 
 def _change(
@@ -160,7 +168,7 @@ def _change(
             )
     except (ClaimOutrun, ClaimTimedOut):
         raise ValueError(
-            "Somebody is running the event at this moment. Nothing was done."
+            gettext("Somebody is running the event at this moment. Nothing was done.")
         ) from None
     if not is_written:
         raise ValueError(_what_happened(seen, _row(seen.pk, rows)))
@@ -173,8 +181,7 @@ def _row(row_id: uuid.UUID, rows: QuerySet[ProcessedEvent]) -> ProcessedEvent:
 
 def _what_happened(seen: ProcessedEvent, row: ProcessedEvent) -> str:
     return changed_since(
-        "event",
-        described(seen.state, seen.attempts),
-        described(row.state, row.attempts),
+        described(seen.get_state_display(), seen.attempts),
+        described(row.get_state_display(), row.attempts),
         row.last_act,
     )

@@ -4,44 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.core.history import OTHER_SIDE, Happening
 from django_idempotency.models import ProcessedEvent
 
 from .telling import Lane, Row, Tone, moment, value
 
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise as StrPromise
+
 TIMES = ("began", "ended")
 SHORTEST_WAIT = timedelta(milliseconds=10)
 """Below it a copy was answered at once."""
 
-_COPIES: dict[str, tuple[str, str, Tone]] = {
+_COPIES: dict[str, tuple[str | StrPromise, str | StrPromise, Tone]] = {
     Happening.REPLAYED: (
-        "A repeat got the first answer again (%(status)s).",
-        "repeat → %(status)s",
+        _("A repeat got the first answer again (%(status)s)."),
+        _("repeat → %(status)s"),
         Tone.GOOD,
     ),
     Happening.IN_FLIGHT: (
-        "A copy came while it was running, and was told to come again (409).",
-        "copy → 409 “come again”",
+        _("A copy came while it was running, and was told to come again (409)."),
+        _("copy → 409 “come again”"),
         Tone.PLAIN,
     ),
     Happening.MISMATCHED: (
-        "The key came with other content, and was refused (422).",
-        "other content → 422",
+        _("The key came with other content, and was refused (422)."),
+        _("other content → 422"),
         Tone.BAD,
     ),
     Happening.POSSIBLE_DUPLICATE: (
-        "The same came under another key, as %(other)s, and was refused as a possible "
-        "duplicate of this (409).",
-        "same, other key → 409",
+        _(
+            "The same came under another key, as %(other)s, and was refused as a "
+            "possible duplicate of this (409)."
+        ),
+        _("same, other key → 409"),
         Tone.WAITING,
     ),
     Happening.REFUSED: (
-        "It came again, and was told that the outcome is not known yet (409).",
-        "retry → 409 “not known yet”",
+        _("It came again, and was told that the outcome is not known yet (409)."),
+        _("retry → 409 “not known yet”"),
         Tone.WAITING,
     ),
 }
@@ -57,8 +63,8 @@ def copy_row(what: str, note: dict[str, Any], status: int | None) -> Row:
     return Row(
         lane=Lane.REQUESTS,
         at=at - waited if at and is_long else at,
-        text=gettext(text) % names,
-        short=gettext(short) % names,
+        text=str(text) % names,
+        short=str(short) % names,
         until=at if is_long else None,
         tone=tone,
     )
@@ -88,10 +94,12 @@ def settled_row(note: dict[str, Any]) -> Row:
     )
 
 
-_ACTS: dict[str, str] = {
-    Happening.FREED: "%(by)s found out that nothing has happened, and released the key.",
-    Happening.FORGOTTEN: "%(by)s let the answer be forgotten.",
-    Happening.ERASED: "%(by)s erased what was stored of the customer.",
+_ACTS: dict[str, StrPromise] = {
+    Happening.FREED: _(
+        "%(by)s found out that nothing has happened, and released the key."
+    ),
+    Happening.FORGOTTEN: _("%(by)s let the answer be forgotten."),
+    Happening.ERASED: _("%(by)s erased what was stored of the customer."),
 }
 
 
@@ -111,7 +119,7 @@ def act_row(what: str, note: dict[str, Any]) -> Row:
     return Row(
         lane=Lane.PEOPLE,
         at=moment(note.get("at")),
-        text=gettext(_ACTS[what]) % names,
+        text=str(_ACTS[what]) % names,
         note=str(note.get("reason", "")),
         short=gettext("by %(by)s") % names,
         tone=Tone.PLAIN,
@@ -129,8 +137,11 @@ def step_rows(
     at, until = (moment(step.get(each)) for each in TIMES)
     if is_done:
         is_refused = bool(step.get("refused"))
-        end = gettext("refused") if is_refused else gettext("done")
-        text = f"{gettext('Step')} {name} {end}"
+        text = (
+            gettext("Step %(name)s refused")
+            if is_refused
+            else gettext("Step %(name)s done")
+        )
         result = (
             gettext("can't be read")
             if step.get("unreadable")
@@ -141,14 +152,21 @@ def step_rows(
     else:
         is_now = running_until is not None
         end = gettext("is being made") if is_now else gettext("outcome unknown")
-        text, result = f"{gettext('Step')} {name} {gettext('begun')}: {end}", ""
+        text, result = (
+            (
+                gettext("Step %(name)s begun: is being made")
+                if is_now
+                else gettext("Step %(name)s begun: outcome unknown")
+            ),
+            "",
+        )
         short = f"{name} … {end}"
         tone = Tone.PLAIN if is_now else Tone.WAITING
         until = running_until or ended or until
     yield Row(
         lane=Lane.STEPS,
         at=at,
-        text=text,
+        text=text % {"name": name},
         result=result,
         note=gettext("with our key %(key)s…") % {"key": key[:8]} if key else "",
         short=short,

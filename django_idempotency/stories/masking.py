@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from django_idempotency.exceptions import Undecodable
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
@@ -76,4 +76,7 @@ def pretty(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError:
-        return gettext("%(count)s bytes that aren't text") % {"count": len(body)}
+        count = len(body)
+        return ngettext(
+            "%(count)s byte that isn't text", "%(count)s bytes that aren't text", count
+        ) % {"count": count}

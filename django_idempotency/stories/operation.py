@@ -199,13 +199,15 @@ class _Telling(Standing):
         if end is not None:
             return  # the retry that took it up says so
         heard = self._last_word(at)
-        text = gettext("No word since %(time)s") % {
-            "time": clock(heard) if heard else "?"
-        }
-        if self.lease_end is not None:
-            ended = clock(self.lease_end)
-            text += gettext("; the lease ended %(time)s") % {"time": ended}
-        self.rows.append(Row(lane=Lane.REQUESTS, at=until or heard, text=f"{text}."))
+        since = clock(heard) if heard else "?"
+        if self.lease_end is None:
+            text = gettext("No word since %(time)s.") % {"time": since}
+        else:
+            text = gettext("No word since %(time)s; the lease ended %(end)s.") % {
+                "time": since,
+                "end": clock(self.lease_end),
+            }
+        self.rows.append(Row(lane=Lane.REQUESTS, at=until or heard, text=text))
 
     def _tell_end(
         self,
@@ -249,15 +251,17 @@ class _Telling(Standing):
 
     def _tell_waiting(self) -> None:
         since = moment(self.record.held_since) or self.lease_end
-        text = gettext("Waits for a person")
+        text, short = gettext("Waits for a person."), gettext("waits for a person")
         if since is not None:
-            text += gettext(", for %(time)s") % {"time": duration(self.now - since)}
+            waited = {"time": duration(self.now - since)}
+            text = gettext("Waits for a person, for %(time)s.") % waited
+            short = gettext("waits for a person, for %(time)s") % waited
         self.rows.append(
             Row(
                 lane=Lane.PEOPLE,
                 at=self.now,
-                text=f"{text}.",
-                short=text.lower(),
+                text=text,
+                short=short,
                 tone=Tone.WAITING,
             )
         )

@@ -172,16 +172,23 @@ def duration(took: timedelta) -> str:
     """Return a length of time in at most two units."""
     seconds = max(took.total_seconds(), 0)
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return gettext("%(count)s ms") % {"count": f"{seconds * 1000:.0f}"}
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return gettext("%(number)s s") % {"number": f"{seconds:.1f}"}
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest and minutes < 5 else f"{minutes} min"
+        if rest and minutes < 5:
+            both = {"minutes": minutes, "seconds": rest}
+            return gettext("%(minutes)s min %(seconds)s s") % both
+        return gettext("%(minutes)s min") % {"minutes": minutes}
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return gettext("%(count)s days") % {"count": hours // 24}
+        if minutes:
+            pair = {"hours": hours, "minutes": minutes}
+            return gettext("%(hours)s h %(minutes)s min") % pair
+        return gettext("%(hours)s h") % {"hours": hours}
+    days = hours // 24
+    return ngettext("%(count)s day", "%(count)s days", days) % {"count": days}
 
 
 def times(count: int, *, at_least: bool = False) -> str:

@@ -36,7 +36,14 @@ def test_local_links_lead_somewhere() -> None:
 INSIDE = (ROOT / "docs" / "explanation" / "inside.md").read_text(encoding="utf-8")
 PACKAGE = ROOT / "django_idempotency"
 FOLDERS = ["core", "engine", "http", "store"]
-ARE_NOTHING_TO_READ = {"py.typed", "static", "templates", "__pycache__", "__init__.py"}
+ARE_NOTHING_TO_READ = {
+    "py.typed",
+    "locale",
+    "static",
+    "templates",
+    "__pycache__",
+    "__init__.py",
+}
 
 
 def drawn(folder: str) -> set[str]:

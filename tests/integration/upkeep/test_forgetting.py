@@ -373,7 +373,7 @@ def test_stuck_key_is_free_when_nothing_has_happened(
         "kept": ({}, "isn't stuck"),
         "a step is done": (
             {"in_flight": True, "lease_expires_at": Now(), "effects": STEP},
-            "'charge' is done",
+            "is done: 'charge'",
         ),
     },
 )
