@@ -141,6 +141,7 @@ def test_wheel_holds_the_whole_package(wheel: Path) -> None:
         if file.is_file() and "__pycache__" not in file.parts
     }
 
+    assert "django_idempotency/locale/de/LC_MESSAGES/django.mo" in sources
     assert "django_idempotency/py.typed" in sources
     assert {name for name in names if ".dist-info/" not in name} == sources
 

@@ -101,6 +101,38 @@ def test_translation_has_the_places_of_the_original(language: str) -> None:
     assert wrong == []
 
 
+def test_what_may_be_latin_stands_apart_in_arabic() -> None:
+    """Else the signs around an error or an address change their places with it.
+
+    Not around what people copy, since the marks would go with it, and not around numbers.
+    """
+    alone = NUMBERS | {
+        *("again", "header", "hours", "key", "minutes", "n", "number", "reference"),
+        *(
+            "",
+            "s",
+            "seconds",
+            "span",
+            "state",
+            "status",
+            "times",
+            "when",
+            "zone",
+            "age",
+        ),
+    }
+    wrong = [
+        form
+        for each in read("ar")
+        for form in forms(each)
+        if each.id
+        for name in places(form) - alone
+        if f"\u2068%({name})s\u2069" not in form
+    ]
+
+    assert wrong == []
+
+
 @each_language
 def test_everything_is_translated_that_is_shown(language: str) -> None:
     """What columns are for is read by developers only: no form has such a field."""

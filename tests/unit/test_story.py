@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 from django_idempotency.admin.lanes import drawing_of
 from django_idempotency.models import IdempotencyRecord, OperationLink, ProcessedEvent
@@ -283,6 +284,15 @@ def test_story_says_what_is_known(
     assert sentence in story.sentence
     assert rows in table
     assert drawing_of(story.rows)
+    for language in ("ar", "de", "es", "fr", "ja", "pt-br"):
+        with translation.override(language):
+            there, _table = told(**columns)
+        ours, theirs = (
+            {each.end.badge, each.sentence, each.end.known, each.end.next}
+            for each in (story, there)
+        )
+        assert not ours & theirs
+        assert len(there.rows) == len(story.rows)
 
 
 def link(**columns: Any) -> OperationLink:

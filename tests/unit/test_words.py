@@ -193,6 +193,14 @@ def test_word_that_is_forgotten_in_a_template_is_found(template: str) -> None:
     assert words_of(template)
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.css")), ids=of)
+def test_styles_know_a_start_and_an_end_and_no_sides(path: Path) -> None:
+    """What is read from the right begins there."""
+    style = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.S)
+
+    assert re.findall(r".*\b(?:left|right)\b.*", style) == []
+
+
 @pytest.mark.parametrize("model", [IdempotencyRecord, ProcessedEvent])
 def test_columns_and_filters_have_names_that_are_translated(model: type) -> None:
     """Else Django makes one of the field's name, in English."""
