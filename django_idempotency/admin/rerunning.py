@@ -75,7 +75,7 @@ DROP = Act(
 def _facts(event: ProcessedEvent) -> list[tuple[str, str]]:
     return known(
         (gettext("Event"), event.event_id),
-        (gettext("Type"), event.event_type),
+        (gettext("Event type"), event.event_type),
         (gettext("About"), event.object_key),
         (gettext("Receiver"), event.endpoint),
         (gettext("Received"), shown_time(event.received_at)),

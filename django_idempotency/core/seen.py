@@ -7,6 +7,8 @@ from typing import Any
 
 from django.utils.translation import gettext, ngettext
 
+from .history import OTHER_SIDE
+
 
 def seen_as(state: str, attempts: int, since: datetime) -> str:
     """Return what tells this moment of a row from every later one.
@@ -33,6 +35,8 @@ def told(notes: Any, did: str) -> str:
     if not notes:
         return ""
     by, reason = (notes[-1].get(name, "") for name in ("by", "reason"))
+    if by == OTHER_SIDE:
+        by = gettext("The other side")
     return did % {"by": by or gettext("Somebody"), "reason": reason}
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from django.utils.formats import number_format
 from django.utils.text import Truncator
 from django.utils.timezone import localtime
 from django.utils.translation import gettext, ngettext
@@ -174,7 +175,8 @@ def duration(took: timedelta) -> str:
     if seconds < 1:
         return gettext("%(count)s ms") % {"count": f"{seconds * 1000:.0f}"}
     if seconds < 60:
-        return gettext("%(number)s s") % {"number": f"{seconds:.1f}"}
+        number = number_format(seconds, decimal_pos=1, use_l10n=True)
+        return gettext("%(number)s s") % {"number": number}
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         if rest and minutes < 5:

@@ -322,7 +322,7 @@ def test_person_who_was_second_is_told(client: Client) -> None:
     send(client, "/hold/")
     looked_at = record()
     tell()
-    with pytest.raises(ValueError, match="the other side settled it"):
+    with pytest.raises(ValueError, match="The other side settled it"):
         looked_at.settle(applied=False, reason="not in the list", by="ann")
 
 
