@@ -5,6 +5,7 @@ With `PROMETHEUS=/usr/bin/prometheus`, Debian's Prometheus itself scrapes and ev
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -44,11 +45,18 @@ INLINE, INBOX = "measured-inline", "measured-inbox"
 
 
 class Shop:
-    """A server of several processes, and a worker that shares their numbers."""
+    """Servers that take turns, and a worker that shares their numbers."""
 
-    def __init__(self, client: httpx.Client, variables: Mapping[str, str]) -> None:
-        self.client = client
+    def __init__(
+        self, clients: Sequence[httpx.Client], variables: Mapping[str, str]
+    ) -> None:
+        self._clients = itertools.cycle(clients)
         self.variables = variables
+
+    @property
+    def client(self) -> httpx.Client:
+        """The next server's."""
+        return next(self._clients)
 
     def post(self, path: str, key: str | None, body: str) -> int:
         headers = {"Idempotency-Key": key} if key else {}
@@ -119,16 +127,14 @@ def shop(folder: Path, blocker: Any) -> Iterator[Shop]:
             PROMETHEUS_MULTIPROC_DIR=str(folder),
         )
         try:
+            # Which of its processes answers is up to the system, and could be one.
             with (
-                gunicorn(workers=3, threads=2, **variables) as address,
-                # A connection for each request, or one process would get all of them.
-                httpx.Client(
-                    base_url=address,
-                    limits=httpx.Limits(max_keepalive_connections=0),
-                    trust_env=False,
-                ) as client,
+                gunicorn(workers=2, threads=2, **variables) as one,
+                gunicorn(workers=1, threads=2, **variables) as other,
+                httpx.Client(base_url=one, trust_env=False) as to_one,
+                httpx.Client(base_url=other, trust_env=False) as to_other,
             ):
-                yield Shop(client, variables)
+                yield Shop([to_one, to_other], variables)
         finally:
             IdempotencyRecord.objects.all().delete()
             ProcessedEvent.objects.all().delete()
@@ -148,7 +154,7 @@ def scraped(
     with shop(folder, django_db_blocker) as ours:
         assert ours.day() == ANSWERS
         text = ours.scrape()
-    # The worker, and more than one of the server's.
+    # The worker, and both servers.
     assert len([*folder.glob("counter_*.db")]) > 2
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
