@@ -7,9 +7,9 @@ import pytest
 import rest_framework
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.support.wait import WebDriverWait
 
 import django_idempotency
+from tests.browser.chromium import until
 from tests.support.ordering import orders
 from tests.testapp.models import Order
 
@@ -36,8 +36,9 @@ def test_forms_of_the_browsable_api_work_at_once(
         field.clear()
         field.send_keys(text)
         browser.find_element(By.CSS_SELECTOR, f"{form} button").click()
-        WebDriverWait(browser, 10).until(
-            lambda page: "201 Created" in page.find_element(By.TAG_NAME, "body").text
+        until(
+            browser,
+            lambda page: "201 Created" in page.find_element(By.TAG_NAME, "body").text,
         )
         assert orders() == count
         browser.get(f"{live_server.url}/orders/")
