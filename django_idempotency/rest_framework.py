@@ -24,6 +24,7 @@ from .http.boundary import (
     show,
 )
 from .http.dispatching import uses_name
+from .http.duplicates import CONFIRM_HEADER
 from .http.endings import EXPIRES_HEADER
 from .http.notes import notes_of
 from .http.pages import fresh_key_for
@@ -265,12 +266,16 @@ class IdempotencyMixin(_Base):
         """Tell also which methods take a key, and what a client goes by."""
         response: Response = super().options(request, *args, **kwargs)
         if isinstance(response.data, dict):
-            response.data["idempotency"] = {
+            methods = self._idempotency_by_method(request)
+            told: dict[str, Any] = {
                 "header": conf.IDEMPOTENCY_HEADER,
                 "expires": EXPIRES_HEADER,
                 "retry": sorted(set(RETRY.values())),
-                "methods": self._idempotency_by_method(request),
+                "methods": methods,
             }
+            if any("intent_window_seconds" in each for each in methods.values()):
+                told["confirm"] = CONFIRM_HEADER
+            response.data["idempotency"] = told
         return response
 
     def _idempotency_by_method(self, request: Request) -> dict[str, dict[str, Any]]:
@@ -287,6 +292,8 @@ class IdempotencyMixin(_Base):
                     must = policy.key_required and method in METHODS_THAT_REQUIRE_KEYS
                     seconds = policy.effective_retention.total_seconds()
                     told[method] = {"required": must, "retention_seconds": seconds}
+                    if window := policy.effective_intent_window:
+                        told[method]["intent_window_seconds"] = window.total_seconds()
         finally:
             self.request = own
             if actions:

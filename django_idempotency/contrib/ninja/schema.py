@@ -7,18 +7,18 @@ from typing import Any
 
 from ninja.operation import Operation
 
-from django_idempotency.http.boundary import (
-    METHODS_THAT_REQUIRE_KEYS,
-    METHODS_WITH_KEYS,
-)
-from django_idempotency.http.described import (
+from django_idempotency.contrib.described import (
     PROBLEM_JSON,
     headers_of_answers,
     headers_of_problems,
-    key_parameter,
+    parameters,
     problem_schema,
     problems_by_status,
     titles_of,
+)
+from django_idempotency.http.boundary import (
+    METHODS_THAT_REQUIRE_KEYS,
+    METHODS_WITH_KEYS,
 )
 from django_idempotency.policies import IdempotencyPolicy
 
@@ -36,25 +36,29 @@ def describe(operation: Operation, *, policy: IdempotencyPolicy) -> None:
         return
     is_required = policy.key_required and methods <= METHODS_THAT_REQUIRE_KEYS
     extra = {
-        "parameters": [key_parameter(policy, is_required=is_required)],
-        "responses": _responses(operation, is_required),
+        "parameters": parameters(policy, is_required=is_required, methods=methods),
+        "responses": _responses(operation, policy, is_required),
     }
     _merge(extra, operation.openapi_extra or {})
     operation.openapi_extra = extra
 
 
-def _responses(operation: Operation, is_required: bool) -> dict[int, Any]:
+def _responses(
+    operation: Operation, policy: IdempotencyPolicy, is_required: bool
+) -> dict[int, Any]:
     declared = {each for each in operation.response_models if isinstance(each, int)}
     described: dict[int, Any] = {
         status: {"headers": headers_of_answers()} for status in declared
     }
-    for status, answers in problems_by_status(key_required=is_required).items():
+    by_status = problems_by_status(policy, is_required=is_required)
+    for status, answers in by_status.items():
         response = described.setdefault(
             status, {"content": {UNDECLARED: {"schema": {}}}}
         )
         response["description"] = f"{responses[status]}. {titles_of(answers)}"
         response.setdefault("content", {})[PROBLEM_JSON] = {"schema": problem_schema()}
-        response.setdefault("headers", {}).update(headers_of_problems(answers))
+        if headers := headers_of_problems(answers):
+            response.setdefault("headers", {}).update(headers)
     return described
 
 

@@ -1,15 +1,24 @@
 """What ninja's schema says of a protected operation, and that its answers hold to it."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.http import HttpRequest
+from django.urls import path
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
 from ninja import NinjaAPI, Schema
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from django_idempotency.contrib.ninja import idempotent
 from django_idempotency.core.keys import parse_key
 from django_idempotency.exceptions import InvalidKey
+from django_idempotency.policies import IdempotencyPolicy
+from django_idempotency.rest_framework import IdempotencyMixin
+from tests.support.cases import cases
 
 from .exchange import Placed, Wish, new_api, place, serving
 
@@ -105,3 +114,65 @@ def test_refusals_stand_beside_what_the_project_declares() -> None:
         "application/json",
         "application/problem+json",
     }
+
+
+WINDOW = timedelta(seconds=30)
+
+
+@cases(
+    "options, settings_of_project",
+    {
+        "required": ({}, {}),
+        "optional": ({"required": False}, {}),
+        "kept for an hour": ({"retention": timedelta(hours=1)}, {}),
+        "second click": ({"intent_window": WINDOW}, {}),
+        "second click everywhere": ({}, {"IDEMPOTENCY_INTENT_WINDOW": WINDOW}),
+        "guests refused": ({}, {"IDEMPOTENCY_ANONYMOUS": "refuse"}),
+        "can be asked": (
+            {},
+            {"MIDDLEWARE": ["django_idempotency.middleware.OutcomeMiddleware"]},
+        ),
+    },
+)
+def test_every_schema_says_the_same_of_a_policy(
+    options: dict[str, Any], settings_of_project: dict[str, Any], settings: Any
+) -> None:
+    class Orders(IdempotencyMixin, APIView):
+        idempotency_policy = IdempotencyPolicy(**options)
+
+        @extend_schema(request=None, responses={200: None})
+        def post(self, request: Any) -> Response:
+            return Response()
+
+    for name, value in settings_of_project.items():
+        setattr(settings, name, value)
+    generator: Any = SchemaGenerator(patterns=[path("", Orders.as_view())])  # type: ignore[no-untyped-call]
+    made = generator.get_schema(public=True)
+    of_rest = made["paths"]["/"]["post"]
+    of_ninja = operation_with(**options, registered={"response": {201: Placed}})
+
+    # Required is left out where it is false.
+    of_rest["parameters"] = [{"required": False} | e for e in of_rest["parameters"]]
+    assert key_in(of_ninja) == of_rest["parameters"]
+    for status in (400, 401, 402, 409, 413, 422, 503):
+        shown, theirs = (
+            of_ninja["responses"].get(status, {}),
+            of_rest["responses"].get(str(status), {}),
+        )
+        titles = theirs.get("description", "")
+        assert shown.get("description", "").endswith(titles)
+        assert shown.get("headers") == theirs.get("headers")
+    answered = of_ninja["responses"][201]["headers"]
+    assert answered == of_rest["responses"]["200"]["headers"]
+    problem = made["components"]["schemas"]["IdempotencyProblem"]
+    problem_content = of_ninja["responses"][409]["content"]["application/problem+json"]
+    assert problem_content["schema"] == problem
+
+    # Where a second click is asked about, it is told; and nowhere else.
+    has_window = bool(
+        options.get("intent_window") or "INTENT" in str(settings_of_project)
+    )
+    confirms = [e for e in key_in(of_ninja) if e["name"] == "Idempotency-Confirm"]
+    assert [each["required"] for each in confirms] == [False] * has_window
+    told = "`possible-duplicate`" in of_ninja["responses"][409]["description"]
+    assert told == has_window

@@ -52,7 +52,9 @@ class Chooses(IdempotencyMixin, ViewSet):
     def get_idempotency_policy(self) -> IdempotencyPolicy | None:
         return {
             "create": IdempotencyPolicy(retention=timedelta(hours=1)),
-            "partial_update": IdempotencyPolicy(required=False),
+            "partial_update": IdempotencyPolicy(
+                required=False, intent_window=timedelta(seconds=30)
+            ),
             "destroy": None,
         }[self.action]
 
@@ -184,11 +186,18 @@ def test_options_tell_by_method_what_the_policy_says(client: str) -> None:
         "header": "Idempotency-Key",
         "expires": "Idempotency-Expires",
         "retry": ["new-key", "no", "same-key"],
+        "confirm": "Idempotency-Confirm",
         "methods": {
-            "PATCH": {"required": False, "retention_seconds": 48 * 3600},
+            "PATCH": {
+                "required": False,
+                "retention_seconds": 48 * 3600,
+                "intent_window_seconds": 30,
+            },
             "POST": {"required": True, "retention_seconds": 3600},
         },
     }
+    # No header for what is never asked.
+    assert "confirm" not in again["idempotency"]
     assert again["idempotency"]["methods"] == {
         "POST": {"required": False, "retention_seconds": 48 * 3600}
     }
