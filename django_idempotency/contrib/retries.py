@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
 
-__all__ = ["Retries", "operation_key"]
+__all__ = ["PossibleDuplicate", "Retries", "operation_key", "possible_duplicate"]
 
 # What comes between a request that has been carried out and its answer can say any of
 # these, and so can the protected view's own surroundings before it runs.
@@ -26,6 +27,7 @@ _WORTH_ANOTHER = frozenset({408, 425, 429})
 _NEEDS_NO_KEY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _PROBLEM = "application/problem+json"
 _ENDED = "Idempotency-Ended"
+_CONFIRM = "Idempotency-Confirm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,3 +249,64 @@ class Call:
     @property
     def _longest(self) -> float:
         return self.retries.longest_pause.total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PossibleDuplicate:
+    """What was done just before: the call may be a second click."""
+
+    reference: str
+    """What people call the first one by."""
+    age: timedelta
+    """How long ago it was done."""
+    about: str | None
+    """What it was about, if the API says so."""
+    confirmation: Mapping[str, str]
+    """The headers with which the same request says that another one is meant."""
+
+
+class Response(Protocol):
+    """What the responses of httpx and of requests have in common."""
+
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content(self) -> Any: ...
+    @property
+    def request(self) -> Any: ...
+
+
+def possible_duplicate(
+    response: Response, *, header: str = "Idempotency-Key"
+) -> PossibleDuplicate | None:
+    """Return what the call may be a duplicate of, if it was refused for that.
+
+    Whoever means another one makes the same call with the headers in `confirmation`: the
+    same key, and the reference of the first one. No client does so by itself.
+
+    Raises:
+        ValueError: the request had no key in this header.
+    """
+    problem = _problem_in(response.headers.get("Content-Type") or "", response.content)
+    first = problem.get("first")
+    if problem.get("code") != "possible-duplicate" or not isinstance(first, dict):
+        return None
+    reference, age = _text(first.get("reference")), first.get("age_seconds")
+    if not reference or not re.fullmatch(r"[!-~]{1,255}", reference):
+        return None  # it goes into a header
+    if type(age) is not int or not 0 <= age < 10**9:
+        return None
+    key = response.request.headers.get(header)
+    if not key:
+        raise ValueError(
+            f"The request had no key in its header {header}. If the API has another "
+            "name for it, write possible_duplicate(response, header='X-Key')."
+        )
+    return PossibleDuplicate(
+        reference=reference,
+        age=timedelta(seconds=age),
+        about=_text(first.get("about")),
+        confirmation={header: key, _CONFIRM: reference},
+    )

@@ -24,7 +24,11 @@ from django_idempotency.contrib.httpx import (
     IdempotentTransport,
 )
 from django_idempotency.contrib.requests import IdempotentAdapter
-from django_idempotency.contrib.retries import Retries, operation_key
+from django_idempotency.contrib.retries import (
+    Retries,
+    operation_key,
+    possible_duplicate,
+)
 from tests.support.calling import CALLERS, QUICK, Caller, Lost, with_httpx
 from tests.support.cases import cases
 from tests.support.pages import blocks, run
@@ -396,6 +400,105 @@ def test_header_may_have_another_name(server: Wire) -> None:
     assert server.keys == [None] * 2
 
 
+# A possible duplicate, and how the caller says that another one is meant
+
+FIRST = {"reference": "A7C1-11BF", "age_seconds": 12, "about": "order 117"}
+
+
+def refused(first: Any, code: str = "possible-duplicate") -> Act:
+    body = json.dumps({"code": code, "retry": "no", "first": first}).encode()
+    return answer(409, body, Content_Type="application/problem+json")
+
+
+def post_with_httpx(url: str, **more: Any) -> httpx.Response:
+    with httpx.Client(transport=IdempotentTransport(retries=QUICK)) as client:
+        return client.post(url, json={"amount": 1}, **more)
+
+
+def post_with_async_httpx(url: str, **more: Any) -> httpx.Response:
+    async def post() -> httpx.Response:
+        transport = AsyncIdempotentTransport(retries=QUICK)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.post(url, json={"amount": 1}, **more)
+
+    return asyncio.run(post())
+
+
+def post_with_requests(url: str, **more: Any) -> requests.Response:
+    with requests.Session() as session:
+        session.mount("http://", IdempotentAdapter(retries=QUICK))
+        return session.post(url, json={"amount": 1}, **more)
+
+
+@cases(
+    "post",
+    {
+        "httpx": post_with_httpx,
+        "httpx-async": post_with_async_httpx,
+        "requests": post_with_requests,
+    },
+)
+def test_caller_that_means_it_confirms_under_the_key_that_was_refused(
+    server: Wire, post: Any
+) -> None:
+    server.will(refused(FIRST), lose, ended(201))
+    duplicate = possible_duplicate(post(server.address))
+    assert duplicate is not None
+    assert len(server.requests) == 1  # nobody else may say that it is meant
+
+    assert (duplicate.reference, duplicate.age, duplicate.about) == (
+        "A7C1-11BF",
+        timedelta(seconds=12),
+        "order 117",
+    )
+    done = post(server.address, headers=duplicate.confirmation)
+    assert done.status_code == 201
+    assert possible_duplicate(done) is None
+    told = [each.headers.get("Idempotency-Confirm") for each in server.requests]
+    assert told == [None, "A7C1-11BF", "A7C1-11BF"]
+    assert len(set(server.keys)) == 1
+    assert len({each.body for each in server.requests}) == 1
+
+
+@cases(
+    "act",
+    {
+        "other code": refused(FIRST, "in-flight"),
+        "no first": refused(None),
+        "first of another kind": refused(["A7C1-11BF"]),
+        "no reference": refused({"age_seconds": 12}),
+        "empty": refused(FIRST | {"reference": ""}),
+        "two lines": refused(FIRST | {"reference": "A\nB: C"}),
+        "not a number": refused(FIRST | {"age_seconds": float("inf")}),
+        "a flag": refused(FIRST | {"age_seconds": True}),
+        "a time before": refused(FIRST | {"age_seconds": -1}),
+        "ages": refused(FIRST | {"age_seconds": 10**30}),
+        "other form": answer(409, json.dumps({"first": FIRST}).encode()),
+        "done": ended(201),
+    },
+)
+def test_nothing_else_can_be_confirmed(server: Wire, act: Act) -> None:
+    server.will(act, ended(201))
+
+    assert possible_duplicate(post_with_httpx(server.address)) is None
+
+
+def test_confirmation_of_a_request_needs_its_key(server: Wire) -> None:
+    server.will(refused({"reference": "A7C1-11BF", "age_seconds": 0}))
+    with httpx.Client(transport=IdempotentTransport(header="X-Key")) as client:
+        response = client.post(server.address)
+
+    with pytest.raises(ValueError, match="header='X-Key'"):
+        possible_duplicate(response)
+    duplicate = possible_duplicate(response, header="X-Key")
+    assert duplicate is not None
+    assert duplicate.about is None
+    assert duplicate.confirmation == {
+        "X-Key": response.request.headers["X-Key"],
+        "Idempotency-Confirm": "A7C1-11BF",
+    }
+
+
 def test_request_that_is_wrong_is_not_tried_again() -> None:
     with pytest.raises(Lost) as lost:
         with_httpx("ftp://localhost/")
@@ -416,12 +519,21 @@ def test_code_of_the_page_does_what_it_says(server: Wire) -> None:
             "httpx": httpx,
             "IdempotentTransport": IdempotentTransport,
         }
+        asked: list[str] = []
+
+        def says_yes(text: str) -> bool:
+            asked.append(text)
+            return True
+
+        names["customer_says_yes"] = says_yes
         keys: list[str | None] = []
         for code in blocks("howto/call-a-protected-api"):
             server.will(answer(429), ended(201))
             if "except" in code:
                 server.will(lose)
                 names["client"] = client
+            if "possible_duplicate" in code:
+                server.will(refused(FIRST), ended(201))
             run(code.replace(address, server.address), names)
             keys += sorted({key for key in server.keys if key})
             expected = 0 if ".post(" not in code else 6 if "except" in code else 2
@@ -431,7 +543,8 @@ def test_code_of_the_page_does_what_it_says(server: Wire) -> None:
                     names[opened].close()
             names["client"] = client
 
-    random, of_requests, derived, last = keys
+    random, of_requests, derived, confirmed, last = keys
     assert derived == operation_key("pay order 7", secret=SECRET)
     assert names["key"] == last
-    assert len({random, of_requests, derived, last}) == 4
+    assert len({random, of_requests, derived, confirmed, last}) == 5
+    assert asked == ["You paid 12 seconds ago. Pay again?"]

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 from django.contrib import admin
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
@@ -20,11 +22,14 @@ from django.http import HttpResponse, JsonResponse
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from django_idempotency import signals
+from django_idempotency.contrib.httpx import IdempotentTransport
+from django_idempotency.contrib.retries import possible_duplicate
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import atomic
 from django_idempotency.models import IdempotencyRecord, OperationIntent
@@ -120,6 +125,7 @@ class Orders(IdempotencyMixin, APIView):
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("atomic/", idempotent(intent_window=WINDOW)(place)),
+    path("service/", csrf_exempt(idempotent(intent_window=WINDOW)(place))),
     path("leased/", idempotent(intent_window=WINDOW, lease=LEASE)(in_steps)),
     path("resumed/", idempotent(intent_window=WINDOW, lease=LEASE)(after_a_step)),
     path("rest/", Orders.as_view()),
@@ -314,6 +320,29 @@ def test_form_confirms_by_a_field() -> None:
     # A copy of either form is the same operation.
     for body in (confirmed, "amount=1"):
         assert word(ask("/atomic/", "K2", client, body=body, **again)) == "201 replayed"
+
+
+def test_client_in_python_confirms_what_its_caller_means() -> None:
+    """The real client before the real view; the network between is shown elsewhere."""
+    cookies = {"sessionid": signed_in_client().cookies["sessionid"].value}
+    inner = httpx.WSGITransport(app=WSGIHandler())
+    with httpx.Client(
+        transport=IdempotentTransport(inner),
+        cookies=cookies,
+        base_url="http://testserver",
+    ) as client:
+        first = client.post("/service/", json={})
+        assert possible_duplicate(first) is None
+        duplicate = possible_duplicate(client.post("/service/", json={}))
+        assert duplicate is not None
+        assert duplicate.reference == first.headers["Idempotency-Reference"]
+        assert (duplicate.about, orders()) == ("order 117", 1)
+
+        for _ in range(2):
+            again = client.post("/service/", json={}, headers=duplicate.confirmation)
+            assert again.status_code == 201
+        assert orders() == 2
+        assert possible_duplicate(client.post("/service/", json={})) is not None
 
 
 def test_guests_are_nobody_to_be_asked() -> None:
