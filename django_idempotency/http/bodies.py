@@ -115,15 +115,25 @@ def form_field(request: HttpRequest, name: str) -> str | None:
     PUT, PATCH and DELETE as well. It is left to the view whether Django parses the form,
     with which handlers, and what becomes of one that can't be parsed.
     """
+    fields, _files = _form_of(request)
+    return cast("str | None", fields.get(name))
+
+
+def form_fields(request: HttpRequest) -> dict[str, list[str]] | None:
+    """Return all fields of the form that was sent; ``None``: it is more than fields."""
+    fields, files = _form_of(request)
+    return None if files or not fields else dict(fields.lists())
+
+
+def _form_of(request: HttpRequest) -> tuple[Any, Any]:
     if parsed := vars(request).get("_post"):
-        return cast("str | None", parsed.get(name))
-    fields: Any = {}
+        return parsed, vars(request).get("_files")
     with suppress(*UNPARSABLE, RawPostDataException):
         if request.content_type == MULTIPART:
-            fields, _files = _parts(request)
-        elif (body := _short_body(request)) is not None:
-            fields = QueryDict(body, encoding="utf-8")
-    return cast("str | None", fields.get(name))
+            return _parts(request)
+        if (body := _short_body(request)) is not None:
+            return QueryDict(body, encoding="utf-8"), None
+    return {}, None
 
 
 def canonical_payload(

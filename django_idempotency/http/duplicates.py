@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_cache_control
 
 from django_idempotency.core.decisions import Duplicate
 from django_idempotency.core.operations import Intent, Operation, reference_of
 from django_idempotency.policies import IdempotencyPolicy
 
 from . import problems
+from .again import fields_to_send_again
 from .bodies import FORM, MULTIPART, form_field
 
 CONFIRM_HEADER = "Idempotency-Confirm"
@@ -48,9 +50,16 @@ def possible_duplicate(
     }
     if verdict.about:
         first["about"] = verdict.about
-    return problems.problem_response(
+    again = fields_to_send_again(
+        request, **{CONFIRM_FIELD: reference_of(verdict.first_id)}
+    )
+    response = problems.problem_response(
         problems.POSSIBLE_DUPLICATE,
         request,
         reference=operation.reference,
         first=first,
+        again=again,
     )
+    if again:  # which isn't for the disk either
+        patch_cache_control(response, private=True, no_store=True)
+    return response

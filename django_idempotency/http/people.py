@@ -54,10 +54,10 @@ FOR_PEOPLE: dict[str, ForPeople] = {
     ),
     "possible-duplicate": ForPeople(
         _("You have just asked for the same"),
+        # How to get a second one is said by the page.
         _(
             "Nothing was done now. If you want it once, all is well: the first one "
-            "counts. If you want it a second time, please wait a little, and send the "
-            "form again."
+            "counts."
         ),
     ),
     "in-flight": ForPeople(

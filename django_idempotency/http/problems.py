@@ -255,13 +255,15 @@ def problem_response(
     reference: str = "",
     state: str = "",
     first: dict[str, str | int] | None = None,
+    again: list[tuple[str, str]] | None = None,
 ) -> HttpResponse:
     """Return the problem as JSON, or as a page to a browser that sent a form.
 
-    The page has words of its own: whoever reads it knows nothing of keys. `reason` is the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's
-    own. `reference` is what people call the operation by, and `state` how it
-    stands, where that was asked; `first` is what a possible duplicate may be one of. The
-    page is ``django_idempotency/<code>.html`` if the project has that template, else
+    The page has words of its own: whoever reads it knows nothing of keys. `reason` is
+    the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's own.
+    `reference` is what people call the operation by, and `state` how it stands, where
+    that was asked; `first` is what a possible duplicate may be one of, and `again` are
+    the fields with which a form on the page says that it is none. The page is ``django_idempotency/<code>.html`` if the project has that template, else
     ``django_idempotency/problem.html``. What IDEMPOTENCY_PROBLEM_RESPONSE makes takes the
     place of both.
     """
@@ -269,7 +271,7 @@ def problem_response(
     document = _document(problem, detail, reference, state, first)
     response = _made_by_project(request, document)
     if response is None and _is_from_a_form(request):
-        page = _page(problem, request, reference, first)
+        page = _page(problem, request, reference, first, again)
         if page is not None:
             response = HttpResponse(page, status=problem.status)
     if response is None:
@@ -355,6 +357,7 @@ def _page(
     request: HttpRequest,
     reference: str,
     first: dict[str, str | int] | None,
+    again: list[tuple[str, str]] | None,
 ) -> str | None:
     names = [
         f"django_idempotency/{problem.code}.html",
@@ -369,6 +372,8 @@ def _page(
         "back": page_before(request),
         "reference": reference,
         "first": first,
+        "again": again,
+        "has_parts": request.content_type == MULTIPART,
     }
     try:
         try:
@@ -385,7 +390,8 @@ def _page(
             "was sent.",
             problem.code,
         )
-        return _own_page().render(Context(context))
+        # A form of it could have no token against forgery.
+        return _own_page().render(Context({**context, "again": None}))
 
 
 @cache

@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 
+from django_idempotency.core.secrets import is_secret_in_document
 from django_idempotency.exceptions import Undecodable
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 
@@ -17,12 +18,6 @@ MASK = "••••••"
 
 _SENSITIVE = re.compile(
     r"auth|cookie|key|password|secret|session|signature|token", re.I
-)
-# A document has more names than headers have: neither an author nor a session's date.
-_SENSITIVE_IN_JSON = re.compile(
-    r"authorization|cookie|password|passwd|secret|signature|token|cvc|cvv"
-    r"|api.?key|private.?key|card.?number|^(pan|pin|iban)$",
-    re.I,
 )
 
 
@@ -41,7 +36,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {
             name: MASK
-            if each is not None and _SENSITIVE_IN_JSON.search(name)
+            if each is not None and is_secret_in_document(name)
             else masked(each)
             for name, each in value.items()
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,11 @@ class Browser:
         """Open a form and return what pressing its button will send."""
         return {**hidden_fields(self.visit(path)), **fields}
 
-    def press(self, path: str, form: dict[str, str], **options: Any) -> ClientResponse:
+    def press(
+        self, path: str, form: Mapping[str, Any], **options: Any
+    ) -> ClientResponse:
         return self.client.post(
-            path, urlencode(form), content_type=URLENCODED, **options
+            path, urlencode(form, doseq=True), content_type=URLENCODED, **options
         )
 
 

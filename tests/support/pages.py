@@ -21,17 +21,21 @@ DOCS = Path(__file__).parents[2] / "docs"
 Names = dict[str, Any]
 
 
-def blocks(page: str) -> list[str]:
-    """Return the Python blocks of a page."""
+def blocks(page: str, language: str = "python") -> list[str]:
+    """Return the blocks of a page in one language."""
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
-    found = re.findall(r"^( *)```python\n(.*?)^\1```$", text, re.M | re.S)
+    found = re.findall(
+        rf"^( *)```{re.escape(language)}\n(.*?)^\1```$", text, re.M | re.S
+    )
     return [dedent(code) for _, code in found]
 
 
-def block(page: str, *fragments: str) -> str:
+def block(page: str, *fragments: str, language: str = "python") -> str:
     """Return the one block of a page that has all of these."""
     (found,) = [
-        code for code in blocks(page) if all(each in code for each in fragments)
+        code
+        for code in blocks(page, language)
+        if all(each in code for each in fragments)
     ]
     return found
 

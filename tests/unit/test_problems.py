@@ -222,6 +222,24 @@ def test_page_leads_back_to_the_same_site_only(page: str) -> None:
     assert "<a " not in page_of(problems.KEY_REUSED, Referer=page)
 
 
+@cases(
+    "age, sentence",
+    {
+        "at once": (0, "The first one was 0 seconds ago."),
+        "a second": (1, "The first one was 1 second ago."),
+        "two minutes": (119, "The first one was 119 seconds ago."),
+        "longer": (120, ""),  # nobody counts so many seconds
+    },
+)
+def test_page_says_when_the_first_one_was(age: int, sentence: str) -> None:
+    request = RequestFactory().post("/", {"a": "1"}, headers={"Accept": BROWSER})
+    first: dict[str, str | int] = {"reference": "A7C1-11BF", "age_seconds": age}
+    page = problem_response(problems.POSSIBLE_DUPLICATE, request, first=first)
+
+    told = re.findall(r"<p>(The first one was.*?)</p>", page.content.decode())
+    assert told == [sentence] * bool(sentence)
+
+
 @pytest.mark.parametrize("host", ["elsewhere.example", "a b"])
 def test_host_that_is_not_allowed_leads_nowhere(host: str) -> None:
     page = page_of(problems.KEY_REUSED, Referer=f"http://{host}/", Host=host)

@@ -6,23 +6,28 @@ have been done is in the way, and only for the same person, endpoint and payload
 
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import httpx
 import pytest
 from django.contrib import admin
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
+from django.template import engines
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -37,6 +42,7 @@ from django_idempotency.policies import IdempotencyPolicy
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.store.purging import Purge
 from tests.factories import UserFactory
+from tests.support.browser import ACCEPT, Browser, hidden_fields
 from tests.support.cases import cases
 from tests.support.ordering import (
     FORM,
@@ -122,9 +128,21 @@ class Orders(IdempotencyMixin, APIView):
         return Response({}, status=scene.status)
 
 
+def form(request: Any) -> HttpResponse:
+    if request.method == "POST":
+        return place(request)
+    page = "<form>{% csrf_token %}</form>"
+    return HttpResponse(engines["django"].from_string(page).render({}, request))
+
+
+pay = idempotent(intent_window=WINDOW)(place)
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("atomic/", idempotent(intent_window=WINDOW)(place)),
+    path("form/", idempotent(intent_window=WINDOW)(form)),
+    path("sensitive/", sensitive_post_parameters("diagnosis")(pay)),
+    path("all-sensitive/", sensitive_post_parameters()(pay)),
     path("service/", csrf_exempt(idempotent(intent_window=WINDOW)(place))),
     path("leased/", idempotent(intent_window=WINDOW, lease=LEASE)(in_steps)),
     path("resumed/", idempotent(intent_window=WINDOW, lease=LEASE)(after_a_step)),
@@ -320,6 +338,144 @@ def test_form_confirms_by_a_field() -> None:
     # A copy of either form is the same operation.
     for body in (confirmed, "amount=1"):
         assert word(ask("/atomic/", "K2", client, body=body, **again)) == "201 replayed"
+
+
+# The page of a refused form, and its way on
+
+
+def press(url: str, key: str, fields: Any, enctype: str = FORM) -> Any:
+    """As a browser sends a form; the files of one in parts come from open files."""
+    browser = Browser().sign_in()
+    token = hidden_fields(browser.visit("/form/"))["csrfmiddlewaretoken"]
+    form = {"csrfmiddlewaretoken": token, "idempotency_key": key}
+    if enctype == FORM:
+        return browser.press(url, form | fields)
+    return browser.client.post(url, form | fields)
+
+
+def press_on(page: Any, url: str) -> Any:
+    """What the button of a page sends, by a browser that has got nothing but the page."""
+    fields, enctype = form_of(page)
+    browser = Browser().sign_in()
+    browser.client.cookies.update(page.cookies)
+    if not enctype:
+        return browser.press(url, fields)
+    return browser.client.post(url, fields)
+
+
+def form_of(page: Any) -> tuple[dict[str, list[str]], str]:
+    text = page.content.decode()
+    [(attributes, inside)] = re.findall(r"<form([^>]*)>(.*?)</form>", text, re.DOTALL)
+    assert 'method="post"' in attributes
+    assert "<button>" in inside
+    fields: dict[str, list[str]] = {}
+    for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', inside):
+        fields.setdefault(unescape(name), []).append(unescape(value))
+    return fields, "multipart" if "multipart/form-data" in attributes else ""
+
+
+HOSTILE = {
+    "amount": "1",
+    "size": ["S", "L"],
+    "note": 'Grüße\r\n"><script>alert(1)</script>&amp;',
+    '"><b>': "'",
+    "nothing": "",
+}
+
+
+def with_page(settings: Any, source: str) -> None:
+    """Give the project a page of its own."""
+    [templates] = settings.TEMPLATES
+    pages = {"django_idempotency/possible-duplicate.html": source}
+    loaders = [("django.template.loaders.locmem.Loader", pages)]
+    options = {**templates["OPTIONS"], "loaders": loaders}
+    settings.TEMPLATES = [{**templates, "APP_DIRS": False, "OPTIONS": options}]
+
+
+@pytest.mark.parametrize("page_of", ["the package", "the how-to"])
+@pytest.mark.parametrize("enctype", [FORM, "multipart"])
+def test_page_lets_people_say_that_they_mean_it(
+    enctype: str, page_of: str, settings: Any
+) -> None:
+    pressed: Any = HOSTILE
+    if page_of == "the how-to":
+        source = block("howto/catch-a-second-click", language="html+django")
+        with_page(settings, source)
+    for key in ("K1", "K2"):
+        page = press("/form/", key, pressed, enctype)
+    assert (page.status_code, orders()) == (409, 1)
+    assert "no-store" in page["Cache-Control"]
+    assert b"<script" not in page.content
+
+    fields, kind = form_of(page)
+    assert bool(kind) == (enctype != FORM)
+    for name, value in HOSTILE.items():
+        assert fields[name] == ([value] if isinstance(value, str) else value)
+    assert fields["idempotency_key"] == ["K2"]
+
+    # Pressed twice, and loaded anew: one order more.
+    assert [press_on(page, "/form/").status_code for _ in range(3)] == [201] * 3
+    assert orders() == 2
+    # And nobody has meant a third.
+    assert press("/form/", "K3", pressed, enctype).status_code == 409
+
+
+def with_file() -> Any:
+    return {"photo": SimpleUploadedFile("a.txt", b"much content")}
+
+
+@cases(
+    "url, fields, enctype",
+    {
+        "password": ("/form/", {"password1": "hunter-2"}, FORM),
+        "security code": ("/form/", {"cvc": "hunter-2"}, FORM),
+        "token": ("/form/", {"stripeToken": "hunter-2"}, FORM),
+        "card, whatever its name": ("/form/", {"n": "4111 1111 1111 1111"}, FORM),
+        "card in parts": ("/form/", {"n": "4111-1111-1111-1111"}, "multipart"),
+        "named by the view": ("/sensitive/", {"diagnosis": "hunter-2"}, FORM),
+        "all of the view": ("/all-sensitive/", {"amount": "hunter-2"}, FORM),
+        "file": ("/form/", with_file, "multipart"),
+    },
+)
+def test_page_holds_nothing_that_is_secret_or_no_text(
+    url: str, fields: Any, enctype: str
+) -> None:
+    """Then it says to wait: after the window the form itself can be sent again."""
+    for key in ("K1", "K2"):
+        page = press(url, key, fields() if callable(fields) else fields, enctype)
+    text = page.content.decode()
+
+    assert page.status_code == 409
+    assert "<form" not in text
+    assert "wait a little" in text
+    for secret in ("hunter-2", "4111", "much content"):
+        assert secret not in text
+
+
+def test_page_for_another_method_has_no_form() -> None:
+    """A form of a page could send nothing but POST."""
+    client = forgiving_client()
+    for key in ("K1", "K2"):
+        page = ask(
+            "/atomic/", key, client, body="a=1", content_type=FORM, method="PUT",
+            Accept=ACCEPT,
+        )  # fmt: skip
+
+    assert page.status_code == 409
+    assert "<form" not in page.content.decode()
+
+
+def test_page_of_the_package_in_place_of_a_broken_one_has_no_form(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets nothing of the project, so no token against forgery either."""
+    with_page(settings, "{% include nothing %}")
+    for key in ("K1", "K2"):
+        page = press("/form/", key, {"amount": "1"})
+    text = page.content.decode()
+
+    assert caplog.records
+    assert ("<form" in text, "wait a little" in text) == (False, True)
 
 
 def test_client_in_python_confirms_what_its_caller_means() -> None:
