@@ -16,7 +16,11 @@ MADE_HERE = "django_idempotency.contrib.ninja."
 
 CONTRIBUTIONS = "_ninja_contribute_to_operation"
 """Where ninja finds what a decorator does with the operation, when it is registered."""
-REGISTERED = ("_ninja_operation", "OPERATION_ENDPOINT_KEY")
+REGISTERED = (
+    "_ninja_operation",
+    "OPERATION_ENDPOINT_KEY",
+    "__route_function__",  # by django-ninja-extra before 0.31
+)
 """What a function has that an ``@api.post``, or a controller's route, knows already."""
 
 

@@ -13,6 +13,9 @@ import django_idempotency
 from .readme import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+TOX = (ROOT / "tox.ini").read_text(encoding="utf-8")
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
 
 
@@ -20,6 +23,65 @@ def test_version_is_written_once_and_only_django_is_required() -> None:
     assert PYPROJECT["project"]["dynamic"] == ["version"]
     assert "version" not in PYPROJECT["project"]
     assert PYPROJECT["project"]["dependencies"] == ["Django>=5.2"]
+
+
+# What is promised of the packages beside which this one is used
+
+GROUPS = PYPROJECT["dependency-groups"]
+DRIVER = {"mysqlclient"}
+"""Its oldest is Django's own, which asks for it."""
+NEIGHBOURS = {
+    name: (oldest, newest, rows)
+    for name, oldest, newest, *rows in re.findall(
+        r"^\| ([\w-]+) \| ([\d.]+) \| ([\d.]+) \| `(\w+)` \| `(\w+)` \|$",
+        CONTRIBUTING,
+        re.M,
+    )
+}
+
+
+def pins(group: str) -> dict[str, str]:
+    """The versions that a dependency group pins, with those that it includes."""
+    found: dict[str, str] = {}
+    for each in GROUPS[group]:
+        if isinstance(each, dict):
+            found |= pins(each["include-group"])
+        elif pin := re.match(r"([\w-]+)(?:\[.*?\])?==([\w.]+)", each):
+            found[pin[1]] = pin[2]
+    return found
+
+
+def pins_of_row(row: str) -> dict[str, str]:
+    section = re.search(rf"^\[testenv:{row}\]$(.*?)(?=^\[|\Z)", TOX, re.M | re.S)
+    own = re.search(
+        r"^dependency_groups =\n((?:    .+\n)+)", section[1] if section else "", re.M
+    )
+    lines = own[1] if own else "{[testenv]dependency_groups}"
+    # What a row without a version in its name has.
+    lines = lines.replace("{[testenv]dependency_groups}", "test\nextras-newest")
+    return {name: pin for group in lines.split() for name, pin in pins(group).items()}
+
+
+def test_every_neighbour_is_promised() -> None:
+    bounds = {
+        bound[1]: bound[2]
+        for extra in PYPROJECT["project"]["optional-dependencies"].values()
+        for each in extra
+        if (bound := re.fullmatch(r"([\w-]+)>=([\d.]+)", each))
+    }
+
+    assert set(NEIGHBOURS) == set(bounds) - DRIVER | set(pins("neighbours-oldest"))
+    for name in bounds.keys() & NEIGHBOURS.keys():
+        # The oldest of a series, as 1.5.0 for 1.5.
+        assert re.fullmatch(rf"{re.escape(bounds[name])}(\.\d+)*", NEIGHBOURS[name][0])
+
+
+@pytest.mark.parametrize("name", sorted(NEIGHBOURS))
+def test_oldest_and_newest_neighbour_are_run(name: str) -> None:
+    oldest, newest, rows = NEIGHBOURS[name]
+    for version, row in zip((oldest, newest), rows, strict=True):
+        assert pins_of_row(row).get(name) == version, row
+        assert re.search(rf"\b{row}\b", CI) or re.search(rf"^    {row}$", TOX, re.M)
 
 
 def test_package_imports_nothing_that_has_to_be_installed() -> None:
