@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 from django.http.response import HttpResponseBase
 from django.test import AsyncClient, Client
@@ -20,6 +20,37 @@ from .handlers import assert_handler_safe
 
 __all__ = ["IdempotencyTestMixin"]
 
+# What the functions take beside, for those who check types. A test compares the names.
+
+
+class OutsideOption(TypedDict, total=False):
+    outside: Collection[str]
+
+
+class CrashOptions(OutsideOption): ...
+
+
+class HammerOptions(OutsideOption, total=False):
+    copies: int
+
+
+class HandlerOptions(OutsideOption, total=False):
+    max_orders: int
+
+
+class AssertOptions(OutsideOption, total=False):
+    effects: Callable[[], object] | None
+    other_data: Any
+    other_client: Client | None
+    copies: int
+    faults: bool
+    ignore_headers: Collection[str]
+
+
+class DeliverOptions(TypedDict, total=False):
+    headers: Mapping[str, str] | None
+    url: str | None
+
 
 class IdempotencyTestMixin:
     """For Django's test cases, listed before them: clients with keys, and the tools.
@@ -34,31 +65,45 @@ class IdempotencyTestMixin:
 
     # The names are unittest's.
     def assertIdempotent(  # noqa: N802
-        self, call: Call | str, data: Any = None, **options: Any
+        self, call: Call | str, data: Any = None, **options: Unpack[AssertOptions]
     ) -> None:
         """`assert_idempotent` with the test's own client."""
         assert_idempotent(self.client, call, data, **options)
 
     def assertHandlerSafe(  # noqa: N802
-        self, receiver: Callable[..., Any], events: Sequence[Any], **options: Any
+        self,
+        receiver: Callable[..., Any],
+        events: Sequence[Any],
+        **options: Unpack[HandlerOptions],
     ) -> None:
         """`assert_handler_safe`."""
         assert_handler_safe(receiver, events, **options)
 
     def hammer(
-        self, call: Call | Callable[[], Call] | str, data: Any = None, **options: Any
+        self,
+        call: Call | Callable[[], Call] | str,
+        data: Any = None,
+        **options: Unpack[HammerOptions],
     ) -> None:
         """`hammer` with the test's own client."""
         hammer(self.client, call, data, **options)
 
     def crashEverywhere(  # noqa: N802
-        self, call: Call | Callable[[], Call] | str, data: Any = None, **options: Any
+        self,
+        call: Call | Callable[[], Call] | str,
+        data: Any = None,
+        **options: Unpack[CrashOptions],
     ) -> list[str]:
         """`crash_everywhere` with the test's own client."""
         return crash_everywhere(self.client, call, data, **options)
 
     def deliver(
-        self, path: str, profile: Profile, secret: str, event: Any, **options: Any
+        self,
+        path: str,
+        profile: Profile,
+        secret: str,
+        event: Any,
+        **options: Unpack[DeliverOptions],
     ) -> HttpResponseBase:
         """`deliver` by the test's own client."""
         return deliver(self.client, path, profile, secret, event, **options)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from .clients import AsyncIdempotentClient, IdempotentClient
+    from .rest_framework import IdempotentAPIClient
 
 OPTION = "idempotency_keys"
 
@@ -55,7 +56,7 @@ def async_idempotent_client() -> AsyncIdempotentClient:
 
 
 @pytest.fixture
-def idempotent_api_client() -> Any:
+def idempotent_api_client() -> IdempotentAPIClient:
     """REST framework's test client, in the same way."""
     from .rest_framework import IdempotentAPIClient
 

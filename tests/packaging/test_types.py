@@ -78,6 +78,34 @@ WRONG = {
     "ninja.idempotent(waits=policy.wait)": (
         'Unexpected keyword argument "waits" for overloaded function "idempotent"'
     ),
+    "CheckoutTests().assertIdempotent('/', copise=3)": (
+        'Unexpected keyword argument "copise" for "assertIdempotent"'
+    ),
+    "CheckoutTests().hammer('/', copies='many')": (
+        'Argument "copies" to "hammer" of "IdempotencyTestMixin" has incompatible type'
+    ),
+    "CheckoutTests().crashEverywhere('/', copies=3)": (
+        'Unexpected keyword argument "copies" for "crashEverywhere"'
+    ),
+    "CheckoutTests().assertHandlerSafe(stripe_events, [], max_order=3)": (
+        'Unexpected keyword argument "max_order" for "assertHandlerSafe"'
+    ),
+    "CheckoutTests().deliver('/', providers.STRIPE, SECRET, {}, header={})": (
+        'Unexpected keyword argument "header" for "deliver"'
+    ),
+    "idempotent(intent_window=30)": (
+        'No overload variant of "idempotent" matches argument type "int"'
+    ),
+    "possible_duplicate(b'')": (
+        'Argument 1 to "possible_duplicate" has incompatible type "bytes"'
+    ),
+    "IdempotentAdapter(retries=3)": (
+        'Argument "retries" to "IdempotentAdapter" has incompatible type "int"'
+    ),
+    "moving.HandWritten(order)": (
+        'Argument 1 to "HandWritten" has incompatible type "Callable[[], int]"'
+    ),
+    "Refunds().idempotency.keys": '"Idempotency" has no attribute "keys"',
     "place(HttpRequest(), 1)": 'Argument 2 to "place" has incompatible type "int"',
     "django_idempotency.idempotents": (
         'Module has no attribute "idempotents"; maybe "idempotent"?'

@@ -3,25 +3,43 @@
 `test_types` adds lines that mypy must refuse.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TypedDict, assert_type, cast
+from typing import Any, TypedDict, assert_type, cast
 from uuid import UUID
 
+import httpx
+import requests
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
-from django.test import Client
+from django.test import AsyncClient, Client, TestCase, TransactionTestCase
 from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views import View
 from ninja import NinjaAPI, Schema
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.test import APIClient
 from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
 
 import django_idempotency
-from django_idempotency.contrib import ninja
+from django_idempotency.contrib import moving, ninja
+from django_idempotency.contrib.httpx import (
+    AsyncIdempotentTransport,
+    IdempotentTransport,
+)
+from django_idempotency.contrib.requests import IdempotentAdapter
+from django_idempotency.contrib.retries import (
+    PossibleDuplicate,
+    Retries,
+    operation_key,
+    possible_duplicate,
+)
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import OperationInFlight, OutcomeUnknown
 from django_idempotency.http import Idempotency, IdempotentRequest, principal_of
@@ -35,11 +53,23 @@ from django_idempotency.tasks import (
     idempotent_task,
     run_once,
 )
-from django_idempotency.testing import Call, assert_idempotent
+from django_idempotency.testing import (
+    AsyncIdempotentClient,
+    Call,
+    IdempotencyTestMixin,
+    IdempotentClient,
+    assert_handler_safe,
+    assert_idempotent,
+    crash_everywhere,
+    deliver,
+    hammer,
+    sending_keys,
+)
 from django_idempotency.testing.factories import (
     IdempotencyRecordFactory,
     ProcessedEventFactory,
 )
+from django_idempotency.testing.rest_framework import IdempotentAPIClient
 from django_idempotency.webhooks import (
     Event,
     NotReady,
@@ -120,6 +150,40 @@ async def asynchronous(request: IdempotentRequest) -> HttpResponse:
     return HttpResponse(status=201)
 
 
+@idempotent(intent_window=timedelta(seconds=30), lease=timedelta(minutes=1))
+async def with_lease(request: IdempotentRequest) -> HttpResponse:
+    return HttpResponse(status=201)
+
+
+@method_decorator(idempotent(intent_window=timedelta(seconds=30)), name="post")
+class Pay(View):
+    def post(self, request: IdempotentRequest, order_id: int) -> HttpResponse:
+        request.idempotency.about(f"order-{order_id}", label="order")
+        return HttpResponse(request.idempotency.key_for("charge"))
+
+
+class Send(View):
+    @method_decorator(idempotent)
+    def post(self, request: IdempotentRequest) -> HttpResponse:
+        return HttpResponse(status=201)
+
+
+def problem(request: HttpRequest, document: dict[str, Any]) -> HttpResponse | None:
+    """IDEMPOTENCY_PROBLEM_RESPONSE."""
+    return JsonResponse({"error": document["code"]}, status=document["status"])
+
+
+old_store = moving.HandWritten(
+    lambda request, key: moving.StoredAnswer(status=201, headers=(), body=b"{}"),
+    claim=lambda request, key: order(),
+    keep=lambda request, key, answer: answer.status,
+    release=lambda request, key: None,
+)
+"""IDEMPOTENCY_MOVING_FROM."""
+
+old_table = moving.DrfIdempotencykey(expiration=timedelta(hours=2), take_over=True)
+
+
 def tenant(request: HttpRequest) -> str:
     return f"tenant:{principal_of(request)}"
 
@@ -137,6 +201,14 @@ class Orders(IdempotencyMixin, APIView):
         assert_type(request.idempotency, Idempotency)
         assert_type(self.idempotency, Idempotency)
         return Response({"key": request.idempotency.key_for("charge")}, status=201)
+
+
+class Refunds(IdempotencyMixin, GenericViewSet[ProcessedEvent]):
+    idempotency_policy = IdempotencyPolicy(intent_window=timedelta(seconds=30))
+
+    def create(self, request: Request) -> Response:
+        assert_type(self.idempotency.write("order", order), int)
+        return Response({"key": self.idempotency.key}, status=201)
 
 
 @api_view(["POST"])
@@ -244,6 +316,41 @@ async def aplace(request: IdempotentRequest, wish: Wish) -> int:
 assert_type(place(cast("IdempotentRequest", None), Wish(amount=1)), dict[str, int])
 
 
+# Programs that call a protected API
+
+patient = Retries(tries=9, deadline=timedelta(minutes=5))
+
+
+def pay(session: requests.Session) -> requests.Response:
+    session.mount("https://api.example.com/", IdempotentAdapter(retries=patient))
+    url = "https://api.example.com/payments/"
+    headers = {"Idempotency-Key": operation_key("pay order 7", secret=SECRET)}
+    answer = session.post(url, json={}, headers=headers)
+    if first := possible_duplicate(answer):
+        assert_type(first, PossibleDuplicate)
+        assert_type(first.confirmation, Mapping[str, str])
+        answer = session.post(url, json={}, headers=first.confirmation)
+    return answer
+
+
+def pay_with_httpx() -> httpx.Response:
+    transport = IdempotentTransport(httpx.HTTPTransport(), retries=patient)
+    with httpx.Client(transport=transport) as client:
+        answer = client.post("https://api.example.com/payments/", json={})
+        if first := possible_duplicate(answer):
+            assert_type(first.age, timedelta)
+            assert_type(first.about, str | None)
+            headers = first.confirmation
+            answer = client.post("https://api.example.com/", headers=headers)
+        return answer
+
+
+async def apay() -> httpx.Response:
+    transport = AsyncIdempotentTransport(retries=patient, header="X-Key")
+    async with httpx.AsyncClient(transport=transport) as client:
+        return await client.post("https://api.example.com/payments/", json={})
+
+
 # What waits
 
 
@@ -271,6 +378,48 @@ def test_checkout(client: Client, user: User) -> None:
     assert_idempotent(
         client, Call(path="/checkout/"), effects=due, other_data={"cart": 8}
     )
+
+
+EVENTS: list[dict[str, Any]] = [{"id": "evt_1"}, {"id": "evt_2"}]
+
+
+def test_with_fixtures(
+    idempotent_client: IdempotentClient,
+    async_idempotent_client: AsyncIdempotentClient,
+    idempotent_api_client: IdempotentAPIClient,
+) -> None:
+    clients: tuple[Client, AsyncClient, APIClient] = (
+        idempotent_client,
+        async_idempotent_client,
+        idempotent_api_client,
+    )
+    client = clients[0]
+    with sending_keys():
+        client.post("/checkout/")
+    hammer(client, lambda: Call(path="/checkout/"), copies=8, outside=["shop.charge"])
+    assert_type(crash_everywhere(client, "/checkout/", {"cart": 7}), list[str])
+    assert_handler_safe(stripe_events, EVENTS, max_orders=20)
+    assert_handler_safe(Payments.as_view(), EVENTS)
+    answer = deliver(client, "/stripe/", providers.STRIPE, SECRET, EVENTS[0])
+    assert_type(answer, HttpResponseBase)
+    assert_idempotent(idempotent_api_client, "/orders/", {}, copies=0)
+
+
+class CheckoutTests(IdempotencyTestMixin, TransactionTestCase):
+    def test_checkout(self) -> None:
+        self.assertIdempotent("/checkout/", {"cart": 7}, effects=due, faults=False)
+        self.hammer("/checkout/", copies=4)
+        points = self.crashEverywhere(lambda: Call(path="/checkout/"), outside=["a.b"])
+        assert_type(points, list[str])
+
+
+class HandlerTests(IdempotencyTestMixin, TestCase):
+    async def test_events(self) -> None:
+        self.assertHandlerSafe(stripe_events, EVENTS, max_orders=20)
+        headers = {"X-GitHub-Event": "push"}
+        answer = self.deliver("/", providers.GITHUB, SECRET, {}, headers=headers)
+        assert_type(answer, HttpResponseBase)
+        await self.async_client.post("/checkout/")
 
 
 def keep(response: HttpResponseBase) -> bool:

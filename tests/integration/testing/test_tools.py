@@ -1,10 +1,11 @@
 """`hammer`, `crash_everywhere` and `assert_handler_safe`: content with what is right."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import httpx
 import pytest
@@ -22,13 +23,17 @@ from django_idempotency.decorators import idempotent
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.testing import (
     Call,
+    IdempotencyTestMixin,
+    assert_handler_safe,
     assert_idempotent,
     crash_everywhere,
+    deliver,
     hammer,
 )
 from django_idempotency.webhooks import (
     endpoints,
 )
+from tests.support.cases import cases
 from tests.support.ordering import signed_in_client
 from tests.testapp.models import Cart, CartItem, Order
 
@@ -359,3 +364,29 @@ def test_headers_of_the_repeat_are_compared() -> None:
         check()
 
     check(ignore_headers=["x-request-number"])
+
+
+@cases(
+    "method, function",
+    {
+        "assertIdempotent": (IdempotencyTestMixin.assertIdempotent, assert_idempotent),
+        "assertHandlerSafe": (
+            IdempotencyTestMixin.assertHandlerSafe,
+            assert_handler_safe,
+        ),
+        "hammer": (IdempotencyTestMixin.hammer, hammer),
+        "crashEverywhere": (IdempotencyTestMixin.crashEverywhere, crash_everywhere),
+        "deliver": (IdempotencyTestMixin.deliver, deliver),
+    },
+)
+def test_methods_are_typed_with_the_options_of_the_functions(
+    method: Callable[..., Any], function: Callable[..., Any]
+) -> None:
+    [options] = get_args(get_type_hints(method)["options"])
+    only_by_name = {
+        each.name
+        for each in inspect.signature(function).parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    }
+
+    assert set(get_type_hints(options)) == only_by_name
