@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest
+from django.template import Context, Engine, Template, TemplateDoesNotExist
+from django.template.loader import select_template
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 
+from .bodies import FORM, MULTIPART
+
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
+
+    from .problems import Problem
+
+logger = logging.getLogger("django_idempotency")
 
 
 class ForPeople(NamedTuple):
@@ -119,3 +130,64 @@ def page_before(request: HttpRequest) -> str:
         before, allowed_hosts={host}, require_https=request.is_secure()
     )
     return before if is_ours else ""
+
+
+def is_from_a_form(request: HttpRequest) -> bool:
+    """Whether whoever has sent it reads a page: a browser, and no script in one."""
+    if request.content_type not in (FORM, MULTIPART):
+        return False
+    preferred = request.get_preferred_type(["application/problem+json", "text/html"])
+    return preferred == "text/html"
+
+
+def page_of(
+    problem: Problem,
+    request: HttpRequest,
+    reference: str,
+    first: dict[str, str | int] | None,
+    again: list[tuple[str, str]] | None,
+) -> str | None:
+    """Return the page of a problem; ``None``: the project has no templates."""
+    names = [
+        f"django_idempotency/{problem.code}.html",
+        "django_idempotency/problem.html",
+    ]
+    words = FOR_PEOPLE[problem.code]
+    context = {
+        "code": problem.code,
+        "title": words.title,
+        "detail": words.detail,
+        "can_be_repeated": problem.retry_after_seconds is not None,
+        "back": page_before(request),
+        "reference": reference,
+        "first": first,
+        "again": again,
+        "has_parts": request.content_type == MULTIPART,
+    }
+    try:
+        try:
+            template = select_template(names)
+        except (ImproperlyConfigured, TemplateDoesNotExist):
+            return None
+        page: str = template.render(context, request)
+        return page
+    except Exception:
+        # Such as a query to the database that can't be reached. The refusal must not
+        # become a 500, after which a client would try again.
+        logger.exception(
+            "The project's page for the problem %s can't be rendered; the package's own "
+            "was sent.",
+            problem.code,
+        )
+        # A form of it could have no token against forgery.
+        return _own_page().render(Context({**context, "again": None}))
+
+
+@cache
+def _own_page() -> Template:
+    """The package's page, whatever the project has put in its place."""
+    templates = Path(__file__).parents[1] / "templates"
+    return Engine(
+        dirs=[str(templates)],
+        libraries={"i18n": "django.templatetags.i18n"},
+    ).get_template("django_idempotency/problem.html")

@@ -6,21 +6,16 @@ import logging
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.template import Context, Engine, Template, TemplateDoesNotExist
-from django.template.loader import select_template
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.conf import conf
 
-from .bodies import FORM, MULTIPART
-from .people import FOR_PEOPLE, page_before
+from .people import is_from_a_form, page_of
 
 logger = logging.getLogger("django_idempotency")
 
@@ -270,8 +265,8 @@ def problem_response(
     detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
     document = _document(problem, detail, reference, state, first)
     response = _made_by_project(request, document)
-    if response is None and _is_from_a_form(request):
-        page = _page(problem, request, reference, first, again)
+    if response is None and is_from_a_form(request):
+        page = page_of(problem, request, reference, first, again)
         if page is not None:
             response = HttpResponse(page, status=problem.status)
     if response is None:
@@ -343,62 +338,3 @@ def _made_by_project(
         )
         return None
     return response
-
-
-def _is_from_a_form(request: HttpRequest) -> bool:
-    if request.content_type not in (FORM, MULTIPART):
-        return False
-    preferred = request.get_preferred_type(["application/problem+json", "text/html"])
-    return preferred == "text/html"
-
-
-def _page(
-    problem: Problem,
-    request: HttpRequest,
-    reference: str,
-    first: dict[str, str | int] | None,
-    again: list[tuple[str, str]] | None,
-) -> str | None:
-    names = [
-        f"django_idempotency/{problem.code}.html",
-        "django_idempotency/problem.html",
-    ]
-    words = FOR_PEOPLE[problem.code]
-    context = {
-        "code": problem.code,
-        "title": words.title,
-        "detail": words.detail,
-        "can_be_repeated": problem.retry_after_seconds is not None,
-        "back": page_before(request),
-        "reference": reference,
-        "first": first,
-        "again": again,
-        "has_parts": request.content_type == MULTIPART,
-    }
-    try:
-        try:
-            template = select_template(names)
-        except (ImproperlyConfigured, TemplateDoesNotExist):
-            return None  # the project has no templates
-        page: str = template.render(context, request)
-        return page
-    except Exception:
-        # Such as a query to the database that can't be reached. The refusal must not
-        # become a 500, after which a client would try again.
-        logger.exception(
-            "The project's page for the problem %s can't be rendered; the package's own "
-            "was sent.",
-            problem.code,
-        )
-        # A form of it could have no token against forgery.
-        return _own_page().render(Context({**context, "again": None}))
-
-
-@cache
-def _own_page() -> Template:
-    """The package's page, whatever the project has put in its place."""
-    templates = Path(__file__).parents[1] / "templates"
-    return Engine(
-        dirs=[str(templates)],
-        libraries={"i18n": "django.templatetags.i18n"},
-    ).get_template("django_idempotency/problem.html")
