@@ -175,7 +175,7 @@ def test_metadata_names_version_license_and_requirements(metadata: Message) -> N
         'cryptography>=42 ; extra == "crypto"',
         'django-ninja>=1.5 ; extra == "ninja"',
         'djangorestframework>=3.16 ; extra == "drf"',
-        'factory-boy>=3.3 ; extra == "testing"',
+        'factory-boy>=3.3.1 ; extra == "testing"',
         'httpx>=0.27 ; extra == "httpx"',
         'mysqlclient>=2.2.1 ; extra == "mariadb"',
         'opentelemetry-api>=1.30 ; extra == "opentelemetry"',
