@@ -666,6 +666,9 @@ class OperationIntent(models.Model):
         help_text=_("Digest of principal, method, path and signed fingerprint."),
     )
     first_id = DigestField(help_text=_("The id of the record."))
+    confirmed_id = DigestField(  # type: ignore[misc]
+        null=True, help_text=_("The id of the record beside which it was confirmed.")
+    )
     created_at = MomentField()
     expires_at = MomentField()
 

@@ -28,26 +28,47 @@ class FirstView:
     has_steps: bool
 
 
-def decide_intent(
-    operation: Operation, intent: Intent, first: FirstView | None
-) -> Duplicate | InFlight | None:
-    """Return what is in the way; ``None``: nothing, it may be claimed.
+@dataclass(frozen=True, slots=True)
+class Free:
+    """It may be claimed."""
 
-    `first` is ``None`` if its record is gone. Whatever was rolled back is gone with it.
+    confirmed_id: uuid.UUID | None = None
+    """The record of the first one, if another one is meant beside it."""
+
+
+def decide_intent(
+    operation: Operation,
+    intent: Intent,
+    last: FirstView | None,
+    confirmed: FirstView | None = None,
+) -> Duplicate | InFlight | Free:
+    """Return what is in the way, or that nothing is.
+
+    `last` is the last one that was claimed, and `confirmed` the one beside which it was
+    meant: if the last one comes to nothing, that one is the first one again. ``None``:
+    its record is gone. Whatever was rolled back is gone with it.
     """
-    if first is None or first.record_id == operation.record_id:
-        return None
-    # By its name: a flag would let through whatever came in between.
-    if intent.confirms.strip().upper() == reference_of(first.record_id):
-        return None
-    if first.lease_left is not None and first.lease_left > timedelta(0):
-        return InFlight(retry_after=first.lease_left)
-    if _is_in_the_way(first, intent.window):
+    if last is not None and last.record_id == operation.record_id:
+        return Free(None if confirmed is None else confirmed.record_id)
+    for first in (last, confirmed):
+        if first is None or not _is_in_the_way(first, intent.window):
+            continue
+        # By its name: a flag would let through whatever came in between.
+        if intent.confirms.strip().upper() == reference_of(first.record_id):
+            return Free(first.record_id)
+        if _is_running(first):
+            return InFlight(retry_after=first.lease_left)
         return Duplicate(first.record_id, first.age)
-    return None
+    return Free()
+
+
+def _is_running(first: FirstView) -> bool:
+    return first.lease_left is not None and first.lease_left > timedelta(0)
 
 
 def _is_in_the_way(first: FirstView, window: timedelta) -> bool:
+    if _is_running(first):
+        return True
     is_recent = first.age < window
     match first.state:
         case RecordState.KEPT | RecordState.EXPIRED:

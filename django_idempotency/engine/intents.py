@@ -7,10 +7,11 @@ that nobody who holds an intent waits for a record.
 from __future__ import annotations
 
 import time
+import uuid
 from datetime import timedelta
 
 from django_idempotency.core.decisions import Duplicate, InFlight
-from django_idempotency.core.intents import decide_intent
+from django_idempotency.core.intents import Free, decide_intent
 from django_idempotency.core.operations import Intent, Operation
 from django_idempotency.exceptions import ClaimBusy, ClaimConflict
 from django_idempotency.store import intents
@@ -24,23 +25,30 @@ class Precedence:
         self._intent = intent
         self._exists = False
         """Whether there is a row; only a guess, as `Row.is_expected`."""
+        self._confirmed_id: uuid.UUID | None = None
+        """The record of the one beside which this one is meant."""
         self.is_waited_for = False
         """Whether somebody is about to be the first, and this database has to be asked
         again: MariaDB's locks on the record would keep others waiting meanwhile."""
 
     def look(self) -> Duplicate | InFlight | None:
         """Return what is in the way, by what is committed."""
-        first_id = intents.read(self._operation)
-        self._exists = first_id is not None
-        if first_id is None:
+        ids = intents.read(self._operation)
+        self._exists = ids is not None
+        if ids is None:
             return None
         using = self._operation.using
-        first = intents.read_first(first_id, using=using)
-        verdict = decide_intent(self._operation, self._intent, first)
-        if isinstance(verdict, Duplicate):
-            about = intents.label_of(first_id, using=using)
-            return Duplicate(verdict.first_id, verdict.age, about)
-        return verdict
+        views = (intents.read_first(each, using=using) for each in ids)
+        verdict = decide_intent(self._operation, self._intent, *views)
+        match verdict:
+            case Free(confirmed_id):
+                self._confirmed_id = confirmed_id
+                return None
+            case Duplicate(first_id, age):
+                about = intents.label_of(first_id, using=using)
+                return Duplicate(first_id, age, about)
+            case InFlight():
+                return verdict
 
     def claim(self, deadline: float) -> None:
         """Become the first, in the transaction that has claimed the record.
@@ -59,5 +67,6 @@ class Precedence:
                 raise
             return
         intents.lock_row(self._operation, wait=wait)
-        if self.look() is not None or not intents.renew(self._operation):
+        is_free = self.look() is None
+        if not is_free or not intents.renew(self._operation, self._confirmed_id):
             raise ClaimConflict

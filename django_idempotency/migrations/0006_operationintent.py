@@ -33,6 +33,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("first_id", DigestField(help_text="The id of the record.")),
+                (
+                    "confirmed_id",
+                    DigestField(  # type: ignore[misc]
+                        help_text="The id of the record beside which it was confirmed.",
+                        null=True,
+                    ),
+                ),
                 ("created_at", MomentField()),
                 ("expires_at", MomentField()),
             ],

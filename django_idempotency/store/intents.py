@@ -43,10 +43,11 @@ class IntentStatements:
         }
         self.claim = dialect.insert_bounded(table, fresh, "first_id")
         self.renew = (
-            f"UPDATE {table} SET first_id = %(first_id)s, created_at = {dialect.now},"
+            f"UPDATE {table} SET first_id = %(first_id)s,"
+            f" confirmed_id = %(confirmed_id)s, created_at = {dialect.now},"
             f" expires_at = {retained} WHERE id = %(id)s"
         )
-        self.read = f"SELECT first_id FROM {table} WHERE id = %(id)s"
+        self.read = f"SELECT first_id, confirmed_id FROM {table} WHERE id = %(id)s"
         self.read_newest = f"{self.read}{dialect.newest}"
         since = dialect.seconds_until("COALESCE(completed_at, created_at)")
         self.read_first = (
@@ -80,11 +81,16 @@ def lock_row(operation: Operation, *, wait: timedelta) -> None:
     lock(OperationIntent, operation.intent_id, using=operation.using, wait=wait)
 
 
-def renew(operation: Operation) -> bool:
-    """Be the first of a new time, in the locked row; return whether it was there."""
+def renew(operation: Operation, confirmed_id: uuid.UUID | None) -> bool:
+    """Be the first of a new time, in the locked row; return whether it was there.
+
+    `confirmed_id` is the record of the one beside which this one is meant.
+    """
     using = operation.using
+    confirmed = None if confirmed_id is None else db_id(confirmed_id, using)
+    values = {**_own(operation), "confirmed_id": confirmed}
     with connections[using].cursor() as cursor:
-        cursor.execute(_statements(using).renew, _own(operation))
+        cursor.execute(_statements(using).renew, values)
         is_there: bool = cursor.rowcount == 1
         return is_there
 
@@ -98,14 +104,17 @@ def _own(operation: Operation) -> Parameters:
     }
 
 
-def read(operation: Operation) -> uuid.UUID | None:
-    """Return the record of the first one, of which nothing may be left."""
+def read(operation: Operation) -> list[uuid.UUID] | None:
+    """Return the records of the first one and, if any, of the one it was meant beside.
+
+    Nothing may be left of either. ``None``: nobody has asked for it.
+    """
     using = operation.using
     statements = _statements(using)
     newest = connections[using].in_atomic_block
     statement = statements.read_newest if newest else statements.read
     row = fetched(statement, {"id": db_id(operation.intent_id, using)}, using)
-    return None if row is None else _uuid(row[0])
+    return None if row is None else [_uuid(each) for each in row if each is not None]
 
 
 def read_first(record_id: uuid.UUID, *, using: str) -> FirstView | None:

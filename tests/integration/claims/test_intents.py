@@ -327,6 +327,32 @@ def test_refusal_is_kept_whoever_has_asked_for_the_same_meanwhile(
     assert word(ask("/rest/", "K3")) == REFUSED
 
 
+@each_shape
+@cases(
+    "end",
+    {"declined": answering(402), "released": answering(503), "raised": failing},
+)
+def test_first_one_stays_in_the_way_when_the_second_comes_to_nothing(
+    url: str, end: Callable[[], None]
+) -> None:
+    """Whoever has confirmed a second one has not asked for a third."""
+    reference = ask(url, "K1")["Idempotency-Reference"]
+    end()
+    for _ in range(2):  # and it may be tried again
+        answer = word(ask(url, "K2", Idempotency_Confirm=reference))
+        assert answer.partition(" ")[0] in ("402", "500", "503")
+    scene.reset()
+    before = orders()
+
+    refused = ask(url, "K3")
+    assert (word(refused), orders()) == (REFUSED, before)
+    # Of a second one that has finished a step it is that one.
+    told = json.loads(refused.content)["first"]["reference"]
+    assert word(ask(url, "K3", Idempotency_Confirm=told)) == "201"
+    later(31)
+    assert word(ask(url, "K4")) == "201"
+
+
 def test_form_confirms_by_a_field() -> None:
     client = forgiving_client()
     first = ask("/atomic/", "K1", client, body="amount=1", content_type=FORM)
