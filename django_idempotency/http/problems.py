@@ -329,6 +329,9 @@ def _made_by_project(
             raise ImproperlyConfigured(
                 f"It returned the status {response.status_code}."
             )
+        # Django would do so later, where nothing takes the place of what fails.
+        if not getattr(response, "is_rendered", True):
+            response.render()  # type: ignore[union-attr]
     except Exception:
         logger.exception(
             "IDEMPOTENCY_PROBLEM_RESPONSE = %r can't answer the problem %s; the "

@@ -12,7 +12,9 @@ from django.http import (
     JsonResponse,
     StreamingHttpResponse,
 )
+from django.template.response import TemplateResponse
 from django.test import RequestFactory, override_settings
+from rest_framework.response import Response
 
 from django_idempotency.http import problems
 from django_idempotency.http.problems import PROBLEMS, Problem, problem_response
@@ -281,6 +283,9 @@ HOOKS: dict[str, Callable[[Any, Any], Any]] = {
     "success": lambda request, problem: HttpResponse("done"),
     "redirect": lambda request, problem: HttpResponseRedirect("/"),
     "stream": lambda request, problem: StreamingHttpResponse(["no"], status=400),
+    # What is rendered only after we have let it go.
+    "template": lambda request, problem: TemplateResponse(request, "?", status=400),
+    "rest framework's": lambda request, problem: Response(problem, status=400),
     "changed": lambda request, problem: problem.clear(),
     "error": lambda request, problem: problem["?"],
 }
@@ -320,6 +325,7 @@ def test_refusal_never_becomes_a_success_or_a_fault_by_the_project(
     response = answered_by(f"{__name__}.hook", problem, **{"X-Hook": name})
     own = answered_by(None, problem)
 
+    assert getattr(response, "is_rendered", True)
     assert (response.status_code, response.content, response.items()) == (
         problem.status,
         own.content,
