@@ -16,13 +16,14 @@ def stripe_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpRespons
     Source: Stripe API, "Errors" and "Idempotent requests".
     """
     status = problem["status"]
-    error = {"type": "idempotency_error", "message": problem["detail"]}
+    error: dict[str, Any] = {"type": "idempotency_error", "message": problem["detail"]}
     if problem["code"] == "in-flight":
         error["code"] = "idempotency_key_in_use"
     elif status in (409, 422):
         status = 400
     elif status >= 500:
         error["type"] = "api_error"
+    error |= _named_in(problem)
     should_retry = "true" if problem["retry"] == "same-key" else "false"
     return JsonResponse(
         {"error": error}, status=status, headers={"Stripe-Should-Retry": should_retry}
@@ -48,5 +49,14 @@ def acp_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse:
         "type": "service_unavailable" if status >= 500 else "invalid_request",
         "code": _ACP_CODES.get(code, code.replace("-", "_")),
         "message": problem["detail"],
+        **_named_in(problem),
     }
     return JsonResponse(document, status=status)
+
+
+def _named_in(problem: dict[str, Any]) -> dict[str, Any]:
+    """Return what neither has a word for, and no client can do without.
+
+    Who means another one has to name the first one, which is named nowhere else.
+    """
+    return {"first": problem["first"]} if "first" in problem else {}

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+from ninja import NinjaAPI
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,6 +22,7 @@ from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
 from django_idempotency.conf import PROFILES, conf
+from django_idempotency.contrib import ninja as for_ninja
 from django_idempotency.decorators import idempotent
 from django_idempotency.http.problems import (
     PROBLEMS,
@@ -30,7 +33,7 @@ from django_idempotency.http.problems import (
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.support.cases import cases
-from tests.support.ordering import orders
+from tests.support.ordering import orders, send, signed_in_client
 from tests.testapp.models import Order
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
@@ -55,6 +58,15 @@ def plain(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"order": Order.objects.create().pk}, status=201)
 
 
+api = NinjaAPI(urls_namespace="profiles")
+
+
+@api.post("/", response={201: dict[str, int]})
+@for_ninja.idempotent
+def operation(request: HttpRequest) -> dict[str, int]:
+    return {"order": Order.objects.create().pk}
+
+
 refused: list[str] = []
 """The keys of the requests that were answered with a problem, whatever it was."""
 
@@ -71,6 +83,7 @@ urlpatterns = [
     path("sessions", Sessions.as_view()),
     path("sessions/<name>", Sessions.as_view()),
     path("plain", plain),
+    path("ninja/", api.urls),
 ]
 
 
@@ -262,6 +275,24 @@ def test_stripe_s_client_sends_again_exactly_what_ends_in_an_answer(
     assert refused == [KEY] * (3 if is_sent_again else 1)
     said = (told.value.headers or {})["Stripe-Should-Retry"]
     assert said == ("true" if is_sent_again else "false")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("at", ["/plain", "/sessions", "/ninja/"])
+def test_possible_duplicate_can_be_confirmed(
+    at: str, profile: str, settings: LazySettings
+) -> None:
+    """Its refusal names the first one, by whose name another one is meant."""
+    settings.IDEMPOTENCY_PROFILE = profile
+    settings.IDEMPOTENCY_INTENT_WINDOW = timedelta(seconds=30)
+    client = signed_in_client()
+    first, refused = (send(client, at, key=key) for key in ("K1", "K2"))
+    document = refused.json()
+    told = document.get("error", document)["first"]["reference"]
+
+    assert told == first.headers["Idempotency-Reference"]
+    confirmed = send(client, at, key="K2", Idempotency_Confirm=told)
+    assert [each.status_code for each in (first, confirmed)] == [201, 201]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
