@@ -33,6 +33,7 @@ from django_idempotency.http.bodies import watch_body
 from django_idempotency.http.boundary import METHODS_WITH_KEYS, is_protected, show
 from django_idempotency.http.notes import notes_of
 from django_idempotency.http.outcomes import Answer
+from django_idempotency.http.pages import keep_from_caches
 from django_idempotency.http.protection import rendered
 from django_idempotency.http.requests import may_carry_key
 
@@ -53,6 +54,8 @@ running: ContextVar[Call] = ContextVar("idempotency_ninja_call")
 class Call:
     """One request to one operation."""
 
+    protected: Any
+    """The function that ``@idempotent`` has made for it."""
     operation: Operation
     request: HttpRequest
     path: dict[str, Any]
@@ -159,7 +162,7 @@ class OperationView:
         return replay_of(answer, self.request)
 
 
-def entrance(run: Any) -> Any:
+def entrance(protected: Any, run: Any) -> Any:
     """Decorate an operation's `run()`: it notes for the protected function what is run.
 
     Of each copy that ninja makes of an operation, the method is decorated anew.
@@ -168,14 +171,14 @@ def entrance(run: Any) -> Any:
 
     @wraps(run)
     def enter(request: HttpRequest, **path: Any) -> HttpResponseBase:
-        with _entered(operation, request, path) as entered:
-            return entered.run(request, **path)
+        with _entered(protected, operation, request, path) as entered:
+            return keep_from_caches(request, entered.run(request, **path))
 
     @wraps(run)
     async def enter_async(request: HttpRequest, **path: Any) -> HttpResponseBase:
-        with _entered(operation, request, path) as entered:
+        with _entered(protected, operation, request, path) as entered:
             response: HttpResponseBase = await entered.run(request, **path)  # type: ignore[misc]
-            return response
+            return keep_from_caches(request, response)
 
     # It isn't known as async yet where it is being made.
     return enter_async if iscoroutinefunction(run) else enter
@@ -183,12 +186,12 @@ def entrance(run: Any) -> Any:
 
 @contextmanager
 def _entered(
-    operation: Operation, request: HttpRequest, path: dict[str, Any]
+    protected: Any, operation: Operation, request: HttpRequest, path: dict[str, Any]
 ) -> Iterator[Operation]:
     """Yield the operation to run; below it `running` is the call."""
     is_inside = is_protected(request)
     runs_once = request.method in METHODS_WITH_KEYS and not is_inside
-    call = Call(operation, request, path, runs_once)
+    call = Call(protected, operation, request, path, runs_once)
     if not is_inside:
         show(request, None)
     if runs_once:

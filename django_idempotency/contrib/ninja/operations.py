@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from inspect import isasyncgenfunction, isgeneratorfunction
+from inspect import isasyncgenfunction, isgeneratorfunction, unwrap
 from typing import Any, TypeVar, Unpack, overload
 
 from asgiref.sync import iscoroutinefunction
@@ -74,14 +74,14 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
 
     @wraps(view)
     def protected_view(*args: Any, **kwargs: Any) -> Any:
-        call = _call_of(view, args)
+        call = _call_of(protected, args)
         if call is None:
             return view(*args, **kwargs)
         return protect(call.request, policy, call.run_once(view, args, kwargs))
 
     @wraps(view)
     async def protected_async_view(*args: Any, **kwargs: Any) -> Any:
-        call = _call_of(view, args)
+        call = _call_of(protected, args)
         if call is None:
             return await view(*args, **kwargs)
         run = call.run_once(view, args, kwargs).arun
@@ -97,29 +97,31 @@ def _protected(view: Any, *, policy: IdempotencyPolicy) -> Any:
     others = getattr(view, CONTRIBUTIONS, ())
     setattr(protected, CONTRIBUTIONS, [])
     contribute_operation_callback(protected, _refuse_operation)
-    decorate_view(entrance)(protected)
+    decorate_view(partial(entrance, protected))(protected)
     contribute_operation_callback(protected, partial(describe, policy=policy))
     getattr(protected, CONTRIBUTIONS).extend(others)
     return protected
 
 
-def _call_of(view: Any, args: tuple[Any, ...]) -> Call | None:
+def _call_of(protected: Any, args: tuple[Any, ...]) -> Call | None:
     """Return what ninja runs just now; ``None``: the view is to be called as it is.
 
     Raises:
         ImproperlyConfigured: ninja hasn't called it, and nothing protects it.
     """
     call = running.get(None)
-    if call is not None:
-        is_inside = is_protected(call.request)
-        return call if call.runs_once and not is_inside else None
+    if call is not None and (not call.runs_once or is_protected(call.request)):
+        return None
+    # Or what a decorator calls before would take the key of the operation below it.
+    if call is not None and call.protected is protected:
+        return call
     if any(isinstance(each, HttpRequest) and is_protected(each) for each in args[:2]):
         return None
     raise ImproperlyConfigured(
-        f"{view.__qualname__} is protected as an operation of django-ninja, and was "
+        f"{protected.__qualname__} is protected as an operation of django-ninja, and was "
         "called by something else. Nothing was done. Put what both do into a function of "
         "its own, without @idempotent, or register it:\n\n"
-        f"{right_lines(view.__name__)}"
+        f"{right_lines(protected.__name__)}"
     )
 
 
@@ -145,7 +147,8 @@ def _refuse(view: Any, policy: IdempotencyPolicy) -> None:
             '    @api.post("/…", auth=django_auth)\n    @idempotent\n'
             f"    def {name}(request, …):"
         )
-    if isgeneratorfunction(view) or isasyncgenfunction(view):
+    function = unwrap(view)
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
         raise ImproperlyConfigured(
             f"@idempotent can't protect the generator {name}: nothing of it has run when "
             "its answer begins. Do the work in a function, and return the generator of "

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.http import (
     FileResponse,
     Http404,
@@ -14,6 +15,7 @@ from django.http import (
     JsonResponse,
     StreamingHttpResponse,
 )
+from django.template import RequestContext, Template
 from django.template.response import TemplateResponse
 from ninja import Form, NinjaAPI, Router
 from ninja.errors import HttpError
@@ -292,6 +294,27 @@ def test_refused_call_is_ours_to_answer_whatever_the_handlers_do() -> None:
         first, again = twice(signed_in_client())
 
     assert [word(first), word(again)] == 2 * ["402 call-refused"]
+
+
+@EITHER_SHAPE
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_page_with_a_key_is_kept_from_caches(
+    method: str, lease: timedelta | None
+) -> None:
+    def page(request: HttpRequest) -> HttpResponse:
+        tag = Template("{% load idempotency %}{% idempotency_key %}")
+        return HttpResponse(tag.render(RequestContext(request)))
+
+    async def async_page(request: HttpRequest) -> HttpResponse:
+        return await sync_to_async(page)(request)
+
+    api = new_api()
+    protected = idempotent(lease=lease)(async_page if lease else page)
+    api.api_operation(["GET", "POST"], "/")(protected)
+    with serving(api):
+        answer = send(signed_in_client(), "/", method=method)
+
+    assert answer.headers["Cache-Control"] == "private, no-store"
 
 
 def test_operation_finds_its_key_and_runs_without_one() -> None:

@@ -86,6 +86,14 @@ MISPLACED: dict[str, tuple[Callable[[], Any], str]] = {
     "class": (lambda: idempotent(type("Orders", (), {})), '@route.post("/…")'),
     "generator": (lambda: idempotent(generator), "return lines_of(order)"),
     "async generator": (lambda: leased(async_generator), "return lines_of(order)"),
+    "generator behind a decorator": (
+        lambda: idempotent(logged(logged(generator))),
+        "return lines_of(order)",
+    ),
+    "async generator behind a decorator": (
+        lambda: leased(logged(async_generator)),
+        "return lines_of(order)",
+    ),
     "async": (lambda: idempotent(async_operation), "lease=timedelta(minutes=1)"),
     "access check below": (
         lambda: idempotent(login_required(operation)),
@@ -155,6 +163,27 @@ def test_async_stream_of_ninjas_own_is_refused() -> None:
 def test_operation_that_ninja_did_not_call_is_refused(call: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="called by something else"):
         call(RequestFactory().post("/"))
+
+    assert orders() == 0
+
+
+@deprecated_tuples
+@pytest.mark.usefixtures("db")
+def test_operation_that_a_decorator_calls_first_takes_no_other_ones_key() -> None:
+    """Or the key would get its answer, and the operation itself never be run."""
+    other = idempotent(place)
+
+    def after_the_other(view: Any) -> Any:
+        @wraps(view)
+        def call(request: HttpRequest, **values: Any) -> Any:
+            other(request, Wish())
+            return view(request, **values)
+
+        return call
+
+    with serving(api_of(fresh(lambda view: after_the_other(idempotent(view))))):
+        with pytest.raises(ImproperlyConfigured, match="called by something else"):
+            send(signed_in_client(), "/")
 
     assert orders() == 0
 
