@@ -265,7 +265,8 @@ class IdempotencyMixin(_Base):
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """Tell also which methods take a key, and what a client goes by."""
         response: Response = super().options(request, *args, **kwargs)
-        if isinstance(response.data, dict):
+        # A class after this one may answer in its own way.
+        if isinstance(data := getattr(response, "data", None), dict):
             methods = self._idempotency_by_method(request)
             told: dict[str, Any] = {
                 "header": conf.IDEMPOTENCY_HEADER,
@@ -275,7 +276,7 @@ class IdempotencyMixin(_Base):
             }
             if any("intent_window_seconds" in each for each in methods.values()):
                 told["confirm"] = CONFIRM_HEADER
-            response.data["idempotency"] = told
+            data["idempotency"] = told
         return response
 
     def _idempotency_by_method(self, request: Request) -> dict[str, dict[str, Any]]:
@@ -288,7 +289,7 @@ class IdempotencyMixin(_Base):
                 self.request = clone_request(request, method)
                 if actions:
                     vars(self)["action"] = actions.get(method.lower())
-                if (policy := self.get_idempotency_policy()) is not None:
+                if (policy := self._policy_without_content()) is not None:
                     must = policy.key_required and method in METHODS_THAT_REQUIRE_KEYS
                     seconds = policy.effective_retention.total_seconds()
                     told[method] = {"required": must, "retention_seconds": seconds}
@@ -299,6 +300,14 @@ class IdempotencyMixin(_Base):
             if actions:
                 vars(self)["action"] = action
         return told
+
+    def _policy_without_content(self) -> IdempotencyPolicy | None:
+        """What a page or OPTIONS tells, for whose sake nothing may fail."""
+        try:
+            return self.get_idempotency_policy()
+        except Exception:
+            # It may choose by the content of a request that isn't there yet.
+            return self.idempotency_policy
 
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any

@@ -2,6 +2,7 @@
 
 import html
 import re
+from typing import Any
 
 import pytest
 from django.urls import path
@@ -36,7 +37,16 @@ class Optional(Orders):
     idempotency_policy = IdempotencyPolicy(required=False)
 
 
+class ByContent(Orders):
+    """Its policy can't be told while there is no content yet."""
+
+    def get_idempotency_policy(self) -> IdempotencyPolicy:
+        content: Any = self.request.data
+        return IdempotencyPolicy(required=content["amount"] != "0")
+
+
 urlpatterns = [
+    path("by-content/", ByContent.as_view()),
     path("orders/", Orders.as_view()),
     path("orders/<int:pk>/", OneOrder.as_view()),
     path("unprotected/", Unprotected.as_view()),
@@ -100,7 +110,13 @@ def test_raw_data_is_sent_twice_and_done_once(client: APIClient) -> None:
 
 @pytest.mark.parametrize(
     ("url", "count"),
-    [("/orders/", 2), ("/orders/1/", 2), ("/optional/", 2), ("/unprotected/", 0)],
+    [
+        ("/orders/", 2),
+        ("/orders/1/", 2),
+        ("/optional/", 2),
+        ("/unprotected/", 0),
+        ("/by-content/", 2),
+    ],
 )
 def test_each_form_of_each_page_has_a_key_of_its_own(
     url: str, count: int, client: APIClient

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import login
+from django.http import HttpResponse
 from django.urls import path
 from rest_framework.decorators import api_view
 from rest_framework.metadata import BaseMetadata
@@ -73,6 +74,16 @@ class ForeignMetadata(Mixin):
     metadata_class = Listing
 
 
+class Preflight(APIView):
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        return HttpResponse("nothing")
+
+
+class ForeignOptions(IdempotencyMixin, Preflight):
+    def post(self, request: Request) -> Response:
+        return Response()
+
+
 class SignsIn(IdempotencyMixin, APIView):
     authentication_classes: list[Any] = []
 
@@ -93,6 +104,7 @@ class Versioned(IdempotencyMixin, OrderView):
 
 urlpatterns = [
     path("foreign-metadata/", ForeignMetadata.as_view()),
+    path("foreign-options/", ForeignOptions.as_view()),
     path(
         "chooses/",
         Chooses.as_view(
@@ -206,3 +218,4 @@ def test_options_tell_by_method_what_the_policy_says(client: str) -> None:
 
 def test_metadata_of_another_form_is_left_alone() -> None:
     assert APIClient().options("/foreign-metadata/").json() == ["nothing"]
+    assert APIClient().options("/foreign-options/").content == b"nothing"
