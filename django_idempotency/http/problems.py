@@ -258,7 +258,8 @@ def problem_response(
     the detail of KEY_INVALID; `retry_after`, if given, replaces the problem's own.
     `reference` is what people call the operation by, and `state` how it stands, where
     that was asked; `first` is what a possible duplicate may be one of, and `again` are
-    the fields with which a form on the page says that it is none. The page is ``django_idempotency/<code>.html`` if the project has that template, else
+    the fields with which a form on the page says that it is none. The page is
+    ``django_idempotency/<code>.html`` if the project has that template, else
     ``django_idempotency/problem.html``. What IDEMPOTENCY_PROBLEM_RESPONSE makes takes the
     place of both.
     """

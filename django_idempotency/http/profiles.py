@@ -1,4 +1,7 @@
-"""Problems in the words of others: for IDEMPOTENCY_PROFILE."""
+"""Problems in the words of others: for IDEMPOTENCY_PROFILE.
+
+Only for programs. Whoever has sent a form reads our page, also under a profile.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from .people import is_from_a_form
 
-def stripe_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse:
+
+def stripe_problem(
+    request: HttpRequest, problem: dict[str, Any]
+) -> HttpResponse | None:
     """Answer as Stripe's API does, whose clients raise an ``IdempotencyError`` of it.
 
     A key that was used for another request is 400 there. 409 is what those clients send
@@ -15,6 +22,8 @@ def stripe_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpRespons
 
     Source: Stripe API, "Errors" and "Idempotent requests".
     """
+    if is_from_a_form(request):
+        return None
     status = problem["status"]
     error: dict[str, Any] = {"type": "idempotency_error", "message": problem["detail"]}
     if problem["code"] == "in-flight":
@@ -37,13 +46,15 @@ _ACP_CODES = {
 }
 
 
-def acp_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse:
+def acp_problem(request: HttpRequest, problem: dict[str, Any]) -> HttpResponse | None:
     """Answer in the flat form of the Agentic Commerce Protocol.
 
     What its specification has no code for gets ours, with underscores.
 
     Source: Agentic Commerce Protocol, RFC "Agentic Checkout", 3.1 and 6.4.
     """
+    if is_from_a_form(request):
+        return None
     code, status = problem["code"], problem["status"]
     document = {
         "type": "service_unavailable" if status >= 500 else "invalid_request",

@@ -296,6 +296,21 @@ def test_possible_duplicate_can_be_confirmed(
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+@each_problem
+def test_customer_who_has_sent_a_form_reads_a_page(
+    problem: Problem, profile: str, rf: Any, settings: LazySettings
+) -> None:
+    """The project's API speaks like another one; its shop and its admin don't."""
+    browser = {"HTTP_ACCEPT": "text/html,*/*;q=0.8"}
+    own = problem_response(problem, rf.post("/pay/", **browser))
+    settings.IDEMPOTENCY_PROFILE = profile
+    page = problem_response(problem, rf.post("/pay/", **browser))
+
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert (page.status_code, page.content) == (own.status_code, own.content)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_what_the_project_sets_itself_goes_before_its_profile(
     profile: str, settings: LazySettings
 ) -> None:
