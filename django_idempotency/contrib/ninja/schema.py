@@ -31,16 +31,35 @@ def describe(operation: Operation, *, policy: IdempotencyPolicy) -> None:
 
     Called by ninja when it registers the operation.
     """
-    methods = METHODS_WITH_KEYS.intersection(operation.methods)
-    if not methods:
+    methods = set(operation.methods)
+    if not methods & METHODS_WITH_KEYS:
         return
+    # What is shown is shown of all methods.
     is_required = policy.key_required and methods <= METHODS_THAT_REQUIRE_KEYS
-    extra = {
-        "parameters": parameters(policy, is_required=is_required, methods=methods),
+    taken = _headers_of(operation)
+    described = parameters(
+        policy, is_required=is_required, methods=methods & METHODS_WITH_KEYS
+    )
+    extra: dict[str, Any] = {
+        "parameters": [each for each in described if each["name"].lower() not in taken],
         "responses": _responses(operation, policy, is_required),
     }
     _merge(extra, operation.openapi_extra or {})
     operation.openapi_extra = extra
+
+
+def _headers_of(operation: Operation) -> set[str]:
+    """Return the headers that the project shows by itself, in lower case."""
+    names = {
+        name.lower()
+        for model in operation.models
+        if model.__ninja_param_source__ == "header"
+        for name in model.__ninja_flatten_map__
+    }
+    for each in (operation.openapi_extra or {}).get("parameters", []):
+        if each.get("in") == "header":
+            names.add(each["name"].lower())
+    return names
 
 
 def _responses(
@@ -64,7 +83,9 @@ def _responses(
 
 def _merge(ours: dict[Any, Any], theirs: dict[Any, Any]) -> None:
     """Merge as ninja does with what it finds in ``openapi_extra``."""
-    for name, value in theirs.items():
+    same = {str(each): each for each in ours}  # a status may be written as text
+    for written, value in theirs.items():
+        name = same.get(str(written), written)
         if isinstance(value, dict) and isinstance(ours.get(name), dict):
             _merge(ours[name], value)
         elif isinstance(value, list) and isinstance(ours.get(name), list):

@@ -181,9 +181,10 @@ def test_operation_that_a_decorator_calls_first_takes_no_other_ones_key() -> Non
 
         return call
 
-    with serving(api_of(fresh(lambda view: after_the_other(idempotent(view))))):
-        with pytest.raises(ImproperlyConfigured, match="called by something else"):
-            send(signed_in_client(), "/")
+    operation = fresh(lambda view: after_the_other(idempotent(view)))
+    refused = pytest.raises(ImproperlyConfigured, match="called by something else")
+    with serving(api_of(operation)), refused:
+        send(signed_in_client(), "/")
 
     assert orders() == 0
 

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from django.http import HttpRequest
@@ -10,6 +10,7 @@ from django.urls import path
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
 from ninja import NinjaAPI, Schema
+from ninja.params.functions import Header
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -89,17 +90,54 @@ def test_pattern_of_the_key_is_what_is_taken(key: str) -> None:
     assert (re.search(shown["schema"]["pattern"], key) is not None) == taken
 
 
-def test_refusals_stand_beside_what_the_project_declares() -> None:
+KEY = {"in": "header", "name": "idempotency-key", "schema": {"format": "uuid"}}
+
+
+def by_itself(request: HttpRequest) -> Any: ...
+
+
+def with_parameter(
+    request: HttpRequest, key: Annotated[str, Header(alias="Idempotency-Key")]
+) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("operation", "extra"),
+    [(by_itself, {"parameters": [KEY]}), (with_parameter, {})],
+    ids=["openapi_extra", "declared"],
+)
+def test_key_that_the_project_shows_itself_stands_alone(
+    operation: Any, extra: dict[str, Any]
+) -> None:
+    """Two parameters of one name are no valid schema."""
+    api = new_api()
+    api.post("/", openapi_extra=extra)(idempotent(operation))
+    (shown,) = key_in(operation_in(api))
+
+    assert "pattern" not in shown["schema"]
+
+
+def test_key_is_not_required_of_a_method_that_has_none() -> None:
+    """The methods of one operation share what is shown of it."""
+    api = new_api()
+    api.api_operation(["GET", "POST"], "/")(idempotent(by_itself))
+
+    assert [each["required"] for each in key_in(operation_in(api))] == [False]
+
+
+@pytest.mark.parametrize("status", [503, "503"], ids=["number", "text"])
+def test_refusals_stand_beside_what_the_project_declares(status: Any) -> None:
     own = {"in": "header", "name": "X-Till", "schema": {}}
     extra = {
         "x-own": True,
         "parameters": [own],
-        "responses": {503: {"description": "Closed."}},
+        "responses": {status: {"description": "Closed."}},
     }
     shown = operation_with(registered={"openapi_extra": extra})
     responses = shown["responses"]
 
     assert {201, 400, 402, 409, 413, 422, 503} <= responses.keys()
+    assert "503" not in responses  # or JSON would have it twice
     assert (shown["x-own"], own in shown["parameters"]) == (True, True)
     assert responses[503]["description"] == "Closed."
     assert "application/problem+json" in responses[503]["content"]
