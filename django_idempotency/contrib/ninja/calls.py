@@ -65,7 +65,7 @@ class Call:
     response: HttpResponse | None = field(default=None, init=False)
     """What ninja gives the operation to set headers and cookies on."""
     raised: Exception | None = field(default=None, init=False)
-    """What the operation raised, or the making of its response."""
+    """What the operation raised, or the making of its response, in this try."""
     passed_on: Exception | None = field(default=None, init=False)
     """What ninja's exception handlers have raised again."""
 
@@ -90,6 +90,8 @@ class Call:
 
     def inner(self, call: Callable[[], Any]) -> Operation:
         """Return the operation that only makes a response of what `call` returns."""
+        # A decorator further out may have tried before: its work was rolled back by that.
+        self.raised = None
 
         def view(request: HttpRequest, **values: Any) -> Any:
             return call()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -267,6 +268,34 @@ def test_what_is_raised_is_rolled_back_and_answered_as_without_us(how: str) -> N
     assert first.content == expected.content
     assert (orders() - done, states()) == (0, left)
     assert len(handled) == (2 if how in ("handled", "passed on") else 0)
+
+
+def test_success_of_a_second_try_by_a_decorator_above_is_committed() -> None:
+    """What the first try raised belongs to the first try."""
+    tries = []
+
+    def fail_once(request: HttpRequest) -> Any:
+        tries.append(request)
+        placed = order()
+        if len(tries) == 1:
+            raise OutOfInk
+        return placed
+
+    def again(view: Any) -> Any:
+        @wraps(view)
+        def call(request: HttpRequest, **values: Any) -> Any:
+            try:
+                return view(request, **values)
+            except OutOfInk:
+                return view(request, **values)
+
+        return call
+
+    with serving(api_of(again(idempotent(fail_once)), response=Placed)):
+        first, copy = twice(signed_in_client())
+
+    assert [word(first), word(copy)] == ["200", "200 replayed"]
+    assert (orders(), len(tries)) == (1, 2)
 
 
 @EITHER_SHAPE
