@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
@@ -50,8 +50,9 @@ class RestView:
     """A handler of a REST framework view; the framework itself is not imported.
 
     The view's own `finalize_response` and `handle_exception` are called here, inside the
-    transaction, so the bytes that the client gets are kept. Once the response is final,
-    both are replaced on the instance, since `dispatch` will call them again.
+    transaction, so the bytes that the client gets are kept. `dispatch` will call both
+    again, so that on the instance each leaves alone what it has had before. Anything else
+    goes through it: a decorator further out may try again, or answer in its own way.
     """
 
     def __init__(self, view: Any, request: Any, call: Callable[[], Any]) -> None:
@@ -110,14 +111,16 @@ class RestView:
 
     def finish(self, response: HttpResponseBase) -> HttpResponseBase:
         """Return the response to `dispatch`, which must leave it as it is."""
-        self.view.finalize_response = _unchanged
+        finalize = self.view.finalize_response
+        self.view.finalize_response = partial(_finalized, finalize, response)
         return response
 
     def _handled(self, error: Exception) -> Any:
+        handle = self.view.handle_exception
         try:
-            return self.view.handle_exception(error)
-        except Exception:
-            self.view.handle_exception = _reraise
+            return handle(error)
+        except Exception as passed_on:
+            self.view.handle_exception = partial(_handled, handle, passed_on)
             raise
 
 
@@ -199,11 +202,22 @@ def handle_confined(
         return handle(error)
 
 
-def _unchanged(
-    request: Any, response: HttpResponseBase, *args: Any, **kwargs: Any
-) -> HttpResponseBase:
-    return response
+def _finalized(
+    finalize: Callable[..., Any],
+    final: HttpResponseBase,
+    request: Any,
+    response: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    return (
+        response if response is final else finalize(request, response, *args, **kwargs)
+    )
 
 
-def _reraise(error: Exception) -> NoReturn:
-    raise error
+def _handled(
+    handle: Callable[[Exception], Any], passed_on: Exception, error: Exception
+) -> Any:
+    if error is passed_on:
+        raise error
+    return handle(error)

@@ -1,5 +1,6 @@
 """Failures, with and without ATOMIC_REQUESTS; a project's hooks have the last word."""
 
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -359,6 +360,73 @@ def test_kept_error_is_judged_by_the_final_answer(view: str, either_way: bool) -
 
 
 # Problems by the project's exception handler
+
+
+def tried_again(view: Any) -> Any:
+    @wraps(view)
+    def call(request: Request) -> Any:
+        try:
+            return view(request)
+        except TimeoutError:
+            return view(request)
+
+    return call
+
+
+def in_an_envelope(view: Any) -> Any:
+    @wraps(view)
+    def call(request: Request) -> Response:
+        return Response({"data": view(request).data}, status=202)
+
+    return call
+
+
+def refusing_afterwards(view: Any) -> Any:
+    @wraps(view)
+    def call(request: Request) -> Any:
+        view(request)
+        raise PermissionDenied
+
+    return call
+
+
+@commits
+@cases(
+    "decorate, how, status, content",
+    {
+        "again": (tried_again, "late", 201, {"how": "late"}),
+        "again, refused": (
+            tried_again,
+            "validation",
+            400,
+            [str(ValidationError.default_detail)],
+        ),
+        "envelope": (in_an_envelope, "right", 202, {"data": {"how": "right"}}),
+        "afterwards": (
+            refusing_afterwards,
+            "right",
+            403,
+            {"detail": str(PermissionDenied.default_detail)},
+        ),
+    },
+)
+def test_decorator_above_may_answer_in_its_own_way(
+    decorate: Any, how: str, status: int, content: Any, rf: Any
+) -> None:
+    """What we have finished is left as it is, and nothing else."""
+    tries = []
+
+    def perform(request: Request) -> Response:
+        tries.append(request)
+        if decorate is tried_again and len(tries) == 1:
+            raise TimeoutError
+        return audit(request)
+
+    request = rf.post("/", {"how": how}, headers={"Idempotency-Key": KEY})
+    answer = POST(decorate(idempotent(perform)))(request)
+
+    assert (answer.status_code, answer.render().data) == (status, content)
+    assert orders() == (status < 400 or decorate is refusing_afterwards)
 
 
 def in_its_words(error: Exception, context: Any) -> Response | None:
