@@ -245,7 +245,7 @@ def address() -> Iterator[str]:
     refused.clear()
     with WSGIServer(("127.0.0.1", 0), WSGIRequestHandler) as server:
         server.set_app(WSGIHandler())
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

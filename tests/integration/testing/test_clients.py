@@ -330,6 +330,7 @@ def run_pytest(folder: Path, test: str, *options: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("test", "options"),
     [

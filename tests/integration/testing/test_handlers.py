@@ -86,8 +86,14 @@ HANDLERS: list[tuple[Callable[[Any], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize("inbox", [False, True])
-@pytest.mark.parametrize(("handler", "says"), HANDLERS, ids=range(len(HANDLERS)))
+@pytest.mark.parametrize(
+    ("handler", "says", "inbox"),
+    [
+        *[(*each, False) for each in HANDLERS],
+        *[(*each, True) for each in (HANDLERS[1], HANDLERS[3])],
+    ],
+    ids=range(len(HANDLERS) + 2),
+)
 def test_handler_is_safe_or_it_is_said_why_not(
     handler: Callable[[Any], None], says: str, inbox: bool
 ) -> None:
@@ -118,7 +124,7 @@ def test_class_is_a_receiver_and_orders_of_many_events_are_drawn() -> None:
     events = [
         (b"{}", {"X-GitHub-Event": kind, "X-GitHub-Delivery": f"{kind}{number}"})
         for kind in ("paid", "sent")
-        for number in range(3)
+        for number in range(2)
     ]
 
     assert_handler_safe(Payments, events, max_orders=4)
@@ -138,7 +144,7 @@ def test_methods_for_unittest_take_what_the_functions_take() -> None:
     receiver = webhook(providers.STRIPE, secrets=SECRET)(puts_up_with_any_order)
     urlpatterns.append(path("hook/", receiver))
 
-    case.assertHandlerSafe(receiver, EVENTS)
+    case.assertHandlerSafe(receiver, EVENTS[:2])
     answer = case.deliver("/hook/", providers.STRIPE, SECRET, EVENTS[0])
 
     assert answer.status_code == 200

@@ -1,6 +1,7 @@
 """`assert_idempotent` lets a call fail at each point, and counts after the retry."""
 
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -55,17 +56,24 @@ class Bank(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@pytest.fixture(scope="module")
+def open_bank() -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bank) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        Counter.address = f"http://127.0.0.1:{server.server_port}/"
+        yield
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture(autouse=True)
-def bank() -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bank)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
+def bank(open_bank: None) -> None:
     Bank.charges.clear()
-    Counter.address = f"http://127.0.0.1:{server.server_port}/"
-    yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
+
+
+# Reading the authorities of the system takes longer than all the rest of a call.
+TLS = ssl.create_default_context()
 
 
 class Counter:
@@ -75,7 +83,7 @@ class Counter:
 
     @classmethod
     def by_httpx(cls, key: str) -> str:
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(verify=TLS, trust_env=False) as client:
             client.post(cls.address, headers={"Idempotency-Key": key} if key else {})
         return "ch_1"
 
@@ -88,7 +96,7 @@ class Counter:
 
     @classmethod
     async def by_async_httpx(cls, key: str) -> str:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(verify=TLS, trust_env=False) as client:
             await client.post(cls.address, headers={"Idempotency-Key": key})
         return "ch_1"
 
@@ -290,6 +298,7 @@ def test_view_that_a_failure_makes_do_it_twice_or_not_at_all_is_found(
     assert says in str(caught.value)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("where", "says"), WRONG_PATHS)
 def test_no_such_view_is_found_without_faults(where: str, says: str) -> None:
     """Negative control: everything else is right about them."""
