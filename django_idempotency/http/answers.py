@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -76,6 +76,23 @@ def snapshot(
     response: HttpResponseBase, policy: IdempotencyPolicy, request: HttpRequest
 ) -> StoredAnswer:
     """Return what a repeat of this rendered response will get."""
+    headers = [
+        # JSON in a database can't contain NUL, and headers must not (RFC 9110, 5.5).
+        (name.replace("\0", ""), value.replace("\0", ""))
+        for name, value in without_denied(response.headers.items())
+    ]
+    if _language_is_announced() and "Content-Language" not in response.headers:
+        headers.append(("Content-Language", translation.get_language() or ""))
+    return StoredAnswer(
+        status=response.status_code,
+        headers=tuple(headers),
+        body=_body(response, policy),
+        extras=_extras(response, request),
+    )
+
+
+def without_denied(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Leave out what is never replayed."""
     denied = _in_lower_case(
         (
             *NEVER_REPLAYED,
@@ -87,20 +104,7 @@ def snapshot(
             LOCATION_HEADER,
         )
     )
-    headers = [
-        # JSON in a database can't contain NUL, and headers must not (RFC 9110, 5.5).
-        (name.replace("\0", ""), value.replace("\0", ""))
-        for name, value in response.headers.items()
-        if name.lower() not in denied
-    ]
-    if _language_is_announced() and "Content-Language" not in response.headers:
-        headers.append(("Content-Language", translation.get_language() or ""))
-    return StoredAnswer(
-        status=response.status_code,
-        headers=tuple(headers),
-        body=_body(response, policy),
-        extras=_extras(response, request),
-    )
+    return (each for each in headers if each[0].lower() not in denied)
 
 
 def _extras(response: HttpResponseBase, request: HttpRequest) -> dict[str, str]:

@@ -29,6 +29,7 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from django_idempotency.conf import conf
 from django_idempotency.core.decisions import (
     Duplicate,
     Expired,
@@ -243,6 +244,9 @@ def _in_words(
             state, problem = "gone", problems.ANSWER_UNAVAILABLE
         case Expired():
             state, problem = "gone", problems.ANSWER_EXPIRED
+        case Unknown() | Unfinished() if conf.IDEMPOTENCY_MOVING_FROM is not None:
+            # An old process may have it; without the content nobody can look there.
+            return problem_response(problems.STATE_UNAVAILABLE, request)
         case Unfinished():
             state, problem = "unfinished", problems.UNFINISHED
         case Unknown() | Mismatch() | Duplicate():  # pragma: no branch - mypy proves it

@@ -11,7 +11,7 @@ asked first; the old store only by somebody who would otherwise run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from django_idempotency.conf import conf
-from django_idempotency.core.decisions import InFlight, Verdict
+from django_idempotency.core.decisions import InFlight, Replay, Verdict
 from django_idempotency.core.operations import Operation, StoredAnswer
 from django_idempotency.engine.steps import Steps
 from django_idempotency.engine.work import Outcome, Work
@@ -32,6 +32,7 @@ from django_idempotency.exceptions import (
 )
 from django_idempotency.store import rows
 
+from .answers import without_denied
 from .bodies import hold_body
 from .requests import header_in_meta
 
@@ -162,6 +163,10 @@ def _claimed(store: OldStore, asked: Asked, operation: Operation) -> Verdict | N
     try:
         # An old process may hold the row in a transaction of its own.
         with rows.claim_errors(using), rows.locking(using, operation.wait):
-            return store.claim(asked)
+            verdict = store.claim(asked)
     except (ClaimTimedOut, ClaimOutrun):
         return InFlight()
+    if isinstance(verdict, Replay):
+        headers = tuple(without_denied(verdict.answer.headers))
+        return replace(verdict, answer=replace(verdict.answer, headers=headers))
+    return verdict

@@ -24,12 +24,17 @@ def insert_or_lock(
     """Insert the row; return whether it was, else also the row in the way, locked.
 
     That row is ``None`` if it was deleted meanwhile.
+
+    Raises:
+        IntegrityError: the row breaks another constraint than a unique one.
     """
     rows = model._base_manager.using(using)
     try:
         with transaction.atomic(using=using):
             rows.create(**identity, **values)
-    except IntegrityError:
+    except IntegrityError as error:
+        if not is_taken(error, using):
+            raise
         return False, rows.select_for_update().filter(**identity).first()
     return True, None
 
@@ -42,6 +47,11 @@ def write(
 
 def delete(model: type[Model], identity: Identity, using: str) -> None:
     model._base_manager.using(using).filter(**identity).delete()
+
+
+def is_taken(error: Error, using: str) -> bool:
+    """Whether there is a row with the same key."""
+    return trouble_of(connections[using], error) is Trouble.TAKEN
 
 
 def is_missing(error: Error, using: str) -> bool:

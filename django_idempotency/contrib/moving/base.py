@@ -42,6 +42,7 @@ class TableStore(ABC):
     It needs neither the old package nor its place in INSTALLED_APPS: only the table.
     """
 
+    LONGEST_KEY: ClassVar[int] = 255
     LONGEST_PATH: ClassVar[int] = 255
 
     def __init__(self, *, take_over: bool = False) -> None:

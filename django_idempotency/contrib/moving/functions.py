@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django_idempotency.core.decisions import InFlight, Replay, Unreadable, Verdict
 from django_idempotency.core.operations import StoredAnswer
 from django_idempotency.http.moving import Asked
+from django_idempotency.store import old_rows
 
 Find = Callable[[HttpRequest, str], StoredAnswer | Verdict | None]
 
@@ -61,7 +62,9 @@ class HandWritten:
         try:
             with transaction.atomic(using=asked.using):
                 self._claim(asked.request, asked.key)
-        except IntegrityError:
+        except IntegrityError as error:
+            if not old_rows.is_taken(error, asked.using):
+                raise
             return self._found(asked) or InFlight()
         return None
 

@@ -61,8 +61,9 @@ class DrfIdempotency(TableStore):
     def model(self) -> type[Model]:
         return columns.idempotency_record()
 
-    def identity(self, asked: Asked) -> Identity:
-        return {"key": asked.key}
+    def identity(self, asked: Asked) -> Identity | None:
+        # With its quotes it may be too long for the column, and so for the old package.
+        return {"key": asked.key} if len(asked.key) <= self.LONGEST_KEY else None
 
     def claimed(self, asked: Asked) -> dict[str, Any]:
         now = timezone.now()

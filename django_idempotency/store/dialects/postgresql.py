@@ -69,6 +69,7 @@ class PostgreSQL(Dialect):
     # ended by one of its time-outs; class 08 is "connection exception".
     DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
     READ_ONLY = "25006"
+    DUPLICATE = "23505"  # unique_violation
     UNDEFINED = frozenset({"42P01", "42703"})  # table, column
     LIMIT_WAITS = (
         "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'),"
@@ -172,6 +173,8 @@ class PostgreSQL(Dialect):
             return Trouble.TIMED_OUT
         if state == self.READ_ONLY:
             return Trouble.UNAVAILABLE
+        if state == self.DUPLICATE:
+            return Trouble.TAKEN
         if state in self.UNDEFINED:
             return Trouble.NOT_MIGRATED
         if state is None:

@@ -28,6 +28,13 @@ class SQLite(Dialect):
     rest_after_batch = timedelta(milliseconds=110)
 
     LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+    TAKEN = frozenset(
+        {
+            sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+            sqlite3.SQLITE_CONSTRAINT_ROWID,
+            sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+        }
+    )
     NOT_WRITABLE = frozenset(
         {
             sqlite3.SQLITE_CANTOPEN,
@@ -95,5 +102,7 @@ class SQLite(Dialect):
             return Trouble.BUSY
         if code in self.NOT_WRITABLE:
             return Trouble.UNAVAILABLE
+        if extended in self.TAKEN:
+            return Trouble.TAKEN
         is_unknown = any(text in str(error) for text in self.UNKNOWN_NAMES)
         return Trouble.NOT_MIGRATED if is_unknown else None

@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, connections, models, transaction
+from django.db import IntegrityError, connection, connections, models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.test.utils import isolate_apps
@@ -29,17 +30,20 @@ from tests.support.cases import cases
 from tests.support.ordering import (
     FORM,
     GUEST_KEY,
+    ONCE,
     orders,
     place_order,
     send,
     signed_in_client,
     word,
+    words,
 )
 from tests.support.pages import block, run
 from tests.support.threads import second_connection
 from tests.testapp.models import Order
 
 KEY = GUEST_KEY
+ASKING = "django_idempotency.middleware.OutcomeMiddleware"
 BRIEFLY = timedelta(milliseconds=200)
 ANSWER = moving.StoredAnswer(
     status=202,
@@ -325,6 +329,78 @@ def test_key_of_a_form_and_a_body_that_was_refused_are_ours_alone(use: Any) -> N
 
     assert [word(field), word(long)] == ["201", "201"]
     assert not rows(old).exists()
+
+
+def test_key_that_no_column_takes_is_ours_alone(use: Any) -> None:
+    old = use(STORES["drf-idempotency"]())
+    key = f'"{"k" * 255}"'
+
+    assert words(signed_in_client(), key=key) == ONCE
+    assert not rows(old).exists()
+
+
+def test_headers_that_are_never_replayed_are_not_from_there_either(use: Any) -> None:
+    """Middleware above the old package's has left them in its answer."""
+    old = use(STORES["drf-idempotency"]())
+    write(old, "drf-idempotency", "answered")
+    kept = {"Content-Type": "text/plain", "X-Made-By": "the old one"}
+    denied = {"Connection": "close", "Content-Length": "7", "WWW-Authenticate": "Basic"}
+    rows(old).update(response_headers=kept | denied)
+
+    answer = send(signed_in_client(), key=KEY)
+
+    assert kept.items() <= dict(answer.headers).items()
+    assert answer.headers["Content-Length"] == str(len(answer.content))
+    assert not {"Connection", "WWW-Authenticate"} & answer.headers.keys()
+
+
+@each_package
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_who_asks_is_not_told_that_a_key_of_the_old_store_is_unknown(
+    use: Any, package: str, is_answered: bool
+) -> None:
+    """Only with the content could it be found there."""
+    old, client = use(STORES[package]()), signed_in_client()
+    if is_answered:
+        write(old, package, "answered")
+    headers = {"Idempotency-Key": KEY, "Idempotency-Ask": "POST"}
+    with override_settings(MIDDLEWARE=[ASKING, *settings.MIDDLEWARE]):
+        asked = word(client.get("/orders/", headers=headers))
+        answered = word(send(client, key="ours"))
+        headers["Idempotency-Key"] = "ours"
+        asked_again = word(client.get("/orders/", headers=headers))
+
+    assert [asked, answered, asked_again] == ["503 state-unavailable", *ONCE]
+
+
+@cases(
+    "old",
+    {
+        "a table of a package": lambda: Incomplete(),
+        "a function of one's own": lambda: moving.HandWritten(
+            find_nothing, claim=claim_incompletely, keep=print, release=print
+        ),
+    },
+)
+def test_claim_that_breaks_another_constraint_is_an_error(use: Any, old: Any) -> None:
+    """Not a key that is under way, for ever and without a word."""
+    use(old())
+
+    with pytest.raises(IntegrityError):
+        send(signed_in_client(), key=KEY)
+
+    assert orders() == 0
+
+
+def claim_incompletely(request: HttpRequest, key: str) -> None:
+    Order.objects.create(amount=None)  # type: ignore[misc]
+
+
+class Incomplete(moving.DrfIdempotency):
+    """As the table of another version, which has one more column."""
+
+    def claimed(self, asked: Asked) -> dict[str, Any]:
+        return {**super().claimed(asked), "fingerprint": None}
 
 
 class Colliding(moving.DrfIdempotency):
