@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from time import sleep
 from typing import Any
 
@@ -28,6 +29,7 @@ _LOST = (
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
+_UNDECODED = requests.exceptions.ContentDecodingError
 
 
 class IdempotentAdapter(HTTPAdapter):
@@ -84,6 +86,11 @@ class IdempotentAdapter(HTTPAdapter):
                 error.request = error.request or request
                 if (pause := call.pause_after_loss()) is None:
                     raise
+            except _UNDECODED as error:
+                error.request = request
+                # It is here, and its status can be read all the same.
+                if (pause := call.pause_after(_answer_of(response, b""))) is None:
+                    raise
             else:
                 pause = call.pause_after(_answer_of(response, body))
                 if pause is None:
@@ -104,7 +111,10 @@ class IdempotentAdapter(HTTPAdapter):
 def _limit(timeout: Any, call: Call) -> Any:
     """What the caller has given in one of the ways of requests, and what is left."""
     if isinstance(timeout, Timeout):
-        return timeout
+        limited = timeout.clone()
+        total = timeout.total if isinstance(timeout.total, int | float) else inf
+        limited.total = call.limit(total)
+        return limited
     connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     return Timeout(connect=call.limit(connect), read=call.limit(read))
 

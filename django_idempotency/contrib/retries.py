@@ -174,8 +174,10 @@ def _text(value: object) -> str | None:
 
 def _retry_after(headers: Mapping[str, str]) -> timedelta:
     value = (headers.get("Retry-After") or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return timedelta(seconds=int(value))
+    if re.fullmatch(r"[0-9]+", value):
+        digits = value.lstrip("0") or "0"
+        # More of them are more than a `timedelta` can be, or even an `int`.
+        return timedelta(seconds=int(digits)) if len(digits) < 10 else timedelta.max
     if (until := _date(value)) is None:
         return timedelta(0)
     # By the clock of the server that wrote the date: ours may be wrong.

@@ -227,6 +227,17 @@ def test_pause_is_at_least_what_the_server_says(server: Wire, call: Caller) -> N
     assert second - first >= 1
 
 
+@cases("digits", {"ten": "1000000000", "more than any number": "9" * 5000})
+@all_callers
+def test_pause_that_ends_after_the_deadline_is_not_made(
+    server: Wire, call: Caller, digits: str
+) -> None:
+    server.will(answer(503, Retry_After=digits), ended(201))
+
+    assert call(server.address).status == 503
+    assert len(server.requests) == 1
+
+
 @all_callers
 def test_redirect_of_the_same_method_has_the_same_key(
     server: Wire, call: Caller
@@ -260,10 +271,16 @@ def test_compressed_problem_is_read_and_answers_arrive_as_they_were(
 def test_problem_that_cannot_be_read_says_nothing(server: Wire, call: Caller) -> None:
     named = {"Content_Type": "application/problem+json", "Content_Encoding": "gzip"}
     server.will(answer(404, b"no gzip", **named))
-    with pytest.raises((httpx.DecodingError, requests.exceptions.ContentDecodingError)):
+    with pytest.raises(
+        (httpx.DecodingError, requests.exceptions.ContentDecodingError)
+    ) as raised:
         call(server.address)
 
-    assert len(server.requests) == 1
+    error: Any = raised.value
+    assert server.keys == [error.request.headers["Idempotency-Key"]]
+    # Its status can be read all the same.
+    server.will(answer(503, b"no gzip", **named), ended(201))
+    assert call(server.address).status == 201
 
 
 class Parts:
@@ -369,6 +386,26 @@ def test_adapter_takes_the_timeouts_of_requests(server: Wire) -> None:
         server.will(never_answer, ended(201))
         assert CALLERS["requests"](server.address, timeout=timeout).status == 201
         assert len(server.requests) > 1
+
+
+@cases(
+    "timeout",
+    {
+        "per part": Timeout(connect=60, read=60),
+        "in total": Timeout(total=60),
+        "none": Timeout(None),
+    },
+)
+def test_timeouts_of_urllib3_do_not_reach_past_the_deadline(
+    server: Wire, timeout: Timeout
+) -> None:
+    soon = Retries(deadline=timedelta(milliseconds=500))
+    server.will(never_answer)
+    with pytest.raises(Lost) as lost:
+        CALLERS["requests"](server.address, soon, timeout=timeout)
+
+    # Not the server, which gives up after half a minute.
+    assert isinstance(lost.value.__cause__, requests.ReadTimeout)
 
 
 def test_adapter_survives_pickling_and_keeps_a_key_in_bytes(server: Wire) -> None:
