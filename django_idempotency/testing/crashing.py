@@ -14,13 +14,10 @@ from django.db import connections
 from django.http.response import HttpResponseBase
 from django.test import Client
 
-from django_idempotency.engine.idempotency import current_operation
-from django_idempotency.exceptions import NoOperation
-
 from .calls import Call, beginning, code_of, new_key, require, require_commits
 from .hammering import prepared
 from .interruptions import AnswerLost, Points, ProcessEnded, watched
-from .lines import Line, is_of_the_package, line_of_user
+from .lines import Line, is_in_operation, is_of_the_package, line_of_user
 from .outside import OutsideCall, observed
 from .state import Change, differences, state_of, volatile
 
@@ -74,7 +71,7 @@ class CrashPoints(Points):
     def _is_of_user(self, sql: str) -> bool:
         if sql.startswith(OF_TRANSACTIONS) or is_of_the_package():
             return False
-        return line_of_user(self.within) is not None or _is_running()
+        return line_of_user(self.within) is not None or is_in_operation()
 
     def told(self, number: int) -> str:
         """Name a point that was reached, and the line."""
@@ -110,14 +107,6 @@ def _told(sql: str) -> str:
     if found is None or table is None:
         return " ".join(sql.split())[:60]
     return f"{found[1].replace('SELECT', 'SELECT … FROM')} {table[1]}"
-
-
-def _is_running() -> bool:
-    try:
-        current_operation()
-    except NoOperation:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from .calls import (
     require,
     require_commits,
 )
+from .meeting import Meeting
 from .outside import Recorder, observed
 from .state import Change, differences, state_of, volatile
 
@@ -94,11 +95,13 @@ def prepared(call: Call | Callable[[], Call] | str, data: Any) -> Callable[[], C
 def storm(client: Client, call: Call, key: str, copies: int) -> list[HttpResponseBase]:
     """Send copies in the same instant, each from a thread with its own connection."""
     barrier = threading.Barrier(copies, timeout=SECONDS_FOR_COPIES)
+    meeting = Meeting(copies)
 
     def send(own_client: Client) -> HttpResponseBase:
         barrier.wait()
         try:
-            return call.send(own_client, key)
+            with meeting.attended():
+                return call.send(own_client, key)
         finally:
             connections.close_all()
 

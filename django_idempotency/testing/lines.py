@@ -10,6 +10,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 import django_idempotency
+from django_idempotency.engine.idempotency import current_operation
+from django_idempotency.exceptions import NoOperation
 
 OURS = str(Path(django_idempotency.__file__).parent)
 LIBRARIES = tuple(
@@ -41,6 +43,15 @@ def is_of_the_package() -> bool:
     while frame is not None and _module_of(frame).startswith(DATABASE):
         frame = frame.f_back
     return frame is not None and _module_of(frame).startswith("django_idempotency.")
+
+
+def is_in_operation() -> bool:
+    """Whether protected work is running in this thread."""
+    try:
+        current_operation()
+    except NoOperation:
+        return False
+    return True
 
 
 def _module_of(frame: FrameType) -> str:

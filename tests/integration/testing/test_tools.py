@@ -348,6 +348,35 @@ def test_copies_of_a_protected_view_are_one() -> None:
     hammer(signed_in_client(), "/0/", copies=8, outside=[CHARGE])
 
 
+def looks_first(request: HttpRequest) -> HttpResponse:
+    """Right for copies that come one after the other; its table has no constraint."""
+    key = request.headers["Idempotency-Key"]
+    if not Cart.objects.filter(name=key).exists():
+        Cart.objects.create(name=key)
+    return THANKS()
+
+
+def locks_all(request: HttpRequest) -> HttpResponse:
+    """Right by hand: the others can't come to its next statement."""
+    with transaction.atomic():
+        Cart.objects.select_for_update().get(name="before")
+        return looks_first(request)
+
+
+urlpatterns += [path("looks-first/", looks_first), path("locks-all/", locks_all)]
+
+
+def test_race_is_lost_on_each_run() -> None:
+    for _ in range(8):
+        with pytest.raises(AssertionError, match="twice: testapp.Cart: 2 added"):
+            hammer(signed_in_client(), "/looks-first/", copies=2)
+
+
+@pytest.mark.postgresql  # the others have no SELECT that waits, or see an old state
+def test_view_that_lets_one_copy_in_is_not_waited_for_for_ever() -> None:
+    hammer(signed_in_client(), "/locks-all/", copies=4)
+
+
 def test_copies_with_one_effect_and_several_answers_are_found() -> None:
     Cart.objects.create(pk=99)
     with pytest.raises(AssertionError, match="one effect, but not one answer"):
