@@ -26,6 +26,7 @@ from .calls import (
     new_key,
     require,
     require_commits,
+    require_sync,
 )
 from .effects import difference, is_counted
 from .hammering import storm
@@ -73,6 +74,7 @@ def assert_idempotent(
     Raises:
         AssertionError: with a message that says what would happen to a customer.
     """
+    require_sync(client)
     if copies:
         require_commits("Copies sent at once can't see what", ", or pass copies=0")
     call = call_of(call, data)

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
 from django.http.response import HttpResponseBase
-from django.test import Client
+from django.test import AsyncRequestFactory, Client
 
 from django_idempotency.conf import conf
 from django_idempotency.http.requests import header_in_meta
@@ -54,6 +54,19 @@ def call_of(call: Call | str, data: Any) -> Call:
 
 def new_key() -> str:
     return str(uuid.uuid4())
+
+
+def require_sync(client: Any) -> None:
+    """Refuse a client whose answers have to be awaited.
+
+    Raises:
+        TypeError: with what to hand over.
+    """
+    if isinstance(client, AsyncRequestFactory):
+        raise TypeError(
+            "This sends requests one after the other, and in threads, to async views as "
+            "well, so it can't await their answers. Hand over\n\n    django.test.Client()"
+        )
 
 
 def require_commits(what: str, otherwise: str = "") -> None:

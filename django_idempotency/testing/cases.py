@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http.response import HttpResponseBase
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, SimpleTestCase
 
 from django_idempotency.webhooks import Profile
 
@@ -62,6 +63,18 @@ class IdempotencyTestMixin:
     client: Client
     client_class: type[Client] = IdempotentClient
     async_client_class: type[AsyncClient] = AsyncIdempotentClient
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if SimpleTestCase in order and (
+            order.index(SimpleTestCase) < order.index(IdempotencyTestMixin)
+        ):
+            raise ImproperlyConfigured(
+                f"self.client of {cls.__name__} would send no keys: the mixin comes after "
+                f"the test case. Write\n\n    class {cls.__name__}(IdempotencyTestMixin, "
+                "TestCase):"
+            )
 
     # The names are unittest's.
     def assertIdempotent(  # noqa: N802

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from django_idempotency.conf import conf
 __all__ = ["AsyncIdempotentClient", "IdempotentClient", "KeyMixin", "sending_keys"]
 
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 if TYPE_CHECKING:
     Base = RequestFactory
@@ -33,7 +34,7 @@ class KeyMixin(Base):
     def generic(
         self, method: Any, path: Any, data: Any = "", *args: Any, **options: Any
     ) -> Any:
-        options = with_key(self, method, data, options)
+        options = with_key(self, method, data, args, options)
         return super().generic(method, path, data, *args, **options)
 
 
@@ -65,18 +66,21 @@ def _keyed(generic: Any) -> Any:
     def keyed(
         self: Any, method: Any, path: Any, data: Any = "", *args: Any, **options: Any
     ) -> Any:
-        options = with_key(self, method, data, options)
+        options = with_key(self, method, data, args, options)
         return generic(self, method, path, data, *args, **options)
 
     return keyed
 
 
 def with_key(
-    client: Any, method: str, data: Any, options: Mapping[str, Any]
+    client: Any, method: str, data: Any, args: Sequence[Any], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the request's options with a fresh key, unless it has one or needs none."""
     headers = dict(options.get("headers") or {})
-    has_key = _names_key([*headers, *options, *client.defaults]) or _in_form(data)
+    content_type = args[0] if args else options.get("content_type", "")
+    has_key = _names_key([*headers, *options, *client.defaults]) or (
+        str(content_type).startswith(FORMS) and _in_form(data)
+    )
     if method.upper() not in SAFE and not has_key:
         headers[conf.IDEMPOTENCY_HEADER] = str(uuid.uuid4())
     return {**options, "headers": headers}

@@ -14,7 +14,15 @@ from django.db import connections
 from django.http.response import HttpResponseBase
 from django.test import Client
 
-from .calls import Call, beginning, code_of, new_key, require, require_commits
+from .calls import (
+    Call,
+    beginning,
+    code_of,
+    new_key,
+    require,
+    require_commits,
+    require_sync,
+)
 from .hammering import prepared
 from .interruptions import AnswerLost, Points, ProcessEnded, watched
 from .lines import Line, is_in_operation, is_of_the_package, line_of_user
@@ -53,23 +61,24 @@ class CrashPoints(Points):
     def statement(
         self,
         execute: Callable[..., Any],
-        sql: str,
+        sql: Any,
         params: Any,
         many: bool,
         context: Any,
     ) -> Any:
         """Run a statement, with a point before it, and after it if it writes."""
-        is_point = self.is_open and self._is_of_user(sql)
-        told = _told(sql)
+        text = _text_of(sql, context)
+        is_point = self.is_open and self._is_of_user(text)
+        told = _told(text)
         if is_point:
             self.reach(f"the process ended before {told}", ProcessEnded)
         result = execute(sql, params, many, context)
-        if is_point and not sql.startswith("SELECT"):
+        if is_point and text[:6].upper() != "SELECT":
             self.reach(f"the process ended after {told}", ProcessEnded)
         return result
 
     def _is_of_user(self, sql: str) -> bool:
-        if sql.startswith(OF_TRANSACTIONS) or is_of_the_package():
+        if sql.upper().startswith(OF_TRANSACTIONS) or is_of_the_package():
             return False
         return line_of_user(self.within) is not None or is_in_operation()
 
@@ -100,13 +109,23 @@ class CrashPoints(Points):
             yield
 
 
+def _text_of(sql: Any, context: Any) -> str:
+    """The statement, which psycopg also takes as bytes and in pieces."""
+    if isinstance(sql, bytes):
+        sql = sql.decode(errors="replace")
+    elif not isinstance(sql, str):
+        sql = sql.as_string(context["cursor"].cursor)
+    return str(sql).strip()
+
+
 def _told(sql: str) -> str:
     """Name a statement by what it does to which table, as every database would."""
-    found = re.match(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM)\b", sql)
-    table = re.search(r"\b(?:FROM|INTO|UPDATE) [\"`]?(\w+)", sql)
+    sql = " ".join(sql.split())
+    found = re.match(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM)\b", sql, re.IGNORECASE)
+    table = re.search(r"\b(?:FROM|INTO|UPDATE) [\"`]?(\w+)", sql, re.IGNORECASE)
     if found is None or table is None:
-        return " ".join(sql.split())[:60]
-    return f"{found[1].replace('SELECT', 'SELECT … FROM')} {table[1]}"
+        return sql[:60]
+    return f"{found[1].upper().replace('SELECT', 'SELECT … FROM')} {table[1]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +165,7 @@ def crash_everywhere(
         AssertionError: with the line of your code after which something happened twice
             or was lost; or inside a test's transaction.
     """
+    require_sync(client)
     require_commits("A failure can't be told from what")
     client = copy.copy(client)
     trials = _Trials(client=client, prepare=prepared(call, data))

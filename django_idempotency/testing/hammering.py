@@ -21,6 +21,7 @@ from .calls import (
     new_key,
     require,
     require_commits,
+    require_sync,
 )
 from .meeting import Meeting
 from .outside import Recorder, observed
@@ -53,6 +54,7 @@ def hammer(
     Raises:
         AssertionError: with what has happened twice, or inside a test's transaction.
     """
+    require_sync(client)
     require_commits("Copies sent at once can't see what")
     prepare = prepared(call, data)
     recorder = Recorder()

@@ -84,9 +84,11 @@ def is_allowed(alias: str) -> bool:
 
 def _rows(model: type[Model]) -> Table:
     names = [each.attname for each in model._meta.concrete_fields]
-    key = model._meta.pk.attname
+    keys = [each.attname for each in model._meta.pk_fields]
     rows = model._base_manager.values(*names)
-    return {row[key]: row for row in rows}
+    if len(keys) > 1:
+        return {tuple(row[each] for each in keys): row for row in rows}
+    return {row[keys[0]]: row for row in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

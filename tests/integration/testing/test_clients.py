@@ -15,15 +15,19 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, TestCase
 from django.urls import path
 from rest_framework.test import APIClient
 
 from django_idempotency.decorators import idempotent
 from django_idempotency.testing import (
     AsyncIdempotentClient,
+    IdempotencyTestMixin,
     IdempotentClient,
+    assert_idempotent,
+    crash_everywhere,
     deliver,
+    hammer,
     sending_keys,
 )
 from django_idempotency.testing.rest_framework import IdempotentAPIClient
@@ -100,6 +104,31 @@ def test_unsafe_request_has_a_key_of_its_own(
         assert None not in keys
     else:
         assert keys == {None}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_key_of_the_forms_field_is_no_key_in_json(kind: str) -> None:
+    answer = MAKERS[kind]().post(
+        "/shown/", data='{"idempotency_key": 5}', content_type=JSON
+    )
+
+    assert keys_of(answer)[0] is not None
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [assert_idempotent, crash_everywhere, hammer],
+)
+def test_async_client_is_refused_with_what_to_hand_over(
+    tool: Any, transactional_db: None
+) -> None:
+    with pytest.raises(TypeError, match="Hand over"):
+        tool(AsyncClient(), "/protected/")
+
+
+def test_mixin_behind_the_test_case_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"\(IdempotencyTestMixin, TestCase"):
+        type("PaymentTests", (TestCase, IdempotencyTestMixin), {})
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, models
 from django.db.models import F
 from django.test import TestCase
+from django.test.utils import isolate_apps
 from django.urls import path
 
 from django_idempotency.engine.idempotency import current_operation
@@ -174,6 +177,36 @@ def adds(cart: Cart) -> None:
 
 def adds_to_an_old_one(cart: Cart) -> None:
     cart.items.create(quantity=3)
+
+
+@pytest.mark.postgresql  # rolls the table back
+@isolate_apps("tests.testapp")
+def test_rows_with_a_key_of_several_columns_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Seat(models.Model):  # noqa: DJ008
+        pk = models.CompositePrimaryKey("row", "number")
+        row = models.IntegerField()
+        number = models.IntegerField()
+        guest = models.TextField(default="")
+
+        class Meta:
+            app_label = "testapp"
+
+    monkeypatch.setattr(apps, "get_models", lambda **options: [Seat])
+    monkeypatch.setattr(apps, "get_model", lambda label: Seat)
+    with connection.schema_editor() as editor:
+        editor.create_model(Seat)
+    seats = Seat._base_manager
+    seats.create(row=1, number=1)
+    before = state_of()
+    seats.create(row=1, number=2)
+    seats.filter(number=1).update(guest="ann")
+
+    assert sorted(Change.between(before, state_of()).told()) == [
+        "testapp.Seat added: guest '', number 2, row 1",
+        "testapp.Seat changed: guest 'ann'",
+    ]
 
 
 @pytest.mark.parametrize(
