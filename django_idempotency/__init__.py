@@ -19,3 +19,7 @@ else:
 
             return idempotent
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """Name the decorator before it is imported, for shells that complete names."""
+        return sorted({*globals(), *__all__})

@@ -125,6 +125,7 @@ def test_package_is_imported_before_there_are_settings() -> None:
 
 def test_package_itself_has_the_decorator_and_no_other_name() -> None:
     assert django_idempotency.idempotent is idempotent
+    assert "idempotent" in dir(django_idempotency)
     with pytest.raises(AttributeError, match="no attribute 'idempotents'"):
         django_idempotency.idempotents  # type: ignore[attr-defined] # noqa: B018
 
