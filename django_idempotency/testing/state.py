@@ -66,15 +66,14 @@ def _models(alias: str) -> list[type[Model]]:
 
 def _filled(alias: str, models: list[type[Model]]) -> list[bool]:
     """Ask once which tables have rows: most have none in a test, and a tool reads often."""
-    names = [
-        connections[alias].ops.quote_name(model._meta.db_table) for model in models
+    quoted = connections[alias].ops.quote_name
+    asked = [
+        f"EXISTS (SELECT 1 FROM {quoted(model._meta.db_table)})"  # noqa: S608
+        for model in models
     ]
-    if not names:
-        return []
-    asked = ", ".join(f"EXISTS (SELECT 1 FROM {name})" for name in names)  # noqa: S608
     with connections[alias].cursor() as cursor:
-        cursor.execute(f"SELECT {asked}")
-        return list(cursor.fetchone())
+        cursor.execute(f"SELECT {', '.join(['1', *asked])}")
+        return list(cursor.fetchone()[1:])
 
 
 def is_allowed(alias: str) -> bool:

@@ -102,7 +102,7 @@ class SQLite(Dialect):
             return Trouble.BUSY
         if code in self.NOT_WRITABLE:
             return Trouble.UNAVAILABLE
-        if extended in self.TAKEN:
+        if extended in self.TAKEN:  # pragma: no cover - SQLite
             return Trouble.TAKEN
         is_unknown = any(text in str(error) for text in self.UNKNOWN_NAMES)
         return Trouble.NOT_MIGRATED if is_unknown else None
