@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import translation
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
@@ -263,7 +264,7 @@ def problem_response(
     ``django_idempotency/problem.html``. What IDEMPOTENCY_PROBLEM_RESPONSE makes takes the
     place of both.
     """
-    detail = problem.detail.format(header=conf.IDEMPOTENCY_HEADER, reason=reason)
+    detail = _detail(problem, reason)
     document = _document(problem, detail, reference, state, first)
     response = _made_by_project(request, document)
     if response is None and is_from_a_form(request):
@@ -285,6 +286,16 @@ def problem_response(
     if seconds is not None:
         response.headers["Retry-After"] = str(seconds)
     return response
+
+
+def _detail(problem: Problem, reason: str) -> str:
+    names = {"header": conf.IDEMPOTENCY_HEADER, "reason": reason}
+    try:
+        return problem.detail.format(**names)
+    except (LookupError, ValueError):
+        # Mistaken in a project's own catalogue, where nothing looks at such names.
+        with translation.override(None):
+            return problem.detail.format(**names)
 
 
 def _document(

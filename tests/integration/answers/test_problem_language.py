@@ -17,7 +17,12 @@ from django_idempotency.core.keys import parse_key, require_unguessable
 from django_idempotency.decorators import idempotent
 from django_idempotency.exceptions import InvalidKey
 from django_idempotency.http.people import FOR_PEOPLE
-from django_idempotency.http.problems import PROBLEMS, Problem, problem_response
+from django_idempotency.http.problems import (
+    KEY_MISSING,
+    PROBLEMS,
+    Problem,
+    problem_response,
+)
 from tests.support.cases import cases
 from tests.support.ordering import FORM
 
@@ -69,11 +74,15 @@ def project_in_german(tmp_path: Path, settings: Any) -> None:
     texts = [str(text) for each in PROBLEMS for text in (each.title, each.detail)]
     pages = [str(text) for each in FOR_PEOPLE.values() for text in each]
     messages = {each: in_german(each) for each in [*texts, *pages, *REASONS, *HINTS]}
-    messages[""] = "Content-Type: text/plain; charset=UTF-8\n"
-    catalogue = tmp_path / "de" / "LC_MESSAGES" / "django.mo"
+    settings.LOCALE_PATHS = [with_catalogue(tmp_path, messages)]
+
+
+def with_catalogue(folder: Path, messages: dict[str, str]) -> Path:
+    catalogue = folder / "de" / "LC_MESSAGES" / "django.mo"
     catalogue.parent.mkdir(parents=True)
-    catalogue.write_bytes(compiled(messages))
-    settings.LOCALE_PATHS = [tmp_path]
+    head = {"": "Content-Type: text/plain; charset=UTF-8\n"}
+    catalogue.write_bytes(compiled(head | messages))
+    return folder
 
 
 def refused(problem: Problem, **headers: str) -> HttpResponse:
@@ -97,6 +106,18 @@ def test_document_is_translated_and_its_code_is_not(problem: Problem) -> None:
         expected_detail(problem),
         problem.code,
     )
+
+
+@pytest.mark.parametrize("mistaken", ["{kopf} fehlt", "{} fehlt", "{ fehlt"])
+def test_mistake_of_a_translation_is_no_fault_of_the_request(
+    mistaken: str, tmp_path: Path, settings: Any
+) -> None:
+    detail = str(KEY_MISSING.detail)
+    settings.LOCALE_PATHS = [with_catalogue(tmp_path / "own", {detail: mistaken})]
+
+    document = json.loads(refused(KEY_MISSING).content)
+
+    assert document["detail"] == detail.format(header="Idempotency-Key")
 
 
 @each_problem
