@@ -11,7 +11,7 @@ from example_project.theatre.demo.slow_scenarios import SLOW_SCENARIOS
 from example_project.theatre.demo.webhook_scenarios import WEBHOOK_SCENARIOS
 from tests.example.demo.commands import processes_with, start, temporary_folder
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ENDPOINTS = ["naive", "view", "drf", "leased"]
 
@@ -19,7 +19,7 @@ ENDPOINTS = ["naive", "view", "drf", "leased"]
 def play(*arguments: str) -> tuple[int, dict[str, Any]]:
     """Play it to the end; its exit status and its one JSON object."""
     with start("--format", "json", *arguments) as demo:
-        output, errors = demo.communicate(timeout=120)
+        output, errors = demo.communicate(timeout=240)
     assert output.count("\n") == 1, errors
     result: dict[str, Any] = json.loads(output)
     return demo.returncode, result
