@@ -140,12 +140,12 @@ def insert_first(
         return claimed_by(statement, bounded, row_id, using)
     except Error as error:
         dialect = dialect_of(connections[using])
-        match dialect.trouble(error):
-            case Trouble.TAKEN:  # pragma: no cover - MariaDB
+        if dialect.insert_waits:  # and says without an error that a row is there
+            raise
+        match dialect.trouble(error):  # pragma: no cover - MariaDB
+            case Trouble.TAKEN:
                 raise ClaimConflict from error
-            case Trouble.TIMED_OUT if (  # pragma: no cover - MariaDB
-                not dialect.insert_waits
-            ):
+            case Trouble.TIMED_OUT:
                 raise ClaimBusy from error
             case _:
                 raise

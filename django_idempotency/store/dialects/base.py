@@ -34,7 +34,7 @@ class Trouble(Enum):
     CONFLICT = auto()
     """Another transaction was first (serialization failure, deadlock)."""
     TAKEN = auto()
-    """There is a committed row of that id."""
+    """There is a committed row of that id, or with another value that must be unique."""
     TIMED_OUT = auto()
     """The wait ran out: ours, or the project's own `statement_timeout`."""
     DISCONNECTED = auto()

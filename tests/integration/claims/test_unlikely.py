@@ -1,5 +1,6 @@
 """What hardly ever happens, and must be right when it does."""
 
+import uuid
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -65,7 +66,8 @@ POSTGRESQL, SQLITE, MARIADB = PostgreSQL(), SQLite(), MariaDB()
 TROUBLES: list[tuple[Dialect, Error, Trouble | None]] = [
     (POSTGRESQL, caused_by(OperationalError(), "53300"), Trouble.UNAVAILABLE),
     (POSTGRESQL, caused_by(OperationalError(), "08006"), Trouble.DISCONNECTED),
-    (POSTGRESQL, caused_by(IntegrityError(), "23505"), None),
+    (POSTGRESQL, caused_by(IntegrityError(), "23505"), Trouble.TAKEN),
+    (POSTGRESQL, caused_by(IntegrityError(), "23502"), None),
     (POSTGRESQL, IntegrityError(), None),
     (SQLITE, OperationalError("no code"), None),
     (MARIADB, OperationalError(1213, "Deadlock found"), Trouble.CONFLICT),
@@ -106,6 +108,22 @@ def test_trouble_is_told_by_the_errors_code_or_text(
 def test_fault_during_a_claim_is_not_hidden() -> None:
     with pytest.raises(ProgrammingError), rows.claim_errors("default"):
         raise ProgrammingError("syntax error")
+
+
+@database
+@pytest.mark.postgresql
+def test_index_of_the_projects_own_that_a_claim_breaks_is_no_repeat() -> None:
+    table = IdempotencyRecord._meta.db_table
+    view: Any = idempotent(lambda request: HttpResponse("done"))
+    view(post())
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE UNIQUE INDEX of_the_project ON {table} (path)")
+    try:
+        with pytest.raises(IntegrityError, match="of_the_project"):
+            view(post(key=str(uuid.uuid4())))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP INDEX of_the_project")
 
 
 @database
