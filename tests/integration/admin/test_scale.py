@@ -25,6 +25,7 @@ urlpatterns = [
 
 
 def test_page_asks_as_often_and_reads_as_little(admin_client: Client) -> None:
+    many.empty()
     pages = many.few()
     small = {name: len(many.asked(admin_client, url)) for name, url in pages.items()}
     many.fill(3 * many.MOST_READ)
@@ -45,6 +46,7 @@ def test_page_asks_as_often_and_reads_as_little(admin_client: Client) -> None:
 @pytest.mark.parametrize("ending", ["", " ORDER BY expires_at DESC LIMIT 1"])
 def test_what_reads_a_whole_table_is_found(ending: str) -> None:
     """The control: without an index, or along one of something else."""
+    many.empty()
     many.few()
     many.fill(2 * many.MOST_READ)
     table = IdempotencyRecord._meta.db_table
