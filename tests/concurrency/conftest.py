@@ -24,7 +24,11 @@ Pair = tuple[str, str]
 
 
 @pytest.fixture(autouse=True)
-def _fresh_scene() -> None:
+def _fresh_scene() -> Iterator[None]:
+    scene.reset()
+    scene_of_webhooks.reset()
+    yield
+    # Tests of other folders use it as well.
     scene.reset()
     scene_of_webhooks.reset()
 

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 from django.db import connection
 
@@ -8,7 +10,10 @@ __all__ = ["db"]
 
 
 @pytest.fixture(autouse=True)
-def _fresh_scene() -> None:
+def _fresh_scene() -> Iterator[None]:
+    scene.reset()
+    yield
+    # Tests of other folders use it as well.
     scene.reset()
 
 

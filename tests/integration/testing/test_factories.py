@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -61,7 +62,10 @@ urlpatterns = [
 
 
 @pytest.fixture(autouse=True)
-def _fresh_scene() -> None:
+def _fresh_scene() -> Iterator[None]:
+    scene.reset()
+    yield
+    # Tests of other folders use it as well.
     scene.reset()
 
 
