@@ -235,14 +235,18 @@ def lock(
 ) -> None:
     """Lock an existing row, so that only one of many callers renews it.
 
-    With a `location`, only if the row is still there. If it isn't, nothing is locked,
-    and a read at that location finds no row, so the caller has to look again.
+    With a `location`, only if the row is still there.
+
+    Raises:
+        ClaimConflict: nothing is locked, since the row was deleted while somebody else
+            had it. There may be a new one, which isn't the caller's to renew.
     """
     with locking(using, wait):
         # The base manager, since a project's own could join other tables.
         found = model._base_manager.using(using).select_for_update().filter(pk=row_id)
         found = dialect_of(connections[using]).found_at(found, location)
-        found.order_by().values_list("pk").first()
+        if found.order_by().values_list("pk").first() is None:
+            raise ClaimConflict
 
 
 def read_row(

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,10 +10,13 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
+from django_idempotency.exceptions import ClaimConflict
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store import rows
 from tests.concurrency.conftest import AT_THE_SHOP, Connect
 from tests.concurrency.leader import leading
 from tests.concurrency.shop import inner, scene
+from tests.factories import IdempotencyRecordFactory, ProcessedEventFactory
 from tests.support.client import Answer, call, new_key, post, told
 from tests.support.records import states
 from tests.support.threads import (
@@ -63,6 +67,34 @@ def test_copy_for_an_agent_does_not_wait(settings: Any) -> None:
 
     assert (answer.status, answer.json["code"]) == (409, "idempotency_in_flight")
     assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("factory", [IdempotencyRecordFactory, ProcessedEventFactory])
+def test_row_that_is_made_anew_while_it_is_waited_for_is_not_the_waiters(
+    factory: Any,
+) -> None:
+    """The lock finds the deleted row only; whoever read the new one would own it twice."""
+    row = factory.create()
+
+    def lock() -> None:
+        with transaction.atomic():
+            wait = timedelta(seconds=DEFAULT_WAIT)
+            rows.lock(type(row), row.pk, using="default", wait=wait)
+
+    table = row._meta.db_table
+    with crew() as threads, second_connection() as other:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {table} RETURNING *")  # noqa: S608
+            (columns,) = cursor.fetchall()
+            values = ", ".join(["%s"] * len(columns))
+            cursor.execute(f"INSERT INTO {table} VALUES ({values})", columns)  # noqa: S608
+        waiter = start(threads, lock)
+        until_waiting(1, AT_A_CLAIM)
+        other.commit()
+        with pytest.raises(ClaimConflict):
+            waiter.result(TIMEOUT)
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "released"])
