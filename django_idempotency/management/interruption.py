@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import signal
+import socket
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -20,14 +21,21 @@ class Interruption:
         self.is_wanted = False
         self._signals = signals
         self._previous: dict[signal.Signals, Any] = {}
-        # Wakes the sleeper from a signal handler. An Event would deadlock there: the
-        # handler may interrupt the thread that holds its lock. This queue is reentrant.
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._others = -1
+        """Where somebody else has signals written."""
 
     def __enter__(self) -> Interruption:
+        # Python runs a handler between two of its own steps. Who has just begun to sleep
+        # would hear of a signal that came a moment before, or to another thread, when he
+        # wakes up. What is written here by the system's own handler ends the sleep.
+        self._heard, self._said = socket.socketpair()
+        self._said.setblocking(False)
         if threading.current_thread() is threading.main_thread():
             for number in self._signals:
                 self._previous[number] = signal.signal(number, self._note)
+            self._others = signal.set_wakeup_fd(
+                self._said.fileno(), warn_on_full_buffer=False
+            )
         return self
 
     def __exit__(
@@ -36,17 +44,22 @@ class Interruption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._others)
         self._restore()
+        self._heard.close()
+        self._said.close()
 
     def wait(self, seconds: float) -> None:
         """Sleep this long, or until it is time to stop."""
-        if not self.is_wanted:
-            with contextlib.suppress(queue.Empty):
-                self._wake.get(timeout=seconds)
+        end = time.monotonic() + seconds
+        while not self.is_wanted and (left := end - time.monotonic()) > 0:
+            self._heard.settimeout(left)
+            with contextlib.suppress(TimeoutError):
+                self._heard.recv(4096)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.is_wanted = True
-        self._wake.put(None)
         self._restore()
 
     def _restore(self) -> None:

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -105,6 +106,20 @@ def test_sleeper_is_woken_by_the_signal(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Interruption, "wait", wait)
     call_command("process_events", poll_seconds=3600)
+
+
+def test_sleeper_is_woken_by_a_signal_that_another_thread_gets() -> None:
+    """Python runs the handler in the main thread, but the system doesn't wake that."""
+
+    def send() -> None:
+        time.sleep(0.2)  # too early, and the sleep isn't begun
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    with Interruption(signal.SIGTERM) as interruption, crew() as threads:
+        start(threads, send)
+        interruption.wait(3600)
+
+    assert interruption.is_wanted
 
 
 @pytest.mark.postgresql
