@@ -88,7 +88,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
 def shown(response: Any) -> tuple[Any, ...]:
     headers = {**response.headers}
-    headers.pop("Idempotency-Replayed", None)
+    for name in ("Idempotency-Replayed", "Idempotency-Expires"):
+        headers.pop(name, None)
     return response.status_code, response.reason_phrase, headers, response.content
 
 

@@ -153,9 +153,14 @@ urlpatterns = [
 
 
 def seen(response: Any) -> dict[str, Any]:
-    """What there is to see of an answer, but for the mark of a replay."""
+    """What there is to see of an answer, but for the mark of a replay.
+
+    And for how long it is kept: where a claim doesn't return it, the first answer says
+    it by the clock of its process, which `test_endings` compares.
+    """
     headers = dict(response.headers)
-    headers.pop("Idempotency-Replayed", None)
+    for name in ("Idempotency-Replayed", "Idempotency-Expires"):
+        headers.pop(name, None)
     names = ("status_code", "reason_phrase", "charset", "content")
     return {**{name: getattr(response, name) for name in names}, "headers": headers}
 

@@ -71,7 +71,11 @@ def answered_again(
     return JsonResponse(
         content or {"order": order.pk},
         status=201,
-        headers={"Idempotency-Replayed": "true"},
+        headers={
+            "Idempotency-Replayed": "true",
+            # By another clock than that of the first answer.
+            "Idempotency-Expires": "Sun, 06 Nov 1994 08:49:37 GMT",
+        },
     )
 
 
