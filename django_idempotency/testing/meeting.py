@@ -1,4 +1,4 @@
-"""Brings copies together at each statement, so that a race is lost on every run."""
+"""Brings copies together at each statement, so that a race is lost."""
 
 from __future__ import annotations
 
