@@ -65,6 +65,9 @@ class Replay:
 class Renew:
     """The row is free: claim it by locking it, look again, and run."""
 
+    is_over: bool = False
+    """Whether nothing of it counts any more: it is deleted, and claimed as if new."""
+
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
@@ -166,7 +169,7 @@ def decide(operation: Operation, row: RowView, scope: str) -> Decision:
         return Held()
     is_past = row.expired or row.state == RecordState.EXPIRED
     if is_past and not row.is_remembered:
-        return Renew()
+        return Renew(is_over=True)
     if not operation.fingerprint.matches(row.fingerprint):
         return Mismatch()
     if is_past:

@@ -83,6 +83,8 @@ class RecordRow(Row[Verdict]):
         self._deadline = 0.0
         """Until when it may wait for the locks of a row that is there."""
         self._precedence = None if intent is None else Precedence(operation, intent)
+        self._is_over = False
+        """Whether the row, when it was last read, stood for nothing any more."""
         self._is_unreadable = False
         """Whether a retry can't go on, since what its steps have returned can't be read."""
 
@@ -97,6 +99,7 @@ class RecordRow(Row[Verdict]):
 
     def insert(self, wait: timedelta) -> Claim:
         self.has_unfinished = False
+        self.journal = Journal(row_id=self.operation.record_id)
         deadline = time.monotonic() + wait.total_seconds()
         if self.lease is None:
             claim = records.claim(self.operation, wait=wait)
@@ -154,6 +157,10 @@ class RecordRow(Row[Verdict]):
         )
 
     def take_over(self) -> Claim:
+        if self._is_over:
+            records.delete(self.operation, self._location)
+            left = timedelta(seconds=max(0.0, self._deadline - time.monotonic()))
+            return self.insert(left)
         if self.lease is None:
             claim = records.renew(self.operation, self._location)
         else:
@@ -180,6 +187,7 @@ class RecordRow(Row[Verdict]):
             return None
         decision = decide(operation, row, rows.storable(str(operation.scope)))
         self.has_unfinished = row.state == RecordState.IN_FLIGHT
+        self._is_over = isinstance(decision, Renew) and decision.is_over
         if self._is_unreadable and isinstance(decision, Renew):
             return Held()
         if isinstance(decision, Held) and row.state == RecordState.IN_FLIGHT:

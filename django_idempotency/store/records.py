@@ -116,7 +116,7 @@ def _insert(
 
 
 def renew(operation: Operation, location: str | None) -> Claim:
-    """Claim the locked row: a new operation if it had expired, else another attempt."""
+    """Claim the locked row for another attempt."""
     return _renew(_statements(operation.using).renew, operation, {}, location)
 
 
@@ -138,6 +138,20 @@ def _renew(
         **at_row(operation.record_id, location, operation.using),
     }
     return claimed_by(statement, parameters, operation.record_id, operation.using)
+
+
+def delete(operation: Operation, location: str | None) -> None:
+    """Delete the locked row, which stands for nothing any more: its key is free.
+
+    Raises:
+        ClaimConflict: it is gone.
+    """
+    using = operation.using
+    parameters = at_row(operation.record_id, location, using)
+    with connections[using].cursor() as cursor:
+        cursor.execute(_statements(using).delete, parameters)
+        if cursor.rowcount != 1:
+            raise ClaimConflict
 
 
 def read(record_id: uuid.UUID, *, using: str) -> RowView | None:
@@ -388,6 +402,7 @@ def note_failure(operation: Operation, error_name: str) -> None:
         {**_fresh(operation, note), "last_error": error_name[:255]},
         row_id=operation.record_id,
         using=using,
+        make_way=statements.delete_failed,
     )
 
 

@@ -308,8 +308,11 @@ def insert_or_update(
     *,
     row_id: uuid.UUID,
     using: str,
+    make_way: str = "",
 ) -> bool:
     """Insert a row of either table, or update it if the update's condition allows.
+
+    `make_way` deletes one that stands for nothing any more.
 
     In a small transaction of its own that doesn't wait. Returns whether it was written.
 
@@ -325,6 +328,11 @@ def insert_or_update(
         except ClaimConflict:
             pass
         with connections[using].cursor() as cursor:
+            if make_way:
+                cursor.execute(make_way, parameters)
+                if cursor.rowcount == 1:
+                    insert_first(insert, parameters, row_id, using, NO_WAIT)
+                    return True
             cursor.execute(update, parameters)
             written: bool = cursor.rowcount == 1
             return written

@@ -73,39 +73,13 @@ class RecordStatements:
             f"SELECT effects, earlier_steps FROM {table} WHERE {dialect.at_row}"
         )
 
-        # Only then does a new life begin: what is remembered is gone on with.
-        is_over = (
-            f"{table}.expires_at <= {now} AND"
-            f" ({table}.remembered_until IS NULL OR {table}.remembered_until <= {now}"
-            f" OR NOT {has_steps})"
-        )
-
-        def unless_expired(value: str, otherwise: str) -> str:
-            return f"CASE WHEN {is_over} THEN {otherwise} ELSE {table}.{value} END"
-
-        nothing, no_steps = "''", "'{}'"
-        journal = (
-            f"effects = {unless_expired('effects', no_steps)},"
-            f" earlier_steps = {unless_expired('earlier_steps', 'NULL')},"
-        )
-
         noted = dialect.appended("history", "note")
-        # Read before anything of the row is written: MariaDB assigns from left to right.
-        history = (
-            f"history = CASE WHEN {is_over}"
-            f" THEN {dialect.json('%(history)s')} ELSE {noted} END,"
-        )
 
         def renewal(token: str, lease_end: str) -> str:
             return (
                 f"UPDATE {table} SET state = {in_flight},"
-                " fingerprint = %(fingerprint)s,"
-                f" attempts = {unless_expired('attempts + 1', '1')},"
-                f" {journal}"
-                f" last_error = {unless_expired('last_error', nothing)},"
-                f" {history} held_since = NULL,"
-                f" replays = {unless_expired('replays', '0')},"
-                f" created_at = {unless_expired('created_at', now)},"
+                " fingerprint = %(fingerprint)s, attempts = attempts + 1,"
+                f" history = {noted}, held_since = NULL,"
                 " last_replayed_at = NULL, completed_at = NULL, response_status = NULL,"
                 f" response_headers = NULL, response_body = NULL, lease_token = {token},"
                 f" lease_expires_at = {lease_end}, expires_at = {retained},"
@@ -134,15 +108,18 @@ class RecordStatements:
         )
         failed = {**fresh, "last_error": "%(last_error)s"}
         self.insert_failure = dialect.insert_first(table, failed, RecordState.RELEASED)
-        # As in the renewal, `expires_at` comes last: MariaDB assigns from left to right
-        # and reads what it has just written.
         self.note_failure = (
-            f"UPDATE {table} SET attempts = {unless_expired('attempts + 1', '1')},"
-            f" {journal} {history}"
-            f" created_at = {unless_expired('created_at', now)},"
+            f"UPDATE {table} SET attempts = attempts + 1, history = {noted},"
             " last_error = %(last_error)s, fingerprint = %(fingerprint)s,"
             f" expires_at = {retained}, remembered_until = {remembered}"
             f" WHERE id = %(id)s AND state = {released}"
+        )
+        self.delete = f"DELETE FROM {table} WHERE {dialect.at_row}"
+        # Past its retention, unless it is remembered that a step of it was done.
+        self.delete_failed = (
+            f"DELETE FROM {table} WHERE id = %(id)s AND state = {released}"
+            f" AND expires_at <= {now} AND NOT ({has_steps}"
+            f" AND remembered_until IS NOT NULL AND remembered_until > {now})"
         )
         here = f"WHERE id = (SELECT id FROM {table} WHERE id = %(id)s{dialect.skip_locked})"
         self.count_replay = (

@@ -15,6 +15,7 @@ from django_idempotency.store.dialects import dialect_of
 from django_idempotency.store.statements import event_statements, record_statements
 from tests.support.client import call, new_key
 from tests.support.databases import without_limits
+from tests.support.records import change, expire, record
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,6 +74,22 @@ def test_answer_that_was_purged_meanwhile_is_no_hindrance() -> None:
     IdempotencyRecord.objects.all().delete()
 
     assert asked(key) == ("201", ["SELECT", "INSERT", "UPDATE"])
+
+
+def test_key_that_is_past_its_retention_is_claimed_anew() -> None:
+    """As if it had never been used: its row is deleted, and nothing of it is left."""
+    key = new_key()
+    asked(key)
+    change(replays=7)
+    expire()
+    before = record().created_at
+
+    word, verbs = asked(key)
+
+    # Looked at, locked and looked at again.
+    assert (word, verbs) == ("201", [*["SELECT"] * 3, "DELETE", "INSERT", "UPDATE"])
+    assert (record().attempts, record().replays) == (1, 0)
+    assert record().created_at > before
 
 
 def test_memory_of_answers_is_bounded() -> None:
