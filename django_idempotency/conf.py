@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -171,6 +171,12 @@ class Settings:
         """Dotted path of the store that another package has filled, during a move."""
         from_none: str | None = None
         return _setting("IDEMPOTENCY_MOVING_FROM", from_none)
+
+    @cached_property
+    def IDEMPOTENCY_DISTRIBUTED(self) -> Mapping[str, str]:
+        """Databases whose rows are on several servers: what they are, by their alias."""
+        none: Mapping[str, str] = {}
+        return _setting("IDEMPOTENCY_DISTRIBUTED", none)
 
     @cached_property
     def IDEMPOTENCY_COUNT_REPLAYS(self) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models, router, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Case, Exists, OuterRef, Q, When, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -403,6 +404,8 @@ class EventQuerySet(models.QuerySet["ProcessedEvent"]):
         that only if it is due itself. What another worker is taking at this moment, and
         has locked, is still among them.
         """
+        if conf.IDEMPOTENCY_DISTRIBUTED.get(self.db):
+            return self._first_by_window()
         waiting = ProcessedEvent._base_manager.filter(
             next_attempt_at__isnull=False, is_ordered=True
         )
@@ -415,6 +418,21 @@ class EventQuerySet(models.QuerySet["ProcessedEvent"]):
         )
         return self.filter(
             Q(is_ordered=False) | ~Exists(earlier), next_attempt_at__lte=UtcNow()
+        )
+
+    def _first_by_window(self) -> EventQuerySet:
+        """As `due`, of a table that is spread: it can't be joined by an object's key."""
+        of_same_object = Window(
+            RowNumber(),
+            partition_by=["endpoint", "object_key", "is_ordered"],
+            order_by=["received_at", "pk"],
+        )
+        is_free = Q(is_ordered=False) | Q(place=1)
+        # As an expression of the window, or the others of the object were left out.
+        due_at = Case(When(is_free, then="next_attempt_at"))
+        waiting = self.filter(next_attempt_at__isnull=False)
+        return waiting.annotate(place=of_same_object, due_at=due_at).filter(
+            due_at__lte=UtcNow()
         )
 
     def expired(self) -> EventQuerySet:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from django_idempotency.conf import conf
 from tests.support import pgbouncer
 
 # Which places have which markers. What runs in a row of the test matrix is said with
@@ -121,6 +122,7 @@ def _unsuitable_markers() -> set[str]:
             return {
                 "mariadb",
                 "direct" if pgbouncer.is_between() else "behind_pgbouncer",
+                *(["one_server"] if conf.IDEMPOTENCY_DISTRIBUTED else []),
             }
         case "mysql":
             return {"postgresql", "behind_pgbouncer", "deferred_constraints"}

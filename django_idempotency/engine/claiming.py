@@ -183,12 +183,15 @@ class Claiming(Generic[V]):
         """Claim in one statement that commits itself, where no transaction is open.
 
         BEGIN and COMMIT would be two more round trips. An existing row is taken over in
-        a transaction.
+        a transaction, and where the wait is bounded for a transaction only, all are.
         """
 
         def store_row(*, row_exists: bool) -> Claim:
             connection = self._connect()
-            if not row_exists and connection.get_autocommit():
+            is_alone = connection.get_autocommit() and not rows.bounds_claims(
+                self.using
+            )
+            if is_alone and not row_exists:
                 wait = self.wait.left
                 with rows.claim_errors(self.using), rows.opened(connection, wait):
                     return self.row.insert(wait)
@@ -334,6 +337,8 @@ class Claiming(Generic[V]):
         return self._taken_over(wait) if row_exists else self._inserted(wait)
 
     def _inserted(self, wait: timedelta) -> Claim:
+        if rows.bounds_claims(self.using):
+            return self.row.insert(wait)
         if not self._is_contended:
             return self.row.insert(min(wait, FIRST_WAIT))
         with rows.locking(self.using, wait):

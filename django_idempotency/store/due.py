@@ -13,9 +13,10 @@ rows, and only then asks which is the first.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from random import sample
 from typing import Any
 
@@ -29,6 +30,8 @@ from .statements import SearchStatements, search_statements
 
 BATCH = 500
 """How many events one transaction postpones; SQLite takes a thousand parameters."""
+PAGE = 20
+"""How many are found at a time where each has to be locked by itself."""
 LONGER = timedelta(minutes=1)
 """How long after the first one's next attempt those behind it are looked at again."""
 LONGEST = timedelta(days=1)
@@ -84,12 +87,38 @@ def _next_due(
     statements: SearchStatements, endpoints: Collection[str], using: str
 ) -> tuple[Any, ...] | None:
     if not endpoints:
-        return fetched(statements.due, {}, using)
+        return next(_locked(statements.due, {}, 1, using), None)
     # In random order, so that none of them has to wait for all the work of another.
     for endpoint in sample(list(endpoints), len(endpoints)):
-        if row := fetched(statements.due_at, {"endpoint": endpoint}, using):
+        of_endpoint = {"endpoint": endpoint}
+        if row := next(_locked(statements.due_at, of_endpoint, 1, using), None):
             return row
     return None
+
+
+def _locked(
+    statement: str, parameters: Parameters, most: int, using: str
+) -> Iterator[tuple[Any, ...]]:
+    """Search for rows and lock them; those that others have locked are passed over.
+
+    Of a distributed table each by itself, when it is asked for.
+    """
+    connection = connections[using]
+    at_once = dialect_of(connection).locks_what_it_finds
+    size, offset = most if at_once else PAGE, 0
+    with connection.cursor() as cursor:
+        while True:
+            page = {**parameters, "size": size, "offset": offset}
+            cursor.execute(statement, page)
+            found = cursor.fetchall()
+            if at_once:
+                yield from found
+                return
+            lock = _statements(using).lock_due
+            yield from (row for row in found if fetched(lock, {"id": row[0]}, using))
+            if len(found) < size:
+                return
+            offset += size
 
 
 def _postponed_behind_first(
@@ -104,17 +133,17 @@ def _postponed_behind_first(
     first = fetched(statements.first_of_object, of_object, using)
     if first is None or first[0] == row_id:
         return False
-    with connections[using].cursor() as cursor:
-        cursor.execute(statements.due_of_object, {**of_object, "size": BATCH})
-        locked = {row_id, *(each for (each,) in cursor.fetchall())}
-        cursor.execute(statements.first_of_object, of_object)
-        first_id, seconds_left = cursor.fetchone() or (row_id, 0)
-        wait = min(max(0.0, float(seconds_left)), LONGEST.total_seconds())
-        behind = {f"id_{n}": each for n, each in enumerate(locked - {first_id})}
-        if behind:
-            ids = ", ".join(f"%({name})s" for name in behind)
-            after = {"after": wait + LONGER.total_seconds()}
-            cursor.execute(f"{statements.postpone} ({ids})", {**after, **behind})
+    others = islice(_locked(statements.due_of_object, of_object, BATCH, using), BATCH)
+    locked = {row_id, *(each for (each,) in others)}
+    first_id, seconds_left = fetched(statements.first_of_object, of_object, using) or (
+        *(row_id, 0),
+    )
+    wait = min(max(0.0, float(seconds_left)), LONGEST.total_seconds())
+    behind = {f"id_{n}": each for n, each in enumerate(locked - {first_id})}
+    if behind:
+        ids = ", ".join(f"%({name})s" for name in behind)
+        after = {"after": wait + LONGER.total_seconds()}
+        _execute(f"{statements.postpone} ({ids})", {**after, **behind}, using)
     return True
 
 

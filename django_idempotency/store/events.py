@@ -222,20 +222,15 @@ def note_failure(
     In a small transaction of its own that doesn't wait. Returns whether it was written:
     if not, another delivery has done the event meanwhile.
     """
-    statements = _statements(using)
+    own = _statements(using)
     fresh = _fresh(event, using, attempts=1, payload=payload, last_error=error_name)
     fresh["uncounted"] = int(not uses_up)
     note = noted_attempt(state, Way.INLINE, storable(error_name))
     fresh |= {"note": note, "history": f"[{note}]"}
-    return insert_or_update(
-        statements.insert_dead
-        if state == EventState.DEAD
-        else statements.insert_failed,
-        statements.note_failure,
-        {**fresh, "state": state.value},
-        row_id=event.row_id,
-        using=using,
-    )
+    insert, update = own.insert_failed, own.note_failure
+    if state == EventState.DEAD:
+        insert, update = own.insert_dead, own.note_death
+    return insert_or_update(insert, update, fresh, row_id=event.row_id, using=using)
 
 
 def take(row_id: uuid.UUID, *, using: str) -> StoredEvent | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -24,7 +24,7 @@ from django_idempotency.models import IdempotencyRecord, OperationLink, Processe
 
 from .dialects import dialect_of
 from .dialects.base import Dialect
-from .purging import WhenBusy, insisted
+from .purging import Purge, WhenBusy, cutoff, insisted
 from .rows import Parameters, db_id, storable
 
 LONGEST_AMOUNT = 64
@@ -163,6 +163,8 @@ class LinkPurge:
     when_busy: WhenBusy = None
 
     def count(self) -> int:
+        if apart := self._apart():
+            return apart.count()
         return insisted(self._expired().count, self.using, self.when_busy)
 
     def batches(self, size: int) -> Iterator[int]:
@@ -171,6 +173,9 @@ class LinkPurge:
         As in `Purge.batches`, each is committed, and locked rows are skipped: they may be
         links that an operation adds anew.
         """
+        if apart := self._apart():
+            yield from apart.batches(min(size, AT_ONCE))
+            return
         delete = partial(self._delete, min(size, AT_ONCE))
         while deleted := insisted(delete, self.using, self.when_busy):
             yield deleted
@@ -188,14 +193,46 @@ class LinkPurge:
             _rows(self.using).filter(pk__in=ids).delete()
         return len(ids)
 
+    def _apart(self) -> Purge | None:
+        """The same, step by step, where tables are spread and can't be joined by this."""
+        dialect = dialect_of(connections[self.using])
+        if dialect.locks_what_it_finds:
+            return None
+        expired = f"expires_at <= {dialect.cutoff}"
+        return Purge(
+            using=self.using,
+            counting="",
+            acting=dialect.delete_batch(OperationLink._meta.db_table, expired),
+            cutoff=cutoff(self.using, self.for_at_least, self.when_busy),
+            when_busy=self.when_busy,
+            sieve=self._of_nobody,
+        )
+
+    def _of_nobody(self, ids: Collection[uuid.UUID]) -> Collection[uuid.UUID]:
+        links = _rows(self.using).filter(pk__in=ids)
+        owners = dict(links.values_list("pk", "row_id"))
+        living = {
+            row_id
+            for rows in _living(self.using)
+            for row_id in rows.filter(pk__in=owners.values()).values_list(
+                "pk", flat=True
+            )
+        }
+        return [link for link, owner in owners.items() if owner not in living]
+
     def _expired(self) -> QuerySet[OperationLink]:
         gone = _rows(self.using).filter(expires_at__lte=UtcNow() - self.for_at_least)
-        # A record that is held, and an event that is dead, outlive their retention.
-        for model in (IdempotencyRecord, ProcessedEvent):
-            same: QuerySet[Any] = QuerySet(model, using=self.using).filter(
-                pk=OuterRef("row_id")
-            )
-            # What a tombstone was about is gone with its answer.
-            same = same.exclude(state=RecordState.EXPIRED)
-            gone = gone.exclude(Exists(same))
+        for rows in _living(self.using):
+            gone = gone.exclude(Exists(rows.filter(pk=OuterRef("row_id"))))
         return gone
+
+
+def _living(using: str) -> Iterator[QuerySet[Any]]:
+    """The rows that keep their links.
+
+    A record that is held, and an event that is dead, outlive their retention; what a
+    tombstone was about is gone with its answer.
+    """
+    for model in (IdempotencyRecord, ProcessedEvent):
+        rows: QuerySet[Any] = QuerySet(model, using=using)
+        yield rows.exclude(state=RecordState.EXPIRED)

@@ -248,7 +248,9 @@ def begin_call(
     Raises:
         LeaseLost: the lease is over, whether or not somebody has the row by now.
     """
-    statement = _statements(lease.using).begin_call
+    statements = _statements(lease.using)
+    is_held = state == RecordState.HELD
+    statement = statements.begin_held_call if is_held else statements.begin_call
     _execute_owned(statement, _remembered(lease, memory, state, was), lease)
 
 
@@ -263,7 +265,9 @@ def remember(
     Raises:
         LeaseLost: another owner has the row, or a person has settled it.
     """
-    statement = _statements(lease.using).remember
+    statements = _statements(lease.using)
+    is_held = state == RecordState.HELD
+    statement = statements.remember_held if is_held else statements.remember
     _execute_owned(statement, _remembered(lease, memory, state, was), lease)
 
 
@@ -362,7 +366,12 @@ def release_leased(lease: Lease, failure: str | None, *, is_held: bool) -> None:
             if cursor.rowcount == 1:
                 return
     what = Happening.HELD if is_held else Happening.RELEASED
-    _execute_owned(statements.release_leased, _noted_end(what, failure), lease)
+    noted_end = _noted_end(what, failure)
+    try:
+        _execute_owned(statements.release_leased, noted_end, lease)
+    except LeaseLost:
+        # Unless it is held, also by a write that has ended its transaction.
+        _execute_owned(statements.release_held, noted_end, lease)
 
 
 def _noted_end(what: Happening, failure: str | None) -> Parameters:

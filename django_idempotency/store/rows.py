@@ -136,10 +136,12 @@ def insert_first(
         ClaimBusy: there may be one, and this kind of database doesn't wait here.
     """
     bounded = {**parameters, "wait": milliseconds(wait)}
+    connection = connections[using]
+    dialect = dialect_of(connection)
     try:
-        return claimed_by(statement, bounded, row_id, using)
+        with dialect.claiming(connection, wait) as number:
+            return claimed_by(statement, bounded, row_id, using, number)
     except Error as error:
-        dialect = dialect_of(connections[using])
         if dialect.insert_waits:  # and says without an error that a row is there
             raise
         match dialect.trouble(error):  # pragma: no cover - MariaDB
@@ -152,9 +154,15 @@ def insert_first(
 
 
 def claimed_by(
-    statement: str, parameters: Parameters, row_id: uuid.UUID, using: str
+    statement: str,
+    parameters: Parameters,
+    row_id: uuid.UUID,
+    using: str,
+    number: str | None = None,
 ) -> Claim:
     """Claim a row of either table by a statement that writes it and locates it.
+
+    `number` is that of the transaction, if it is known already.
 
     Raises:
         ClaimConflict: it has written no row.
@@ -164,11 +172,14 @@ def claimed_by(
     cursor.execute(statement, parameters)
     if cursor.rowcount != 1:
         raise ClaimConflict
-    location = transaction = until = None
-    if dialect_of(connection).rows_are_located:
-        location, transaction, until, *_ = cursor.fetchone()
+    dialect = dialect_of(connection)
+    location = until = None
+    if dialect.rows_are_located:
+        location, number, until, *_ = cursor.fetchone()
+    elif dialect.numbers_transactions and number is None:
+        number = dialect.number(cursor)
     kept = cursor if _is_djangos(connection) else None
-    return Claim(row_id, connection, location, transaction, until, kept)
+    return Claim(row_id, connection, location, number, until, kept)
 
 
 def _is_djangos(connection: BaseDatabaseWrapper) -> bool:
@@ -350,6 +361,11 @@ def looking(
 ) -> AbstractContextManager[None]:
     """Bound a read of a committed row, outside of a transaction."""
     return dialect_of(connection).looking(connection, wait)
+
+
+def bounds_claims(using: str) -> bool:
+    """Whether claims take a transaction, and are bounded as a whole by themselves."""
+    return dialect_of(connections[using]).bounds_claims
 
 
 def brief_wait(using: str) -> timedelta:

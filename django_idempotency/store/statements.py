@@ -131,7 +131,7 @@ class RecordStatements:
         # Also what was committed in the middle of its work waits for a person.
         self.hold = (
             f"UPDATE {table} SET history = {noted}, state = {held},"
-            f" held_since = COALESCE(held_since, {now}) {here} AND"
+            f" held_since = {dialect.since('held_since')} {here} AND"
             f" (state = {held} OR state = {in_flight} AND lease_expires_at IS NULL)"
             f" AND (lease_expires_at IS NULL OR lease_expires_at <= {now})"
         )
@@ -172,10 +172,8 @@ class RecordStatements:
         no_lease = "lease_token = NULL, lease_expires_at = NULL"
         later = dialect.later("lease")
         # No step shortens a lease that was extended.
-        renewed = (
-            f"CASE WHEN lease_expires_at > {later} THEN lease_expires_at"
-            f" ELSE {later} END"
-        )
+        renewed = dialect.latest("lease_expires_at", later)
+        held_since = f"held_since = {dialect.since('held_since')}"
         within = dialect.within_lease
         remembered = (
             f"{within}UPDATE {table} SET effects = %(effects)s, earlier_steps ="
@@ -183,11 +181,11 @@ class RecordStatements:
             f" state = %(state)s, lease_expires_at = {renewed}"
         )
         as_left = f"{owned} AND state = %(was)s"
-        self.remember = (
-            f"{remembered}, held_since = CASE WHEN %(state)s = {held}"
-            f" THEN COALESCE(held_since, {dialect.now}) END {as_left}"
-        )
-        self.begin_call = f"{self.remember} AND lease_expires_at > {dialect.now}"
+        self.remember = f"{remembered}, held_since = NULL {as_left}"
+        self.remember_held = f"{remembered}, {held_since} {as_left}"
+        in_time = f"AND lease_expires_at > {dialect.now}"
+        self.begin_call = f"{self.remember} {in_time}"
+        self.begin_held_call = f"{self.remember_held} {in_time}"
         # Without the time: a write is held only if it ends its transaction.
         self.begin_write = f"{remembered} {as_left}{dialect.renew_returns}"
         self.finish_write = f"{remembered} {as_left}{dialect.same_transaction}"
@@ -196,13 +194,17 @@ class RecordStatements:
             f"{within}UPDATE {table} SET state = {kept}, {answer},"
             f" completed_at = {dialect.now}, {no_lease} {owned} AND state = {in_flight}"
         )
-        # A held record stays held: a person has to find out.
-        self.release_leased = (
-            f"{within}UPDATE {table} SET state = CASE WHEN state = {held} THEN {held}"
-            f" ELSE {released} END, held_since = CASE WHEN state = {held}"
-            f" THEN COALESCE(held_since, {dialect.now}) END,"
-            f" history = {dialect.appended('history', 'note')},"
+        ended = (
+            f"history = {dialect.appended('history', 'note')},"
             f" last_error = %(last_error)s, {no_lease} {owned}"
+        )
+        self.release_leased = (
+            f"{within}UPDATE {table} SET state = {released}, held_since = NULL, {ended}"
+            f" AND state <> {held}"
+        )
+        # A held record stays held: a person has to find out.
+        self.release_held = (
+            f"{within}UPDATE {table} SET {held_since}, {ended} AND state = {held}"
         )
         self.forget_leased = (
             f"{within}DELETE FROM {table} {owned} AND attempts = 1 AND effects = '{{}}'"
@@ -276,21 +278,26 @@ class EventStatements:
             f"UPDATE {table} SET {done} WHERE {dialect.at_row} AND state = {received}"
             f"{dialect.same_transaction}"
         )
-        failing = {**fresh, "history": dialect.json("%(history)s")}
-        self.insert_failed = dialect.insert_first(table, failing, EventState.FAILED)
+        begun = {**fresh, "history": dialect.json("%(history)s")}
+        self.insert_failed = dialect.insert_first(table, begun, EventState.FAILED)
         self.insert_dead = dialect.insert_first(
-            table, {**failing, "dead_since": now}, EventState.DEAD
+            table, {**begun, "dead_since": now}, EventState.DEAD
         )
-        self.note_failure = (
-            f"UPDATE {table} SET {noted}, state = %(state)s, payload = %(payload)s,"
-            f" dead_since = CASE WHEN %(state)s = {dead} THEN {now} END,"
-            " last_error = %(last_error)s, attempts = attempts + 1,"
+        failing = (
+            f"{noted}, payload = %(payload)s, last_error = %(last_error)s,"
+            " attempts = attempts + 1,"
             " uncounted_attempts = uncounted_attempts + %(uncounted)s,"
-            " next_attempt_at = NULL WHERE id = %(id)s"
-            # What waits in the inbox goes on waiting there, unless it is given up.
-            " AND CASE WHEN next_attempt_at IS NULL"
-            f" THEN state IN ({failed}, {reopened}) OR (%(state)s = {dead} AND {lost})"
-            f" ELSE %(state)s = {dead} END"
+            " next_attempt_at = NULL"
+        )
+        may_fail = f"state IN ({failed}, {reopened})"
+        # What waits in the inbox goes on waiting there, unless it is given up.
+        self.note_failure = (
+            f"UPDATE {table} SET state = {failed}, dead_since = NULL, {failing}"
+            f" WHERE id = %(id)s AND next_attempt_at IS NULL AND {may_fail}"
+        )
+        self.note_death = (
+            f"UPDATE {table} SET state = {dead}, dead_since = {now}, {failing}"
+            f" WHERE id = %(id)s AND (next_attempt_at IS NOT NULL OR {may_fail} OR {lost})"
         )
         again = (
             *("event_type", "object_key", "is_ordered", "body_digest", "headers"),
@@ -357,19 +364,21 @@ class SearchStatements:
     def __init__(self, dialect: Dialect) -> None:
         table = ProcessedEvent._meta.db_table
         after = dialect.later("after")
-        due = f"FROM {table} WHERE next_attempt_at <= {dialect.statement_began}"
+        is_due = f"next_attempt_at <= {dialect.statement_began}"
+        due = f"FROM {table} WHERE {is_due}"
         of_endpoint = "endpoint = %(endpoint)s"
         of_object = (
             f"{of_endpoint} AND object_key = %(object_key)s"
             f" AND is_ordered = {dialect.true}"  # for the index
         )
-        first = f"ORDER BY next_attempt_at LIMIT 1{dialect.skip_locked}"
+        locked = dialect.skip_locked if dialect.locks_what_it_finds else ""
+        some = f"LIMIT %(size)s OFFSET %(offset)s{locked}"
+        first = f"ORDER BY next_attempt_at {some}"
         found = "SELECT id, endpoint, object_key, is_ordered"
         self.due = f"{found} {due} {first}"
         self.due_at = f"{found} {due} AND {of_endpoint} {first}"
-        self.due_of_object = (
-            f"SELECT id {due} AND {of_object} LIMIT %(size)s{dialect.skip_locked}"
-        )
+        self.due_of_object = f"SELECT id {due} AND {of_object} {some}"
+        self.lock_due = f"SELECT id FROM {table} WHERE id = %(id)s AND {is_due}{dialect.skip_locked}"
         self.first_of_object = (
             f"SELECT id, {dialect.seconds_until('next_attempt_at')} FROM {table}"
             f" WHERE next_attempt_at IS NOT NULL AND {of_object}"
@@ -386,9 +395,8 @@ class SearchStatements:
         # Only one that was never begun: the row of another may be locked for as long as
         # its handler runs.
         self.wake = (
-            f"UPDATE {table} SET next_attempt_at = CASE"
-            f" WHEN next_attempt_at > {dialect.now} THEN {dialect.now}"
-            " ELSE next_attempt_at END"
+            f"UPDATE {table} SET next_attempt_at ="
+            f" {dialect.earliest('next_attempt_at', dialect.now)}"
             " WHERE id = %(id)s AND attempts = 0 AND next_attempt_at IS NOT NULL"
         )
 

@@ -8,8 +8,11 @@ from typing import Any
 from django.db import Error, NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_idempotency.conf import conf
+
 from .base import Dialect, Trouble
 from .mariadb import MariaDB
+from .portable import PortablePostgreSQL
 from .postgresql import PostgreSQL
 from .sqlite import SQLite
 
@@ -24,6 +27,9 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 """By Django's name for the vendor; it is the same for MariaDB and MySQL."""
 
+DISTRIBUTED: Mapping[str, Dialect] = {"citus": PortablePostgreSQL()}
+"""By the names in `IDEMPOTENCY_DISTRIBUTED`: PostgreSQL to Django, on many servers."""
+
 
 def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     """Return the statements for this kind of database.
@@ -35,6 +41,10 @@ def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     """
     vendor = connection.vendor
     dialect = DIALECTS.get(vendor)
+    if vendor == "postgresql" and (distributed := conf.IDEMPOTENCY_DISTRIBUTED):
+        # What is written there is checked elsewhere.
+        kind = distributed.get(connection.alias, "")
+        dialect = DISTRIBUTED.get(kind, dialect)
     if dialect is None or (vendor == "mysql" and not _is_tested_mariadb(connection)):
         raise NotSupportedError(
             f"django_idempotency doesn't support {connection.display_name}: let your "

@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from functools import cache
@@ -69,6 +70,21 @@ LOST = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """How the oldest rows under a condition are purged, some at a time.
+
+    In one statement; or they are found first, and then written by their ids, all of them
+    or, if somebody has locked one, each by itself.
+    """
+
+    at_once: str = ""
+    found: str = ""
+    """Ids, and when they expire, after a row that was found before."""
+    all_found: str = ""
+    one_found: str = ""
+
+
 @cache
 def statement_of(kinds: str) -> re.Pattern[str]:
     blanks = r"(?:[\s;(]|--[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)*+"
@@ -92,6 +108,12 @@ class Dialect(ABC):
     """Condition that the claim's transaction is still open; else it is marked."""
     at_row = "id = %(id)s"
     """Condition that finds a row again that this transaction has written."""
+    numbers_transactions = False
+    """Whether `number` tells one from another, and `same_transaction` takes it."""
+    bounds_claims = False
+    """Whether `claiming` bounds the wait, exactly, which takes a transaction."""
+    locks_what_it_finds = True
+    """Whether one statement can search for rows and lock them; else each is locked."""
     location = "NULL"
     """The column that says where a row is."""
     rows_are_located = False
@@ -167,6 +189,18 @@ class Dialect(ABC):
     def appended(self, column: str, parameter: str) -> str:
         """A JSON list with one more object: the first one stays, and the last ones."""
 
+    def since(self, column: str) -> str:
+        """The instant in the column, or now if there is none."""
+        return f"COALESCE({column}, {self.now})"
+
+    def earliest(self, column: str, instant: str) -> str:
+        """The earlier one of two."""
+        return f"CASE WHEN {column} < {instant} THEN {column} ELSE {instant} END"
+
+    def latest(self, column: str, instant: str) -> str:
+        """The later one of two."""
+        return f"CASE WHEN {column} > {instant} THEN {column} ELSE {instant} END"
+
     @abstractmethod
     def noted_end(self, column: str) -> str:
         """A JSON list with one note: the retention was over at this instant."""
@@ -187,29 +221,22 @@ class Dialect(ABC):
         """Narrow a query to the row at a location, if this database has locations."""
         return rows
 
-    def delete_batch(self, table: str, condition: str) -> str:
+    def delete_batch(self, table: str, condition: str) -> Batch:
         """Delete the oldest rows that nobody has locked, `size` of them."""
-        return self._delete_selected(table, self._oldest(table, condition), condition)
+        oldest = self._oldest(table, condition)
+        return Batch(at_once=f"DELETE FROM {table} WHERE id IN (SELECT id {oldest})")
 
-    def update_batch(self, table: str, columns: str, condition: str) -> str:
+    def update_batch(self, table: str, columns: str, condition: str) -> Batch:
         """Write to the oldest rows that nobody has locked, `size` of them."""
-        return self._update_selected(
-            table, columns, self._oldest(table, condition), condition
-        )
+        oldest = self._oldest(table, condition)
+        update = f"UPDATE {table} SET {columns}"
+        return Batch(at_once=f"{update} WHERE id IN (SELECT id {oldest})")
 
     def _oldest(self, table: str, condition: str) -> str:
         return (
             f"FROM {table} WHERE {condition} ORDER BY expires_at"
             f" LIMIT %(size)s{self.skip_locked}"
         )
-
-    def _delete_selected(self, table: str, selection: str, condition: str) -> str:
-        return f"DELETE FROM {table} WHERE id IN (SELECT id {selection})"
-
-    def _update_selected(
-        self, table: str, columns: str, selection: str, condition: str
-    ) -> str:
-        return f"UPDATE {table} SET {columns} WHERE id IN (SELECT id {selection})"
 
     def opening(
         self, connection: BaseDatabaseWrapper, wait: timedelta
@@ -221,6 +248,15 @@ class Dialect(ABC):
         self, connection: BaseDatabaseWrapper, wait: timedelta
     ) -> AbstractContextManager[None]:
         """Bound a read outside of a transaction, where writers can keep it waiting."""
+        return nullcontext()
+
+    def claiming(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> AbstractContextManager[str | None]:
+        """Bound the wait of a claim, if the claim doesn't do that by itself.
+
+        Where that asks the database anything, it gives the transaction's number as well.
+        """
         return nullcontext()
 
     def locking(

@@ -34,7 +34,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.history import MOST_NOTES, Happening
 
-from .base import ENDS, Dialect, Trouble, statement_of
+from .base import ENDS, Batch, Dialect, Trouble, statement_of
 
 IMPLIES_COMMIT = (
     r"TRUNCATE|ANALYZE\s+(?:NO_WRITE_TO_BINLOG\s+|LOCAL\s+)?TABLE|ALTER"
@@ -135,20 +135,20 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     def seconds_until(self, column: str) -> str:
         return f"TIMESTAMPDIFF(MICROSECOND, {self.now}, {column}) / 1e6"
 
-    def _delete_selected(self, table: str, selection: str, condition: str) -> str:
+    def delete_batch(self, table: str, condition: str) -> Batch:
+        batch = self._batch_joined_to(table, condition)
+        return Batch(at_once=f"DELETE {table} FROM {batch}")
+
+    def update_batch(self, table: str, columns: str, condition: str) -> Batch:
+        batch = self._batch_joined_to(table, condition)
+        return Batch(at_once=f"UPDATE {batch} SET {columns}")
+
+    def _batch_joined_to(self, table: str, condition: str) -> str:
         # A join in this order. With IN, MariaDB would scan the whole table and wait for
         # any locked row of it.
         return (
-            f"DELETE {table} FROM (SELECT id {selection}) AS batch"
+            f"(SELECT id {self._oldest(table, condition)}) AS batch"
             f" STRAIGHT_JOIN {table} ON {table}.id = batch.id"
-        )
-
-    def _update_selected(
-        self, table: str, columns: str, selection: str, condition: str
-    ) -> str:
-        return (
-            f"UPDATE (SELECT id {selection}) AS batch"
-            f" STRAIGHT_JOIN {table} ON {table}.id = batch.id SET {columns}"
         )
 
     @contextmanager

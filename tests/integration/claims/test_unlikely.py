@@ -18,6 +18,7 @@ from django.db import (
 from django.http import HttpRequest, HttpResponse
 from django.http.request import RawPostDataException
 from django.test import RequestFactory
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
@@ -37,6 +38,7 @@ from django_idempotency.store.dialects.mariadb import MariaDB
 from django_idempotency.store.dialects.postgresql import PostgreSQL
 from django_idempotency.store.dialects.sqlite import SQLite
 from django_idempotency.store.purging import Purge
+from tests.factories import IdempotencyRecordFactory
 from tests.support.databases import read_only
 from tests.support.values import ANSWER, OPERATION
 from tests.testapp.models import Order
@@ -183,10 +185,15 @@ def test_answer_of_a_failure_that_cannot_be_kept_is_given_all_the_same(
     assert (result, IdempotencyRecord.objects.count()) == (Ran("no"), 0)
 
 
+def purge_of_one_record() -> Purge:
+    IdempotencyRecordFactory.create(expires_at=timezone.now() - timedelta(hours=1))
+    return Purge.of_records(using="default", for_at_least=timedelta(0))
+
+
 @database
 @pytest.mark.postgresql
 def test_purge_that_is_refused_says_so() -> None:
-    purge = Purge.of_records(using="default", for_at_least=timedelta(0))
+    purge = purge_of_one_record()
     with read_only(), pytest.raises(Error):
         list(purge.batches(10))
 
@@ -194,7 +201,7 @@ def test_purge_that_is_refused_says_so() -> None:
 @database
 @pytest.mark.postgresql
 def test_purge_inside_a_transaction_does_not_try_again() -> None:
-    purge = Purge.of_records(using="default", for_at_least=timedelta(0))
+    purge = purge_of_one_record()
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")

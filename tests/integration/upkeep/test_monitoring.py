@@ -329,6 +329,7 @@ def test_longest_call_is_found_behind_whatever_came_since(
     assert (gauges().in_flight, gauges().oldest_in_flight_since) == (1, begun)
 
 
+@pytest.mark.one_server
 @pytest.mark.postgresql
 def test_gauges_are_read_by_index_only() -> None:
     with CaptureQueriesContext(connection) as captured:
