@@ -14,6 +14,7 @@ from django_idempotency.store.dialects import dialect_of
 from django_idempotency.store.events import event_alias
 from django_idempotency.store.records import record_alias
 
+from .distributed import check_distribution, refused_behind_postgresql
 from .mariadb import check_mariadb, never_gives_up
 from .webhooks import check_backlog
 
@@ -59,7 +60,7 @@ def _check_live(
     connection: BaseDatabaseWrapper, tables: list[str]
 ) -> Iterator[CheckMessage]:
     alias = connection.alias
-    if unsupported := [*_refused(connection)]:  # pragma: no cover - MySQL
+    if unsupported := [*_refused(connection), *_refused_by_version(connection)]:
         yield from unsupported
         return
     with connection.cursor() as cursor:
@@ -80,6 +81,7 @@ def _check_live(
         yield from _dead_clients_are_noticed(connection)
         yield from _table_locks_are_bounded(connection)
         yield from _purge_is_allowed(connection, tables)
+        yield from check_distribution(connection)
     elif connection.vendor == "mysql":  # pragma: no cover - MariaDB
         yield from check_mariadb(connection, tables)
 
@@ -127,6 +129,11 @@ def _refused(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
             '    "ENGINE": "django.db.backends.postgresql",',
             id="django_idempotency.E011",
         )
+
+
+def _refused_by_version(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    if connection.vendor == "postgresql":
+        yield from refused_behind_postgresql(connection)
 
 
 def _sqlite_takes_its_lock_first(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
@@ -10,6 +10,7 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
@@ -23,6 +24,7 @@ from django_idempotency.conf import (
 from django_idempotency.core.at_rest import MAKE_KEYS, codec_at
 from django_idempotency.http import Identified
 from django_idempotency.http.moving import old_store
+from django_idempotency.store.dialects import DISTRIBUTED
 
 PREFIX = "IDEMPOTENCY_"
 
@@ -259,6 +261,12 @@ def _values() -> Iterator[CheckMessage]:
             "IDEMPOTENCY_COUNT_REPLAYS = True",
         ),
         (
+            "IDEMPOTENCY_DISTRIBUTED",
+            _is_distribution,
+            f"a dict from aliases of PostgreSQL to {' or '.join(map(repr, DISTRIBUTED))}",
+            'IDEMPOTENCY_DISTRIBUTED = {"default": "citus"}',
+        ),
+        (
             "IDEMPOTENCY_FIND_CALLS",
             _is_bool,
             "True or False",
@@ -345,6 +353,15 @@ def _unknown() -> Iterator[CheckMessage]:
                 hint=f"{nearest} = {getattr(settings, name)!r}",
                 id="django_idempotency.W007",
             )
+
+
+def _is_distribution(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        kind in (*DISTRIBUTED,)
+        and alias in connections
+        and connections[alias].vendor == "postgresql"
+        for alias, kind in value.items()
+    )
 
 
 def _is_bool(value: Any) -> bool:
