@@ -4,6 +4,7 @@ On one PostgreSQL, in which a table has the name and the columns of Citus's own:
 checks ask nothing else. By hand they were asked of a Citus, too.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from django_idempotency.checks.distributed import (
 from django_idempotency.checks.settings import check_settings
 from django_idempotency.models import IdempotencyRecord
 from tests.support.cases import cases
+from tests.support.pages import DOCS, block, run
 
 from .messages import execute, ids, live, only
 
@@ -107,6 +109,15 @@ def test_statement_to_run_is_shown_for_each_table(citus: Know, settings: Any) ->
     assert str(left.hint).strip() == added.format("testapp_order")
     (_, both) = said(is_set=False, settings=settings)[:2]
     assert 'IDEMPOTENCY_DISTRIBUTED = {"default": "citus"}' in str(both.hint)
+
+
+def test_page_names_each_of_our_tables_in_both_ways() -> None:
+    page = (DOCS / "howto/deploy-on-citus.md").read_text()
+
+    for way in ("citus_add_local_table_to_metadata", "create_distributed_table"):
+        assert set(re.findall(rf"SELECT {way}\('(\w+)'", page)) == OURS
+    names = run(block("howto/deploy-on-citus", "DISTRIBUTED"), {})
+    assert names["IDEMPOTENCY_DISTRIBUTED"] == {"default": "citus"}
 
 
 def test_server_without_citus_is_no_reason_for_its_sql(settings: Any) -> None:

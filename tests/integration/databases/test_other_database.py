@@ -7,8 +7,10 @@ import pytest
 from django.contrib import admin
 from django.core.management import call_command
 from django.db import connections
+from django.db import router as django_router
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.test import override_settings
 from django.urls import path
 from django.utils.text import capfirst
 from pytest_django import DjangoDbBlocker
@@ -25,6 +27,7 @@ from tests.factories import ProcessedEventFactory
 from tests.support.client import call, new_key, post
 from tests.support.databases import Routes, copy_of_the_default
 from tests.support.ordering import ONCE
+from tests.support.pages import Names, block, run
 from tests.support.staff import Form, colleague
 from tests.support.threads import TIMEOUT, crew, start
 from tests.testapp.models import Order
@@ -66,6 +69,22 @@ def test_retry_is_replayed_although_the_replica_has_no_record() -> None:
         words = [call(view, key).word for _ in range(2)]
 
     assert (words, orders()) == (ONCE, (1, 0))
+
+
+def test_router_of_the_page_writes_record_and_order_at_home() -> None:
+    """Two tenants with one key have an order each, each in its own region."""
+    tenants, key, view = ["other", "default", "other"], new_key(), idempotent(order)
+    home: list[str] = []
+    names: Names = {"home_of": str, "current_tenant": lambda: home[-1]}
+    router = run(block("explanation/regions", "class HomeRouter"), names)["HomeRouter"]
+    words = []
+    with override_settings(DATABASE_ROUTERS=[router()]):
+        for tenant in tenants:
+            home.append(tenant)
+            words.append(call(view, key).word)
+    django_router.__dict__.pop("routers", None)
+
+    assert (words, orders()) == (["201", "201", "201 replayed"], (1, 1))
 
 
 @pytest.mark.parametrize("found_in", ["other", "default"])
