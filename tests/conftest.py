@@ -1,12 +1,13 @@
 """What every group of tests shares."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from django_idempotency.conf import conf
-from tests.support import pgbouncer
+from tests.support import citus, pgbouncer
 
 # Which places have which markers. What runs in a row of the test matrix is said with
 # these and `-m`, and in no other way.
@@ -99,6 +100,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if excluded & set(expression.split(" and ")) else None
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Where there is Citus, let it know the tables."""
+    if citus.is_used():
+        with django_db_blocker.unblock():
+            citus.arrange(connection)
+
+
 @pytest.hookimpl(tryfirst=True)  # before expressions of markers are applied
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
@@ -123,11 +132,12 @@ def _unsuitable_markers() -> set[str]:
                 "mariadb",
                 "direct" if pgbouncer.is_between() else "behind_pgbouncer",
                 *(["one_server"] if conf.IDEMPOTENCY_DISTRIBUTED else []),
+                *([] if citus.is_used() else ["citus"]),
             }
         case "mysql":
-            return {"postgresql", "behind_pgbouncer", "deferred_constraints"}
+            return {"postgresql", "behind_pgbouncer", "citus", "deferred_constraints"}
         case _:
-            return {"postgresql", "behind_pgbouncer", "mariadb"}
+            return {"postgresql", "behind_pgbouncer", "citus", "mariadb"}
 
 
 def _deselect(

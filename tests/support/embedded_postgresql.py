@@ -11,6 +11,9 @@ Its programs are those of the wheel, or those in the folder ``POSTGRESQL_PROGRAM
 Where ``PGBOUNCER`` names that program, it stands between the tests and the server::
 
     PGBOUNCER=/usr/sbin/pgbouncer pytest --reuse-db
+
+Where ``CITUS`` names the programs of a PostgreSQL with Citus, there are three servers
+of it: see :mod:`tests.support.citus`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import pgbouncer
+from tests.support import citus, pgbouncer
 from tests.support.servers import postgresql
 
 if TYPE_CHECKING:
@@ -46,6 +49,11 @@ def _start_server(config: pytest.Config) -> None:
     stack = ExitStack()
     # Runs on every way out of pytest that is an exception, usage errors included.
     config.add_cleanup(stack.close)
+    if citus.is_used():
+        os.environ["DATABASE_URL"] = stack.enter_context(citus.running()).url
+        stack.callback(os.environ.pop, "DATABASE_URL")
+        make_termination_an_exception()
+        return
     server = stack.enter_context(postgresql.temporary({"max_connections": "300"}))
     url = server.url
     if program := os.environ.get(pgbouncer.VARIABLE):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from django_idempotency.store.dialects import DIALECTS
 from django_idempotency.store.dialects.base import Batch, Dialect
 from django_idempotency.store.dialects.portable import PortablePostgreSQL
 from django_idempotency.store.dialects.postgresql import PostgreSQL
@@ -97,6 +98,16 @@ def test_those_for_one_server_are_none_of_them() -> None:
     found = {fault for _, sql in statements(PostgreSQL()) for fault in faults_of(sql)}
 
     assert found >= {"clock_timestamp", "ctid", "set_config", "RETURNING", "not by id"}
+
+
+@pytest.mark.parametrize("kind", DIALECTS)
+def test_one_server_purges_in_one_statement(kind: str) -> None:
+    names = [name for name, _ in statements(DIALECTS[kind])]
+
+    assert {"record_statements purge at_once", "record_statements shorten at_once"} <= {
+        *names
+    }
+    assert not [name for name in names if "found" in name]
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,9 @@ def test_worker_finds_what_is_behind_all_that_others_have() -> None:
     with second_connection() as other, other.cursor() as cursor:
         other.set_autocommit(False)
         table = ProcessedEvent._meta.db_table
-        cursor.execute(
-            f"SELECT 1 FROM {table} WHERE id = ANY(%s) FOR UPDATE",  # noqa: S608
-            [taken],
-        )
+        for each in taken:
+            lock = f"SELECT 1 FROM {table} WHERE id = %s FOR UPDATE"  # noqa: S608
+            cursor.execute(lock, [each])
         found = due.look(using="default", free_after=HOUR)
         left = due.look(using="default", free_after=HOUR)
         other.rollback()

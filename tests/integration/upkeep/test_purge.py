@@ -93,7 +93,8 @@ def test_locked_records_stay_and_are_not_waited_for() -> None:
     make("free")
     with second_connection() as other, other.cursor() as cursor:
         other.set_autocommit(False)
-        cursor.execute(f"SELECT 1 FROM {TABLE} WHERE key = 'locked' FOR UPDATE")  # noqa: S608
+        locked = IdempotencyRecord.objects.get(key="locked").pk
+        cursor.execute(f"SELECT 1 FROM {TABLE} WHERE id = %s FOR UPDATE", [locked])  # noqa: S608
         out = purge()
         other.rollback()
 
