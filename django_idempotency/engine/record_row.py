@@ -99,6 +99,7 @@ class RecordRow(Row[Verdict]):
 
     def insert(self, wait: timedelta) -> Claim:
         self.has_unfinished = False
+        # Not that of an earlier look: the row that it was in is gone.
         self.journal = Journal(row_id=self.operation.record_id)
         deadline = time.monotonic() + wait.total_seconds()
         if self.lease is None:
