@@ -5,6 +5,7 @@ A campaign that reports nothing without the guard proves nothing with it.
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -130,7 +131,8 @@ def _purge_by(written: Any, born: str) -> None:
 
     def write_otherwise(self: Any, *args: Any) -> None:
         write(self, *args)
-        self.purge = self.purge.replace(" expires_at <=", f" {born} <=")
+        at_once = self.purge.at_once.replace(" expires_at <=", f" {born} <=")
+        self.purge = replace(self.purge, at_once=at_once)
 
     written.__init__ = write_otherwise
 
@@ -142,8 +144,10 @@ def renewal() -> None:
 
     def write_without_renewal(self: Any, *args: Any) -> None:
         write(self, *args)
-        renewed = r", lease_expires_at = CASE .*? END"
+        renewed = r", lease_expires_at = (?:CASE .*? END|GREATEST\(.*? second'\))"
         self.remember = self.begin_call = re.sub(renewed, "", self.remember)
+        held = re.sub(renewed, "", self.remember_held)
+        self.remember_held = self.begin_held_call = held
 
     written._write_leased = write_without_renewal
     owner: Any = Owner
