@@ -386,7 +386,9 @@ class _Transaction(AbstractContextManager[Claim]):
                 raise rows.too_late(using)
         except BaseException:
             if is_open:
-                self._atomic.__exit__(*sys.exc_info())
+                # Django notices at the rollback that there is no server any more.
+                with rows.claim_errors(using):
+                    self._atomic.__exit__(*sys.exc_info())
             raise
         return claim
 

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -10,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tests.concurrency.conftest import AT_THE_SHOP, Connect
 from tests.concurrency.leader import leading
-from tests.concurrency.shop import inner
+from tests.concurrency.shop import inner, leased
 from tests.support.client import call, new_key, post, told
 from tests.support.threads import TIMEOUT, crew, second_connection, start, until
 from tests.testapp.models import Order
@@ -106,6 +107,27 @@ def test_claim_without_a_database_is_refused_and_told_when_to_try_again() -> Non
         "503 store-unavailable",
         "1",
     )
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("view", [inner, leased], ids=["atomic", "leased"])
+def test_claim_on_an_open_connection_to_a_server_that_is_gone_is_refused(
+    view: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one finds out, and what is noticed at the rollback is no other error."""
+    words = []
+    with socket.socket() as bound, monkeypatch.context() as changed:
+        end_session_of(connection)
+        bound.bind(("127.0.0.1", 0))
+        changed.setitem(connection.settings_dict, "PORT", bound.getsockname()[1])
+        for _ in range(2):
+            try:
+                words.append(call(view, new_key()).word)
+            except OperationalError:
+                words.append("500")
+        connection.close()
+
+    assert words == ["503 store-unavailable"] * 2
 
 
 @pytest.mark.direct
