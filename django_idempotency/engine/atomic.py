@@ -89,13 +89,14 @@ def _run(
         result = attempt.result_in_time()
     except Exception as error:
         # If it was a callback after the commit that raised, the answer is kept.
-        if attempt.claiming.has_started and not attempt.is_committed:
+        if attempt.claiming.has_started and not attempt.claiming.is_committed:
             attempt.release(failure_of(error))
         raise
-    attempt.finish()
     if not isinstance(result, Ran):
+        attempt.operation.course.end()  # see Note [Looking again]
         report_verdict(attempt.operation, result)
         return result
+    attempt.finish()
     return replace(result, is_kept=attempt.is_kept)
 
 
@@ -115,7 +116,6 @@ class _Attempt(Generic[T]):
         """Report nothing: this only keeps the answer of a view that has run before."""
         self.place = rows.place_of(operation.record_id, connection)
         self.may_give_back = rows.is_unused(connection)
-        self.is_committed = False
         self.outcome: Outcome[T] | None = None
         self.is_settled = False
         """Whether the transaction holds the end of the operation, kept or released."""
@@ -128,6 +128,8 @@ class _Attempt(Generic[T]):
         while True:
             result = self.result()
             if not isinstance(result, InFlight) or result.retry_after is None:
+                return result
+            if self.claiming.has_started:  # see Note [Looking again]
                 return result
             if (pause := next(pauses, None)) is None:
                 return result
@@ -172,8 +174,7 @@ class _Attempt(Generic[T]):
         return rows.place_of(self.operation.record_id, connection) == self.place
 
     def _run(self, claim: Claim) -> Ran[T]:
-        # Registered before the view's own callbacks, which may raise. If the claim has
-        # joined an outer transaction, the callback runs after that one's commit.
+        # Before the view's own callbacks, which may raise.
         transaction.on_commit(self._committed, using=claim.using, robust=True)
         steps = RunningSteps(self.operation, self.row.journal, claim.using)
         if not self.silent:
@@ -199,7 +200,6 @@ class _Attempt(Generic[T]):
         return True
 
     def _committed(self) -> None:
-        self.is_committed = True
         if not self.silent:
             report("claimed", self.operation)
         if self.outcome is not None and self.outcome.answer is None:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, final
 
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.decisions import InFlight, Renew
@@ -143,6 +143,8 @@ class Claiming(Generic[V]):
         self.has_started = False
         """Whether the row is claimed and the work has begun: from then on every error
         comes from the work or from the commit."""
+        self.is_committed = False
+        """Whether what was claimed is committed, together with the work."""
         self._is_contended = False
         """Whether the short first wait is over; the rest is bounded exactly."""
         # The connection may have died while it was idle.
@@ -156,9 +158,11 @@ class Claiming(Generic[V]):
         """
 
         def run_claimed(*, row_exists: bool) -> T:
-            with self._transaction(row_exists=row_exists) as claim:
-                rows.mark(claim)
+            with self._transaction(row_exists=row_exists, is_marked=True) as claim:
                 self.has_started = True
+                # Before the callbacks of the work, which may raise. If the claim has
+                # joined an outer transaction, it runs after that one's commit.
+                transaction.on_commit(self._committed, using=self.using, robust=True)
                 return work(claim)
 
         return self._result(run_claimed)
@@ -220,12 +224,17 @@ class Claiming(Generic[V]):
                 return decision
             if self.wait.is_late:
                 return InFlight()
+            is_ours = not self.joins_transaction
             try:
                 return claim(row_exists=isinstance(decision, Renew))
             except ClaimFailed as failure:
                 if self.has_started:
                     raise
                 decision = self._decision_after(failure)
+            except Error as error:
+                if not is_ours or (verdict := self._after_conflict(error)) is None:
+                    raise
+                return verdict
 
     def _decision_after(self, failure: ClaimFailed) -> V | InFlight | Renew | None:
         """Return the verdict of the row that is there; ``None``: claim again."""
@@ -251,6 +260,31 @@ class Claiming(Generic[V]):
                 return None
             case _:  # a committed row
                 return self.looked()
+
+    def _after_conflict(self, error: Error) -> V | InFlight | None:
+        """Return what is told to who has lost a conflict after the work has begun.
+
+        Note [Looking again]
+        Such an error is certain to have rolled everything back. If somebody else has
+        claimed the row by then, as can be where two nodes of a cluster both take writes,
+        the truth is that one's, and an error would only tell the client to ask for it.
+        Otherwise the conflict is about the work's own rows, and the error is the work's.
+        The work never runs again here: it may have made calls that nothing rolls back.
+        """
+        if self.is_committed or not rows.is_conflict(error, self.using):
+            return None
+        try:
+            connection = self._connect()
+            with (
+                rows.claim_errors(self.using),
+                rows.looking_anywhere(connection, self.wait.left),
+            ):
+                decision = self.row.look()
+        except ClaimTimedOut:
+            return InFlight()
+        except (ClaimFailed, Error):
+            return None
+        return None if isinstance(decision, Renew) else decision
 
     def _translated(
         self, look: Callable[[], V | Renew | None]
@@ -316,10 +350,17 @@ class Claiming(Generic[V]):
             time.sleep(FIRST_PAUSE)
         return decision
 
-    def _transaction(self, *, row_exists: bool, durable: bool = False) -> _Transaction:
+    def _committed(self) -> None:
+        self.is_committed = True
+
+    def _transaction(
+        self, *, row_exists: bool, durable: bool = False, is_marked: bool = False
+    ) -> _Transaction:
         connection = self._connect()
         atomic = transaction.atomic(using=self.using, durable=durable)
-        return _Transaction(self, connection, atomic, row_exists=row_exists)
+        return _Transaction(
+            self, connection, atomic, row_exists=row_exists, is_marked=is_marked
+        )
 
     def _connect(self) -> BaseDatabaseWrapper:
         connection = connections[self.using]
@@ -367,11 +408,13 @@ class _Transaction(AbstractContextManager[Claim]):
         atomic: transaction.Atomic,
         *,
         row_exists: bool,
+        is_marked: bool,
     ) -> None:
         self._claiming = claiming
         self._connection = connection
         self._atomic = atomic
         self._row_exists = row_exists
+        self._is_marked = is_marked
 
     def __enter__(self) -> Claim:
         using, clock = self._claiming.using, self._claiming.wait
@@ -381,6 +424,8 @@ class _Transaction(AbstractContextManager[Claim]):
                 self._atomic.__enter__()
                 is_open = True
                 claim = self._claiming.claimed(wait, row_exists=self._row_exists)
+                if self._is_marked:
+                    rows.mark(claim)
             # A claim with zero wait has not waited for a leader, so it is never late.
             if wait and clock.is_late:
                 raise rows.too_late(using)

@@ -302,6 +302,11 @@ def is_refusal(error: BaseException, using: str) -> bool:
     )
 
 
+def is_conflict(error: Error, using: str) -> bool:
+    """Whether it says that others were first, and that all was rolled back for certain."""
+    return trouble_of(connections[using], error) is Trouble.CONFLICT
+
+
 def is_busy(error: Error, using: str) -> bool:
     """Whether others hold the one lock of a database: nothing was written."""
     return trouble_of(connections[using], error) is Trouble.BUSY
@@ -366,6 +371,13 @@ def looking(
 def bounds_claims(using: str) -> bool:
     """Whether claims take a transaction, and are bounded as a whole by themselves."""
     return dialect_of(connections[using]).bounds_claims
+
+
+def looking_anywhere(
+    connection: BaseDatabaseWrapper, wait: timedelta
+) -> AbstractContextManager[None]:
+    """The same for a row that may be committed in another node of a cluster."""
+    return dialect_of(connection).looking_anywhere(connection, wait)
 
 
 def brief_wait(using: str) -> timedelta:

@@ -250,6 +250,12 @@ class Dialect(ABC):
         """Bound a read outside of a transaction, where writers can keep it waiting."""
         return nullcontext()
 
+    def looking_anywhere(
+        self, connection: BaseDatabaseWrapper, wait: timedelta
+    ) -> AbstractContextManager[None]:
+        """The same, and the read finds what is committed on any node by now."""
+        return self.looking(connection, wait)
+
     def claiming(
         self, connection: BaseDatabaseWrapper, wait: timedelta
     ) -> AbstractContextManager[str | None]:
