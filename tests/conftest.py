@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from django_idempotency.conf import conf
-from tests.support import citus, pgbouncer
+from tests.support import citus, galera, pgbouncer
 
 # Which places have which markers. What runs in a row of the test matrix is said with
 # these and `-m`, and in no other way.
@@ -129,15 +129,16 @@ def _unsuitable_markers() -> set[str]:
     match connection.vendor:
         case "postgresql":
             return {
-                "mariadb",
+                *("mariadb", "galera"),
                 "direct" if pgbouncer.is_between() else "behind_pgbouncer",
                 *(["one_server"] if conf.IDEMPOTENCY_DISTRIBUTED else []),
                 *([] if citus.is_used() else ["citus"]),
             }
         case "mysql":
-            return {"postgresql", "behind_pgbouncer", "citus", "deferred_constraints"}
+            others = {"postgresql", "behind_pgbouncer", "citus", "deferred_constraints"}
+            return others if galera.running else others | {"galera"}
         case _:
-            return {"postgresql", "behind_pgbouncer", "citus", "mariadb"}
+            return {"postgresql", "behind_pgbouncer", "citus", "mariadb", "galera"}
 
 
 def _deselect(

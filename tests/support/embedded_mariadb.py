@@ -72,7 +72,7 @@ def server(options: Mapping[str, str] | None = None) -> Iterator[Server]:
         data = folder / "data"
         own_folder(data)
         own_folder(data.with_name("tmp"))
-        _install(data)
+        install(data)
         with contextlib.ExitStack() as stack:
             running = Server(data, {**OPTIONS, **(options or {})})
             stack.callback(running.stop)
@@ -133,7 +133,7 @@ class Server:
         subprocess.run([*words, f"--execute={statement}"], check=True)  # noqa: S603
 
 
-def _install(data: Path) -> None:
+def install(data: Path) -> None:
     words = [
         _program("mariadb-install-db"),
         "--no-defaults",
