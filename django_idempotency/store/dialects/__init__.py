@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_idempotency.conf import conf
 
 from .base import Dialect, Trouble
+from .galera import Galera
 from .mariadb import MariaDB
 from .portable import PortablePostgreSQL
 from .postgresql import PostgreSQL
@@ -30,11 +31,17 @@ DIALECTS: Mapping[str, Dialect] = {
 DISTRIBUTED: Mapping[str, Dialect] = {"citus": PortablePostgreSQL()}
 """By the names in `IDEMPOTENCY_DISTRIBUTED`: PostgreSQL to Django, on many servers."""
 
+GALERA = Galera()
+
+_are_nodes: dict[str, bool] = {}
+"""By alias, whether the servers of this process are nodes of a cluster."""
+
 
 def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     """Return the statements for this kind of database.
 
-    With MySQL or MariaDB, a new connection asks the server which of the two it is.
+    With MySQL or MariaDB, a new connection asks the server which of the two it is, and
+    the first one of an alias in this process whether it is a node of Galera.
 
     Raises:
         NotSupportedError: for a database whose waits and conflicts are not known.
@@ -51,11 +58,23 @@ def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
             "database router send IdempotencyRecord and ProcessedEvent to PostgreSQL, to "
             "MariaDB 10.11 or later, or to SQLite."
         )
-    return dialect
+    return GALERA if vendor == "mysql" and _is_node(connection) else dialect
 
 
 def _is_tested_mariadb(connection: Any) -> bool:  # pragma: no cover - MariaDB
     return bool(connection.mysql_is_mariadb and connection.mysql_version >= MARIADB)
+
+
+def _is_node(connection: BaseDatabaseWrapper) -> bool:  # pragma: no cover - MariaDB
+    found = _are_nodes.get(connection.alias)
+    if found is None:
+        with connection.temporary_connection() as cursor:
+            # Not @@wsrep_on, which is an error where the server was built without.
+            cursor.execute("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")
+            row = cursor.fetchone()
+        found = row is not None and row[1] == "ON"
+        _are_nodes[connection.alias] = found
+    return found
 
 
 def trouble_of(connection: BaseDatabaseWrapper, error: Error) -> Trouble | None:

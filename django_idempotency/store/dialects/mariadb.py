@@ -66,6 +66,9 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
         " CAST(CEILING(%(lease)s) AS UNSIGNED)) FOR "
     )
 
+    first_limit = ""
+    """What is said before the limits of each statement that has some."""
+
     DEADLOCK = 1213
     # The second one comes with innodb_snapshot_isolation: the row has changed since.
     CONFLICTS = frozenset({DEADLOCK, 1020})
@@ -96,7 +99,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
         # INSERT IGNORE would hide every other error, too.
         insert = self._insert(table, values)
         no_wait = "innodb_lock_wait_timeout = 0, lock_wait_timeout = 0"
-        return f"SET STATEMENT {no_wait} FOR {insert}"
+        return f"SET STATEMENT {self.first_limit}{no_wait} FOR {insert}"
 
     def quoted(self, column: str) -> str:
         return f"`{column}`"
@@ -161,7 +164,7 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
         seconds = wait.total_seconds()
         whole = math.ceil(seconds)
         limits = (
-            f"innodb_lock_wait_timeout = {whole},"
+            f"{self.first_limit}innodb_lock_wait_timeout = {whole},"
             f" lock_wait_timeout = LEAST(@@lock_wait_timeout, {whole})"
         )
         if seconds:
