@@ -137,7 +137,7 @@ class Owner:
         self.is_over = True
 
     def _insist(self, act: Callable[[], None]) -> None:
-        """Commit; while others keep the database busy (SQLite), again and again.
+        """Commit; while others keep the database busy or are first, again and again.
 
         Else what a call has come to would be unknown because somebody else wrote for
         long, and only a person could tell.
@@ -150,8 +150,12 @@ class Owner:
                     self.links.store()
                 return
             except Error as error:
-                is_busy = rows.is_busy(error, self.lease.using)
-                if not is_busy or time.monotonic() >= until:
+                using = self.lease.using
+                # Nothing was written, so that it can be written again.
+                is_passing = rows.is_busy(error, using) or rows.is_conflict(
+                    error, using
+                )
+                if not is_passing or time.monotonic() >= until:
                     raise
                 time.sleep(PAUSE)
 

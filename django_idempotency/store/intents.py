@@ -41,8 +41,8 @@ class IntentStatements:
             "created_at": dialect.now,
             "expires_at": retained,
         }
-        self.claim = dialect.insert_bounded(table, fresh, "first_id")
-        self.renew = (
+        self.claim = dialect.streamed(dialect.insert_bounded(table, fresh, "first_id"))
+        self.renew = dialect.streamed(
             f"UPDATE {table} SET first_id = %(first_id)s,"
             f" confirmed_id = %(confirmed_id)s, created_at = {dialect.now},"
             f" expires_at = {retained} WHERE id = %(id)s"

@@ -400,9 +400,11 @@ def note_failure(operation: Operation, error_name: str) -> None:
     """Write a released row, if the row is absent or released.
 
     In a small transaction of its own that doesn't wait: if a copy is running by now,
-    its row is left alone.
+    its row is left alone. Nothing is noted where nobody can tell whether one is.
     """
     using = operation.using
+    if not dialect_of(connections[using]).notes_failures:  # pragma: no cover - Galera
+        return
     statements = _statements(using)
     note = noted(Happening.RELEASED, error=error_name[:255])
     insert_or_update(

@@ -54,7 +54,9 @@ class RecordStatements:
             "lease_token": "%(lease_token)s",
             "lease_expires_at": leased_for,
         }
-        self.claim = dialect.insert_first(table, fresh, RecordState.IN_FLIGHT)
+        self.claim = dialect.streamed(
+            dialect.insert_first(table, fresh, RecordState.IN_FLIGHT)
+        )
         self.claim_leased = dialect.insert_first(table, leased, RecordState.IN_FLIGHT)
         # A settlement alone stands for nothing: a person has said that it wasn't done.
         has_steps = f"{table}.effects LIKE '{{\"steps\"%%'"
@@ -87,7 +89,7 @@ class RecordStatements:
                 f" WHERE {dialect.at_row}{dialect.renew_returns}"
             )
 
-        self.renew = renewal("NULL", "NULL")
+        self.renew = dialect.streamed(renewal("NULL", "NULL"))
         self.take_over = renewal("%(lease_token)s", leased_for)
         answer = (
             "response_status = %(response_status)s,"
@@ -127,7 +129,8 @@ class RecordStatements:
             f" history = {noted}"
             f" {here}"
         )
-        self.add_note = f"UPDATE {table} SET history = {noted} {here}"
+        unowned = "" if dialect.notes_in_flight else f" AND state <> {in_flight}"
+        self.add_note = f"UPDATE {table} SET history = {noted} {here}{unowned}"
         # Also what was committed in the middle of its work waits for a person.
         self.hold = (
             f"UPDATE {table} SET history = {noted}, state = {held},"
@@ -247,7 +250,9 @@ class EventStatements:
             "received_at": now,
             "expires_at": retained,
         }
-        self.claim = dialect.insert_first(table, fresh, EventState.RECEIVED)
+        self.claim = dialect.streamed(
+            dialect.insert_first(table, fresh, EventState.RECEIVED)
+        )
         self.store = dialect.insert_first(
             table, {**fresh, "next_attempt_at": now}, EventState.RECEIVED
         )
@@ -263,7 +268,7 @@ class EventStatements:
             f" {dialect.seconds_until('received_at')} FROM {table} WHERE id = %(id)s"
         )
         self.read_newest = f"{self.read}{dialect.newest}"
-        self.take_over = (
+        self.take_over = dialect.streamed(
             f"UPDATE {table} SET state = {received}, attempts = attempts + 1,"
             f" payload = NULL, next_attempt_at = NULL, dead_since = NULL,"
             f" expires_at = {retained}"
@@ -349,7 +354,7 @@ class EventStatements:
             f" {mine} AND next_attempt_at IS NOT NULL"
         )
         self.bury = f"{failed} NULL, dead_since = {dialect.now} {mine}"
-        self.begin_run = (
+        self.begin_run = dialect.streamed(
             f"UPDATE {table} SET next_attempt_at = NULL WHERE id = %(id)s"
             f"{dialect.renew_returns}"
         )

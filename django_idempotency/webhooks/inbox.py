@@ -27,7 +27,7 @@ from django_idempotency.exceptions import (
     name_of,
 )
 from django_idempotency.models import ProcessedEvent
-from django_idempotency.store import due, reruns
+from django_idempotency.store import due, reruns, rows
 from django_idempotency.store import events as event_store
 from django_idempotency.store.events import StoredEvent
 from django_idempotency.store.rows import Claim
@@ -93,8 +93,15 @@ def process_next(*, endpoints: Collection[str] = ()) -> Step:
     using = event_store.event_alias()
     has_postponed = True
     while has_postponed:
-        with transaction.atomic(using=using, durable=True):
-            found = due.look(using=using, free_after=FIRST_RETRY, endpoints=endpoints)
+        try:
+            with transaction.atomic(using=using, durable=True):
+                found = due.look(
+                    using=using, free_after=FIRST_RETRY, endpoints=endpoints
+                )
+        except Error as error:
+            if rows.is_conflict(error, using):
+                return Step.TAKEN  # by a worker whose lock was not to be seen
+            raise
         has_postponed = found.has_postponed
     if found.begun is None:
         return Step.NOTHING_DUE
@@ -216,6 +223,8 @@ class _BegunEvent:
             if self.execution is not None:
                 return _step(self.execution.after(error))
             if isinstance(error, ClaimTimedOut | ClaimOutrun):
+                return Step.TAKEN
+            if isinstance(error, Error) and rows.is_conflict(error, self.using):
                 return Step.TAKEN
             raise
 

@@ -135,6 +135,12 @@ class Dialect(ABC):
     """How many rows a purge may delete at a time, if all others have to wait for it."""
     rest_after_batch = timedelta(0)
     """How long a purge at least lets others write between two batches."""
+    notes_failures = True
+    """Whether an attempt that has failed leaves a note of it: see Note [What another node
+    can't see]. It could be certified before a claim of another node."""
+    notes_in_flight = True
+    """Whether who is sent away leaves a note on the row of a lease. Elsewhere the row's
+    lock tells that its owner is about to write to it, who would be refused then."""
     true = "TRUE"
     cutoff = "%(cutoff)s"
     """A parameter that is an instant in the database's own spelling."""
@@ -153,6 +159,10 @@ class Dialect(ABC):
         claimed = self.claimed_state.replace("STATE", values[column])
         insert = self._insert(table, {**values, column: claimed})
         return f"{insert} ON CONFLICT (id) DO NOTHING{self.claim_returns}"
+
+    def streamed(self, statement: str) -> str:
+        """Let a claim be known to each node of a cluster at once, and not at the COMMIT."""
+        return statement
 
     def adding_up(self, table: str, columns: Collection[str]) -> str:
         """The end of an INSERT that adds to the columns of the rows that are there."""
