@@ -111,6 +111,10 @@ class Node(Server):
             },
         )
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def stand_still(self) -> None:
         self._signal(signal.SIGSTOP)
 
@@ -118,7 +122,7 @@ class Node(Server):
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.is_running:
             self._process.send_signal(number)
 
     def stop(self, *, kill: bool = False) -> None:

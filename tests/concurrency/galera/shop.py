@@ -8,11 +8,13 @@ import threading
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.db import connection
+from django.contrib.auth.models import User
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
@@ -85,8 +87,24 @@ def atomic(request: IdempotentRequest) -> HttpResponse:
     key = str(request.idempotency.key)
     scene.begin(key)
     order = place(key)
+    with suppress(ZeroDivisionError), transaction.atomic():
+        # A savepoint within a transaction that is streamed.
+        Order.objects.create()
+        raise ZeroDivisionError
     scene.act()
     return JsonResponse({"order": order}, status=201)
+
+
+@idempotent(intent_window=timedelta(minutes=1))
+def with_intent(request: IdempotentRequest) -> HttpResponse:
+    scene.begin(request.body.decode())
+    return JsonResponse({"order": place("")}, status=201)
+
+
+@csrf_exempt
+def of_one_user(request: Any) -> HttpResponse:
+    request.user = User(pk=1)
+    return with_intent(request)
 
 
 def leased(request: IdempotentRequest) -> HttpResponse:
@@ -126,6 +144,7 @@ urlpatterns = [
     path("leased/", csrf_exempt(idempotent(lease=timedelta(minutes=1))(leased))),
     path("short-lease/", csrf_exempt(idempotent(lease=LEASE)(leased))),
     path("in-many-steps/", csrf_exempt(in_many_steps)),
+    path("with-intent/", of_one_user),
     path("inline/", receiver("inline")),
     path("inbox/", receiver("inbox", inbox=True)),
 ]
@@ -140,6 +159,7 @@ SENDS: dict[str, Callable[[str], Answer]] = {
     "unprotected": partial(post, "/unprotected/"),
     "atomic": partial(post, "/atomic/"),
     "leased": partial(post, "/leased/"),
+    "short-lease": partial(post, "/short-lease/"),
     "in-many-steps": partial(post, "/in-many-steps/"),
     "inline": partial(deliver_event, "/inline/"),
     "inbox": partial(deliver_event, "/inbox/"),

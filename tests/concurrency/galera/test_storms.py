@@ -24,7 +24,7 @@ from tests.concurrency.galera.clients import (
 )
 from tests.concurrency.galera.shop import SENDS, SHAPES, scene
 from tests.support import galera
-from tests.support.client import Answer, new_key
+from tests.support.client import Answer, new_key, post
 from tests.support.threads import TIMEOUT
 
 pytestmark = [
@@ -142,6 +142,19 @@ def test_views_that_fail_on_one_node_fail_nowhere_else() -> None:
 
     assert failed.keys() == {0}
     assert order_counts() == one_order_each(keys)
+
+
+def test_the_same_under_several_keys_is_one_execution_on_all_nodes() -> None:
+    def click(number: int) -> str:
+        return post("/with-intent/", new_key(), amount=number).word
+
+    with clients(COPIES) as crew:
+        words = [at_once(crew, partial(click, number)) for number in range(FEW_KEYS)]
+
+    assert [Counter(each) for each in words] == [
+        {"201": 1, "409 possible-duplicate": COPIES - 1}
+    ] * FEW_KEYS
+    assert [*scene.begun.values()] == [1] * FEW_KEYS
 
 
 def test_sessions_are_left_as_they_were() -> None:
