@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.decisions import InFlight, Renew
 from django_idempotency.exceptions import (
+    BrokenTransaction,
     ClaimBusy,
     ClaimConflict,
     ClaimFailed,
@@ -270,8 +271,12 @@ class Claiming(Generic[V]):
         the truth is that one's, and an error would only tell the client to ask for it.
         Otherwise the conflict is about the work's own rows, and the error is the work's.
         The work never runs again here: it may have made calls that nothing rolls back.
+        A conflict may also be swallowed, as Django does where it is told of one when it
+        rolls back to a savepoint; then the transaction is broken.
         """
-        if self.is_committed or not rows.is_conflict(error, self.using):
+        is_broken = isinstance(error, BrokenTransaction)
+        is_conflict = is_broken or rows.is_conflict(error, self.using)
+        if self.is_committed or not is_conflict:
             return None
         try:
             connection = self._connect()

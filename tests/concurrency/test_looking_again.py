@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial, partialmethod
 from typing import Any
@@ -87,10 +87,17 @@ def deadlock() -> None:
             waiting.result(TIMEOUT)
 
 
+def swallowed() -> None:
+    """As Django itself does where it learns of it when it rolls back to a savepoint."""
+    with suppress(OperationalError):
+        deadlock()
+
+
 CONFLICTS = {
     "COMMIT refused": (IsolationLevel.SERIALIZABLE, skew),
     "row has changed": (IsolationLevel.REPEATABLE_READ, outrun),
     "deadlock": (IsolationLevel.READ_COMMITTED, deadlock),
+    "swallowed": (IsolationLevel.READ_COMMITTED, swallowed),
 }
 
 
@@ -106,9 +113,10 @@ class Scene:
 
     def work(self) -> int:
         self.runs += 1
+        order = Order.objects.create()
         if self.conflicts:
             self.conflicts.popleft()()
-        return int(Order.objects.create().pk)
+        return int(order.pk)
 
 
 scene = Scene()
