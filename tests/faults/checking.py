@@ -7,12 +7,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.faults import counts
 from tests.faults.clients import OTHER, USER, History, key_of
 from tests.faults.conditions import IDLE_SECONDS, LONGEST_LEASE, TENANTS
 from tests.faults.databases import EVENTS, ORDERS, RECORDS
-from tests.faults.plans import FORGED, OTHER_USER, WEBHOOKS
+from tests.faults.plans import ATOMIC, FORGED, OTHER_USER, PURGE, WEBHOOKS
 from tests.faults.stage import Stage
 from tests.support.client import Answer
 
@@ -43,6 +44,8 @@ class Truth:
         self.events: dict[int, str] = {}
         listing = stage.provider_listing()
         self.refusals = listing.refusals
+        self.executions = stage.watcher.executions()
+        self.struck_between = stage.watcher.struck_between
         for charge in listing.charges:
             self.charges[charge.operation].append(charge.id)
         self.references: dict[int, str] = {}
@@ -86,6 +89,8 @@ def _violations_of(history: History, truth: Truth) -> Iterator[Violation]:
         else:
             yield from _answers(operation, answers, truth)
             yield from _kept(history, operation, answers, truth)
+    if plan.entry in ATOMIC:
+        yield from _alone(history, truth)
     forged = FORGED + plan.run
     if by_operation[forged] or truth.orders[forged] or forged in truth.events:
         yield Violation(rule="forged", detail="a delivery that nobody signed was taken")
@@ -102,6 +107,27 @@ def _effects(operation: int, truth: Truth, *, is_answered: bool) -> Iterator[Vio
             yield Violation(rule=f"acknowledged without {name}", detail="none is there")
     if operation in truth.refusals:
         yield Violation(rule="derived key", detail="it was used for two operations")
+
+
+def _alone(history: History, truth: Truth) -> Iterator[Violation]:
+    """While a claim is held nobody else begins, and nobody is told of an error.
+
+    Where nothing but the provider or the purge was struck meanwhile: whoever loses a
+    transaction otherwise may go on with the work all the same, until the end.
+    """
+    struck = truth.struck_between(history.started, history.ended)
+    acts = {line.get("act") for line in struck if line.get("target") != PURGE}
+    if not acts <= {"provider", "leave", "record", None}:
+        return
+    for operation in (history.plan.run, OTHER_USER + history.plan.run):
+        for one, next_one in pairwise(truth.executions.get(operation, [])):
+            # After longer, the database has ended the transaction of a slow machine.
+            if next_one[0] < min(one[1], one[0] + IDLE_SECONDS):
+                yield Violation(rule="begun by two", detail=f"{one} and {next_one}")
+    if not any(fault.target != PURGE for fault in history.plan.faults):
+        for moment in history.moments:
+            if moment.got.startswith("500"):
+                yield Violation(rule="error without a fault", detail=moment.who)
 
 
 def _event(

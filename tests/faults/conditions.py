@@ -15,6 +15,9 @@ LOG = "FAULTS_LOG"
 FOLDER = "FAULTS_FOLDER"
 """Where faults for workers are put."""
 
+NODES = "FAULTS_NODES"
+"""The ports of nodes that all take writes, if there are several."""
+
 PATIENT = "FAULTS_PATIENT"
 """Whether nothing in the shop is to end because it takes long."""
 
@@ -38,6 +41,8 @@ SABOTAGES = (
     "names",
     "mark",
     "beside",
+    "stream",
+    "look-again",
 )
 
 TENANTS = 2

@@ -12,7 +12,13 @@ from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 
-POSTGRESQL, MARIADB = DATABASES = ("postgresql", "mariadb")
+POSTGRESQL, MARIADB, GALERA = DATABASES = ("postgresql", "mariadb", "galera")
+
+_NO_NODES = "there are no other nodes"
+ONE_SERVER = dict.fromkeys(
+    ("node-cut-off", "sabotage stream", "sabotage look-again"), _NO_NODES
+)
+"""What is left out where there is one server."""
 
 RECORDS = "django_idempotency_idempotencyrecord"
 EVENTS = "django_idempotency_processedevent"
@@ -38,13 +44,22 @@ class Database(ABC):
     def __init__(self, url: str) -> None:
         self.url = url
 
+    @property
+    def ports(self) -> list[int]:
+        """Those of all nodes, if there are several that take writes."""
+        return []
+
     @abstractmethod
     def restart(self) -> bool:
-        """Shut it down, and say whether it came back."""
+        """Shut it, or a node, down, and say whether it came back."""
 
     @abstractmethod
     def kill(self) -> bool:
         """kill -9: nobody tells the sessions, nobody cleans up."""
+
+    def cut_off(self) -> bool:
+        """Let a node neither hear nor say anything, until the others go on without it."""
+        raise NotImplementedError
 
     @abstractmethod
     def later(self, seconds: float) -> str:
@@ -127,6 +142,7 @@ def started(name: str) -> AbstractContextManager[Database]:
 
 
 def session_of(connection: Any) -> Session:
+    # A node's sessions are those of any MariaDB.
     name = MARIADB if connection.vendor == "mysql" else POSTGRESQL
     session: Session = _module(name).ServerSession(connection)
     return session

@@ -12,6 +12,7 @@ import MySQLdb
 from tests.faults.databases import (
     CANCEL_SECONDS,
     EVENTS,
+    ONE_SERVER,
     RECORDS,
     Database,
     Session,
@@ -28,6 +29,7 @@ LEFT_OUT = {
     "pgbouncer": "is a pooler of PostgreSQL; tests.faults.load",
     "--count": "its transactions have no numbers to compare",
     "sabotage beside": "as --count",
+    **ONE_SERVER,
     "failover": "to a synchronous standby of PostgreSQL; tests.faults.failover",
 }
 
@@ -56,7 +58,7 @@ def options(idle_seconds: int) -> dict[str, Any]:
     }
 
 
-def _connected(url: str) -> Any:
+def connected(url: str, settings: str = "") -> Any:
     parts = urlsplit(url)
     return closing(
         MySQLdb.connect(
@@ -69,7 +71,7 @@ def _connected(url: str) -> Any:
             # A clock that shows when the statement began would be late after a wait.
             init_command=(
                 "SET sql_mode = 'ANSI_QUOTES', tx_isolation = 'READ-COMMITTED',"
-                " innodb_lock_wait_timeout = 0, lock_wait_timeout = 0"
+                f" innodb_lock_wait_timeout = 0, lock_wait_timeout = 0{settings}"
             ),
         )
     )
@@ -110,8 +112,11 @@ class MariaDB(Database):
     def later(self, seconds: float) -> str:
         return f"{self.now} + INTERVAL {seconds} SECOND"
 
+    def connected(self) -> Any:
+        return connected(self.url)
+
     def execute(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        with _connected(self.url) as connection, connection.cursor() as cursor:
+        with self.connected() as connection, connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             return list(cursor.fetchall()) if cursor.description else []
 
@@ -119,7 +124,7 @@ class MariaDB(Database):
         self.as_soon_as_it_is_there(self._make_due)
 
     def _make_due(self) -> None:
-        with _connected(self.url) as connection, connection.cursor() as cursor:
+        with self.connected() as connection, connection.cursor() as cursor:
             cursor.execute("START TRANSACTION")
             cursor.execute(
                 f"SELECT id FROM {EVENTS} WHERE next_attempt_at > {self.now}"  # noqa: S608

@@ -27,6 +27,8 @@ ENTRIES = (
 WEBHOOKS = frozenset({"inline", "inbox", "tenant"})
 STORED = frozenset({"inbox", "tenant"})
 """Deliveries that are only stored, in one statement, for a worker to handle."""
+ATOMIC = frozenset({"view", "drf", "inline", "task"})
+"""Whose work is done in the transaction of the claim, in the request."""
 ASGI = frozenset({"asgi-leased"})
 CALM = frozenset({"long-view"})
 """What is served by processes that nobody stops: see Note [Who is not stopped]."""
@@ -50,8 +52,8 @@ class Fault:
     run: int
     kind: str
     act: str
-    """``kill``, ``stop``, ``drop``, ``cancel``, ``restart``, ``crash``, ``provider``,
-    ``leave``, ``alter``, ``time-out``, ``outrun``, or ``record`` only."""
+    """``kill``, ``stop``, ``drop``, ``cancel``, ``restart``, ``crash``, ``cut``,
+    ``provider``, ``leave``, ``alter``, ``time-out``, ``outrun``, or ``record`` only."""
     number: int = 1
     """Of the run's faults, from 1."""
     target: str = REQUEST
@@ -88,6 +90,7 @@ KINDS = {
     "cancel-at-statement": Kind("cancel", ("statement",), ("before",)),
     "database-restart": Kind("restart", ("statement", "commit", "call")),
     "database-killed": Kind("crash", ("statement", "commit", "call")),
+    "node-cut-off": Kind("cut", ("statement", "commit", "call")),
     "table-altered": Kind("alter", ("statement", "commit", "call")),
     # Errors that roll back more than the statement, for the work goes on.
     "timeout-swallowed": Kind("time-out", ("write",)),

@@ -7,6 +7,7 @@ process, since nobody else could tell.
 
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -17,13 +18,14 @@ from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from tests.faults.conditions import FOLDER, LOG
+from tests.faults.conditions import FOLDER, LOG, NODES
 from tests.faults.databases import session_of
 from tests.faults.plans import Fault
 
@@ -107,6 +109,24 @@ def install() -> None:
             commit(self)
 
     backend._commit = commit_at_point
+    if ports := [int(port) for port in os.environ.get(NODES, "").split()]:
+        _spread(backend, ports)
+
+
+def _spread(backend: Any, ports: list[int]) -> None:
+    """Let each connection be made to one of the nodes.
+
+    All that is done to a session is done at its own node.
+    """
+    get_connection_params = backend.get_connection_params
+    draw = random.SystemRandom().choice  # not what all forks have of their parent
+
+    def at_some_node(self: Any) -> dict[str, Any]:
+        if self.connection is None:
+            self.port = draw(ports)
+        return {**get_connection_params(self), "port": self.port}
+
+    backend.get_connection_params = at_some_node
 
 
 def _at_statement(
@@ -118,6 +138,17 @@ def _at_statement(
 
 def _log(fault: Fault, detail: str) -> None:
     tell({**asdict(fault), "pid": os.getpid(), "detail": detail})
+
+
+@contextmanager
+def execution_of(operation: int) -> Iterator[None]:
+    """Tell when the work of an operation begins, and when it is over."""
+    by = uuid4().hex
+    tell({"begun": operation, "by": by})
+    try:
+        yield
+    finally:
+        tell({"left": operation, "by": by})
 
 
 def tell(line: Mapping[str, Any]) -> None:
@@ -172,6 +203,7 @@ ACTS: dict[str, Callable[[Fault], None]] = {
     "outrun": _by_the_server("be_outrun"),
     "restart": _pause,
     "crash": _pause,
+    "cut": _pause,
 }
 
 

@@ -10,7 +10,13 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.faults.databases import CANCEL_SECONDS, EVENTS, Database, Session
+from tests.faults.databases import (
+    CANCEL_SECONDS,
+    EVENTS,
+    ONE_SERVER,
+    Database,
+    Session,
+)
 from tests.faults.databases import PATIENCE_SECONDS as PATIENCE
 from tests.support.servers import postgresql
 from tests.support.servers.postgresql_programs import Programs
@@ -25,6 +31,7 @@ LEFT_OUT = {
     "timeout-swallowed": NO_SUCH_ERROR,
     "change-swallowed": NO_SUCH_ERROR,
     "sabotage mark": "the number of the transaction takes its place, see savepoint",
+    **ONE_SERVER,
 }
 
 SESSIONS = (

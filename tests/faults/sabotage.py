@@ -14,6 +14,7 @@ from django.db import Error, connections, transaction
 
 from django_idempotency.core.decisions import Decision, Renew, Replay
 from django_idempotency.engine import counting, record_row, steps
+from django_idempotency.engine.claiming import Claiming
 from django_idempotency.engine.owner import Owner
 from django_idempotency.engine.steps import LeasedSteps
 from django_idempotency.exceptions import ClaimConflict
@@ -23,6 +24,7 @@ from django_idempotency.store import events as event_store
 from django_idempotency.store import records as store
 from django_idempotency.store import rows, statements
 from django_idempotency.store.dialects import DIALECTS
+from django_idempotency.store.dialects.galera import Galera
 from django_idempotency.store.rows import Claim
 from django_idempotency.webhooks import endpoints, receiver
 from django_idempotency.webhooks.deliveries import Verified
@@ -200,10 +202,23 @@ def beside() -> None:
     store.keep = write_and_keep
 
 
+def stream() -> None:
+    """Another node doesn't know of a claim until its commit."""
+    dialect: Any = Galera
+    dialect.streamed = lambda self, statement: statement
+
+
+def look_again() -> None:
+    """Nor is who has lost to another node's claim answered from its row."""
+    stream()
+    claiming: Any = Claiming
+    claiming._after_conflict = lambda self, error: None
+
+
 SABOTAGES = {
-    each.__name__: each
+    each.__name__.replace("_", "-"): each
     for each in (
         *(unique, savepoint, token, signature, scope, kept, held, expiry),
-        *(renewal, shield, seen, names, mark, beside),
+        *(renewal, shield, seen, names, mark, beside, stream, look_again),
     )
 }

@@ -114,9 +114,10 @@ def operation_of(request: HttpRequest) -> int:
 @idempotent
 def view(request: IdempotentRequest) -> HttpResponse:
     operation = operation_of(request)
-    order = place(operation)
-    charge_id = charge(request.idempotency.key_for("charge"), operation)
-    return JsonResponse(receipt(request, order, charge_id), status=201)
+    with points.execution_of(operation):
+        order = place(operation)
+        charge_id = charge(request.idempotency.key_for("charge"), operation)
+        return JsonResponse(receipt(request, order, charge_id), status=201)
 
 
 class HeaderAuthentication(BaseAuthentication):
@@ -131,8 +132,9 @@ class Orders(IdempotencyMixin, APIView):
     def post(self, request: Request) -> Response:
         django_request: Any = request._request
         operation = operation_of(django_request)
-        charge_id = charge(django_request.idempotency.key_for("charge"), operation)
-        order = place(operation)
+        with points.execution_of(operation):
+            charge_id = charge(django_request.idempotency.key_for("charge"), operation)
+            order = place(operation)
         return Response(receipt(django_request, order, charge_id), status=201)
 
 
@@ -256,8 +258,9 @@ def task(request: HttpRequest) -> HttpResponse:
     operation = operation_of(request)
 
     def work() -> Any:
-        charge_id = charge(current_operation().key_for("charge"), operation)
-        return receipt(request, place(operation), charge_id)
+        with points.execution_of(operation):
+            charge_id = charge(current_operation().key_for("charge"), operation)
+            return receipt(request, place(operation), charge_id)
 
     return _delivered(lambda: run_once(request.headers["Idempotency-Key"], work))
 
@@ -296,8 +299,9 @@ def work(request: HttpRequest) -> HttpResponse:
 
 def handle(event: Event) -> None:
     operation = int(event.id.removeprefix("evt_"))
-    charge(event.key_for("charge"), operation)
-    place(operation)
+    with points.execution_of(operation):
+        charge(event.key_for("charge"), operation)
+        place(operation)
 
 
 stripe = replace(providers.STRIPE, acknowledge_within=2 * WAIT)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,14 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-from tests.faults.conditions import FOLDER, LOG, PATIENT, PROVIDER_URL, SABOTAGE
+from tests.faults.conditions import (
+    FOLDER,
+    LOG,
+    NODES,
+    PATIENT,
+    PROVIDER_URL,
+    SABOTAGE,
+)
 from tests.faults.databases import POSTGRESQL, Database
 from tests.faults.databases import started as database_started
 from tests.faults.plans import ASGI, CALM
@@ -28,7 +36,7 @@ WORKERS, THREADS, ASGI_WORKERS, CALM_WORKERS = 3, 12, 2, 1
 
 ACTS = (
     *("kill", "stop", "drop", "cancel", "restart", "crash", "provider", "leave"),
-    *("alter", "time-out", "outrun"),
+    *("alter", "time-out", "outrun", "cut"),
 )
 """Those of faults."""
 
@@ -85,6 +93,17 @@ class Watcher(threading.Thread):
         kinds = (line["kind"] for line in list(self.lines) if line.get("act") in ACTS)
         return dict(sorted(Counter(kinds).items()))
 
+    def executions(self) -> dict[int, list[tuple[float, float]]]:
+        """By operation, when its work has begun, and when it was over."""
+        found: dict[int, dict[str, tuple[float, float]]] = defaultdict(dict)
+        for line in list(self.lines):
+            if "begun" in line:
+                found[line["begun"]][line["by"]] = (line["time"], math.inf)
+            elif "left" in line:
+                began, _ = found[line["left"]][line["by"]]
+                found[line["left"]][line["by"]] = (began, line["time"])
+        return {operation: sorted(each.values()) for operation, each in found.items()}
+
     def told(self, what: str) -> list[Any]:
         """What background processes have told under this name."""
         return [line[what] for line in list(self.lines) if what in line]
@@ -108,6 +127,8 @@ class Watcher(threading.Thread):
             self._end(self.database.restart)
         elif act == "crash":
             self._end(self.database.kill)
+        elif act == "cut":
+            self._end(self.database.cut_off)
         self.lines.append(line)
         if act in ACTS:
             self.struck.add((line["run"], line["number"]))
@@ -214,6 +235,7 @@ def _start(
         PROVIDER_URL: url_of(provider),
         PATIENT: "yes" if one_by_one else "",
         SABOTAGE: sabotage,
+        NODES: " ".join(map(str, database.ports)),
         "TESTS_COUNT": "yes" if count else "no",
         "no_proxy": "127.0.0.1",
     }

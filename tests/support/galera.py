@@ -41,9 +41,6 @@ TIMES = {
     "evs.keepalive_period": "PT0.5S",
     "evs.inactive_check_period": "PT0.5S",
     "evs.suspect_timeout": "PT3S",
-    "evs.inactive_timeout": "PT5S",
-    "evs.install_timeout": "PT5S",
-    "evs.delay_margin": "PT10S",
 }
 
 
