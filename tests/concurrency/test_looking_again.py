@@ -23,6 +23,7 @@ from django.urls import path
 from django_idempotency.decorators import idempotent
 from django_idempotency.engine import record_row
 from django_idempotency.http import IdempotentRequest
+from django_idempotency.models import IdempotencyRecord
 from django_idempotency.tasks import run_once
 from django_idempotency.webhooks import Event, event_row, providers, webhook
 from tests.concurrency.conftest import Connect
@@ -174,11 +175,12 @@ def lose(
     copy: Callable[[str], str] | None,
     connect_with: Connect,
     conflict: str = "COMMIT refused",
+    **options: Any,
 ) -> str:
     Order.objects.create(reference="one")
     Order.objects.create(reference="two")
     level, act = CONFLICTS[conflict]
-    connect_with(isolation_level=level)
+    connect_with(isolation_level=level, **options)
     scene.conflicts.append(act)
     if copy is not None:
         scene.copies.append(partial(copy, key))
@@ -269,6 +271,27 @@ def test_conflict_of_the_transaction_around_the_view_is_its_own(
     with pytest.raises(OperationalError), transaction.atomic():
         call(view, new_key())
     assert not scene.words
+
+
+@pytest.mark.direct
+def test_who_may_not_look_for_so_long_is_told_to_come_back(
+    connect_with: Connect,
+) -> None:
+    """Such as by the project's own limit; nothing was done."""
+    table = IdempotencyRecord._meta.db_table
+    with second_connection() as other:
+
+        def lock_the_table(key: str) -> str:
+            other.set_autocommit(False)
+            with other.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {table}")
+            return ""
+
+        other.inc_thread_sharing()
+        limit = "-c statement_timeout=500ms"
+        word = lose(call_view, new_key(), lock_the_table, connect_with, options=limit)
+
+    assert word == "409 in-flight"
 
 
 @pytest.mark.direct

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from django_idempotency.core.events import EventFacts, EventState
 from django_idempotency.models import ProcessedEvent
@@ -18,6 +19,7 @@ from django_idempotency.store import due
 from django_idempotency.store import events as event_store
 from django_idempotency.webhooks import PermanentError, inbox
 from django_idempotency.webhooks.inbox import FIRST_RETRY, Step, process_next
+from tests.concurrency.conftest import Connect
 from tests.concurrency.webhooks.receivers import HASTE, scene
 from tests.support.cases import cases
 from tests.support.deliveries import Sent, deliver, gocardless, stripe
@@ -402,3 +404,26 @@ def test_worker_that_begins_an_event_at_that_moment_is_not_waited_for() -> None:
         gate.open()
         ends = {one.result(TIMEOUT), other.result(TIMEOUT)}
     assert ends == {Step.PROCESSED}
+
+
+@pytest.mark.parametrize(("module", "verb"), [(due, "look"), (event_store, "take")])
+def test_worker_whose_snapshot_is_too_old_leaves_the_event_to_the_other_one(
+    module: Any, verb: str, connect_with: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the other one's lock was on another node, and was not to be seen."""
+    connect_with(isolation_level=IsolationLevel.REPEATABLE_READ)
+    status("/inbox/", stripe())
+    act = getattr(module, verb)
+
+    def act_late(*args: Any, **options: Any) -> Any:
+        ProcessedEvent.objects.count()  # the snapshot
+        with second_connection() as other, other.cursor() as cursor:
+            cursor.execute(
+                f"UPDATE {ProcessedEvent._meta.db_table} SET attempts = attempts + 1"  # noqa: S608
+            )
+        return act(*args, **options)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(module, verb, act_late)
+        assert process_next() is Step.TAKEN
+    assert Order.objects.count() == 0
