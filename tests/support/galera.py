@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.embedded_mariadb import OPTIONS, Server, install
 from tests.support.embedded_postgresql import make_termination_an_exception
-from tests.support.servers import free_port
+from tests.support.servers import ServerFailed, free_port
 from tests.support.servers.accounts import own_folder, temporary_folder
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ASKED_FOR = "galera://"
 SIZE = 3
+TRIES = 3
 PROVIDER = "/usr/lib/galera/libgalera_smm.so"
 
 running: list[Cluster] = []
@@ -60,15 +61,26 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 @contextlib.contextmanager
 def cluster(options: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """Run one until the end; these options before ours."""
-    folder = temporary_folder("galera-")
-    try:
-        with contextlib.ExitStack() as stack:
-            made = Cluster(folder, options or {})
-            stack.callback(made.stop)
+    with contextlib.ExitStack() as stack:
+        yield _started(stack, options or {})
+
+
+def _started(stack: contextlib.ExitStack, options: Mapping[str, str]) -> Cluster:
+    for number in range(TRIES):
+        folder = temporary_folder("galera-")
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        made = Cluster(folder, options)
+        stack.callback(made.stop)
+        try:
             made.start()
-            yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        except ServerFailed:
+            # Of its many ports somebody may have taken one in between.
+            made.stop()
+            if number == TRIES - 1:
+                raise
+        else:
+            break
+    return made
 
 
 class Node(Server):

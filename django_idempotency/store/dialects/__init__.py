@@ -61,18 +61,23 @@ def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     return GALERA if vendor == "mysql" and _is_node(connection) else dialect
 
 
-def _is_tested_mariadb(connection: Any) -> bool:  # pragma: no cover - MariaDB
+def _is_tested_mariadb(connection: Any) -> bool:
     return bool(connection.mysql_is_mariadb and connection.mysql_version >= MARIADB)
 
 
-def _is_node(connection: BaseDatabaseWrapper) -> bool:  # pragma: no cover - MariaDB
+def _is_node(connection: BaseDatabaseWrapper) -> bool:
     found = _are_nodes.get(connection.alias)
     if found is None:
         with connection.temporary_connection() as cursor:
-            # Not @@wsrep_on, which is an error where the server was built without.
-            cursor.execute("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")
-            row = cursor.fetchone()
-        found = row is not None and row[1] == "ON"
+            # Not @@wsrep_on, which is an error where the server was built without; and it
+            # may be on where nothing is loaded that could replicate.
+            cursor.execute(
+                "SHOW GLOBAL VARIABLES"
+                " WHERE variable_name IN ('wsrep_on', 'wsrep_provider')"
+            )
+            settings = dict(cursor.fetchall())
+        has_provider = settings.get("wsrep_provider", "none") not in ("", "none")
+        found = settings.get("wsrep_on") == "ON" and has_provider
         _are_nodes[connection.alias] = found
     return found
 

@@ -27,7 +27,7 @@ from tests.support.client import Answer, post
 from tests.support.deliveries import SECRET, deliver, stripe
 from tests.testapp.models import Order
 
-LEASE = timedelta(seconds=1)
+LEASE = timedelta(seconds=2)
 
 
 class Scene:

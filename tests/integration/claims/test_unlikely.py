@@ -1,6 +1,7 @@
 """What hardly ever happens, and must be right when it does."""
 
 import uuid
+from contextlib import nullcontext
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -31,14 +32,16 @@ from django_idempotency.engine.work import Outcome, Ran
 from django_idempotency.exceptions import ClaimConflict, StoreUnavailable
 from django_idempotency.http.bodies import canonical_payload
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store import dialects, rows
 from django_idempotency.store import records as store
-from django_idempotency.store import rows
 from django_idempotency.store.dialects.base import Dialect, Trouble
+from django_idempotency.store.dialects.galera import Galera
 from django_idempotency.store.dialects.mariadb import MariaDB
 from django_idempotency.store.dialects.postgresql import PostgreSQL
 from django_idempotency.store.dialects.sqlite import SQLite
 from django_idempotency.store.purging import Purge
 from tests.factories import IdempotencyRecordFactory
+from tests.support.cases import cases
 from tests.support.databases import read_only
 from tests.support.values import ANSWER, OPERATION
 from tests.testapp.models import Order
@@ -104,6 +107,40 @@ def test_trouble_is_told_by_the_errors_code_or_text(
     dialect: Dialect, error: Error, trouble: Trouble | None
 ) -> None:
     assert dialect.trouble(error) is trouble
+
+
+PROVIDER = "/usr/lib/galera/libgalera_smm.so"
+
+
+@cases(
+    "told, is_node",
+    {
+        "node": ({"wsrep_on": "ON", "wsrep_provider": PROVIDER}, True),
+        "built without": ({}, False),
+        "off": ({"wsrep_on": "OFF", "wsrep_provider": PROVIDER}, False),
+        "on, and nothing loaded": ({"wsrep_on": "ON", "wsrep_provider": "none"}, False),
+    },
+)
+def test_server_is_asked_once_whether_it_is_a_node(
+    told: dict[str, str], is_node: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim on another server would be refused what it says to a node."""
+    monkeypatch.setattr(dialects, "_are_nodes", {})
+    asked: list[str] = []
+    cursor = SimpleNamespace(execute=asked.append, fetchall=lambda: list(told.items()))
+    server: Any = SimpleNamespace(
+        alias="elsewhere",
+        vendor="mysql",
+        mysql_is_mariadb=True,
+        mysql_version=(10, 11, 19),
+        temporary_connection=lambda: nullcontext(cursor),
+    )
+
+    found = [dialects.dialect_of(server) for _ in range(2)]
+
+    assert [isinstance(each, Galera) for each in found] == [is_node] * 2
+    assert all(isinstance(each, MariaDB) for each in found)
+    assert len(asked) == 1
 
 
 @database
