@@ -138,7 +138,7 @@ class _Attempt(Generic[T]):
             time.sleep(pause)
 
     def result(self) -> Result[T]:
-        return self.claiming.run(self._run)
+        return self.claiming.run(self._run, self._committed)
 
     def finish(self) -> None:
         """After a deliberate rollback, keep the error's answer or release the key."""
@@ -174,8 +174,6 @@ class _Attempt(Generic[T]):
         return rows.place_of(self.operation.record_id, connection) == self.place
 
     def _run(self, claim: Claim) -> Ran[T]:
-        # Before the view's own callbacks, which may raise.
-        transaction.on_commit(self._committed, using=claim.using, robust=True)
         steps = RunningSteps(self.operation, self.row.journal, claim.using)
         if not self.silent:
             self.operation.course.start(took_over=self.row.has_unfinished)

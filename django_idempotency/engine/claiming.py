@@ -151,19 +151,28 @@ class Claiming(Generic[V]):
         # The connection may have died while it was idle.
         self._may_reconnect = True
 
-    def run(self, work: Callable[[Claim], T]) -> T | V | InFlight:
+    def run(
+        self, work: Callable[[Claim], T], then: Callable[[], None] | None = None
+    ) -> T | V | InFlight:
         """Run `work` in the transaction that holds the claim, and commit both.
+
+        `then` is called after the commit, before the callbacks of the work. If the claim
+        has joined an outer transaction, it is after that one's commit.
 
         Raises:
             Exception: whatever `work` or the commit raised; both are rolled back.
         """
 
+        def arrive() -> None:
+            self.is_committed = True
+            if then is not None:
+                then()
+
         def run_claimed(*, row_exists: bool) -> T:
             with self._transaction(row_exists=row_exists, is_marked=True) as claim:
                 self.has_started = True
-                # Before the callbacks of the work, which may raise. If the claim has
-                # joined an outer transaction, it runs after that one's commit.
-                transaction.on_commit(self._committed, using=self.using, robust=True)
+                # Before the callbacks of the work, which may raise.
+                transaction.on_commit(arrive, using=self.using, robust=True)
                 return work(claim)
 
         return self._result(run_claimed)
@@ -354,9 +363,6 @@ class Claiming(Generic[V]):
             # was nothing to wait for.
             time.sleep(FIRST_PAUSE)
         return decision
-
-    def _committed(self) -> None:
-        self.is_committed = True
 
     def _transaction(
         self, *, row_exists: bool, durable: bool = False, is_marked: bool = False

@@ -150,11 +150,8 @@ class Owner:
                     self.links.store()
                 return
             except Error as error:
-                using = self.lease.using
-                # Nothing was written, so that it can be written again.
-                is_passing = rows.is_busy(error, using) or rows.is_conflict(
-                    error, using
-                )
+                # Then nothing was written, and it can be written again.
+                is_passing = rows.is_passing(error, self.lease.using)
                 if not is_passing or time.monotonic() >= until:
                     raise
                 time.sleep(PAUSE)

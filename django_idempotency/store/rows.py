@@ -297,8 +297,7 @@ def is_broken(connection: BaseDatabaseWrapper) -> bool:
 def is_refusal(error: BaseException, using: str) -> bool:
     """Whether the database has refused a COMMIT, and rolled back for certain."""
     return isinstance(error, IntegrityError) or (
-        isinstance(error, Error)
-        and trouble_of(connections[using], error) in (Trouble.CONFLICT, Trouble.BUSY)
+        isinstance(error, Error) and is_passing(error, using)
     )
 
 
@@ -307,9 +306,9 @@ def is_conflict(error: Error, using: str) -> bool:
     return trouble_of(connections[using], error) is Trouble.CONFLICT
 
 
-def is_busy(error: Error, using: str) -> bool:
-    """Whether others hold the one lock of a database: nothing was written."""
-    return trouble_of(connections[using], error) is Trouble.BUSY
+def is_passing(error: Error, using: str) -> bool:
+    """Whether others were first, or hold the one lock of a database: nothing was written."""
+    return trouble_of(connections[using], error) in (Trouble.BUSY, Trouble.CONFLICT)
 
 
 def watched(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:

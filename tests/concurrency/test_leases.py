@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.models import F
 from django.db.models.functions import Now
 from django.http import HttpResponse, JsonResponse
@@ -21,6 +22,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.store import records
+from tests.concurrency.conftest import Connect
 from tests.support.client import Answer, call, new_key, post, told
 from tests.support.records import change
 from tests.support.threads import (
@@ -28,6 +31,7 @@ from tests.support.threads import (
     all_at_once,
     connections_in_use,
     crew,
+    second_connection,
     start,
     until,
 )
@@ -267,3 +271,31 @@ def test_call_and_look_up_hold_no_connection_of_the_pool(is_unknown: bool) -> No
         answer = served.result(TIMEOUT)
 
     assert answer.json["charge"] == "ch_1"
+
+
+@pytest.mark.parametrize("verb", ["begin_call", "remember", "keep_leased"])
+def test_what_an_owner_stores_is_stored_again_if_another_session_was_first(
+    verb: str, connect_with: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was written, for certain; an error would make the call unknown."""
+    connect_with(isolation_level=IsolationLevel.REPEATABLE_READ)
+    store, others = getattr(records, verb), [1]
+    calls: list[str] = []
+
+    def store_late(*args: Any, **options: Any) -> None:
+        IdempotencyRecord.objects.count()  # the snapshot
+        while others:
+            table = IdempotencyRecord._meta.db_table
+            with second_connection() as other, other.cursor() as cursor:
+                cursor.execute(f"UPDATE {table} SET replays = {others.pop()}")  # noqa: S608
+        store(*args, **options)
+
+    @idempotent(lease=timedelta(minutes=1))
+    def view(request: IdempotentRequest) -> HttpResponse:
+        request.idempotency.call("charge", calls.append)
+        return HttpResponse(status=201)
+
+    monkeypatch.setattr(records, verb, store_late)
+
+    assert call(view, new_key()).word == "201"
+    assert (len(calls), others) == (1, [])
