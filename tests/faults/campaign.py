@@ -180,11 +180,12 @@ class _Campaign:
 
 def _points(stage: Stage) -> Points:
     """Let each way in be gone once in peace, and its points be counted."""
-    for number, entry in enumerate(ENTRIES, RECORDED):
+    entries = [each for each in ENTRIES if each not in stage.database.left_out]
+    for number, entry in enumerate(entries, RECORDED):
         record(stage, entry, Fault(run=number, kind=entry, act="record"))
     end = time.monotonic() + QUIET_SECONDS
-    number = RECORDED + len(ENTRIES)
-    while not {*ENTRIES, WORKER, PURGE} <= {*(counted := _counted(stage))}:
+    number = RECORDED + len(entries)
+    while not {*entries, WORKER, PURGE} <= {*(counted := _counted(stage))}:
         if time.monotonic() > end:
             raise RuntimeError(f"Not everything has come to its end: {counted}")
         # More than one, since the first may be handled by the other worker.

@@ -58,7 +58,7 @@ def options(idle_seconds: int) -> dict[str, Any]:
     }
 
 
-def connected(url: str, settings: str = "") -> Any:
+def connected(url: str) -> Any:
     parts = urlsplit(url)
     return closing(
         MySQLdb.connect(
@@ -71,7 +71,7 @@ def connected(url: str, settings: str = "") -> Any:
             # A clock that shows when the statement began would be late after a wait.
             init_command=(
                 "SET sql_mode = 'ANSI_QUOTES', tx_isolation = 'READ-COMMITTED',"
-                f" innodb_lock_wait_timeout = 0, lock_wait_timeout = 0{settings}"
+                " innodb_lock_wait_timeout = 0, lock_wait_timeout = 0"
             ),
         )
     )
