@@ -55,6 +55,9 @@ LOOKS = 5
 TRIES = 50
 """How often a person tries to say what was found: more often than there are threads."""
 
+MOST = 4
+"""How many times as many runs there are at most, for kinds that have struck too rarely."""
+
 RECORDED = 9_000_000
 """Added to the numbers of the runs that only count points."""
 
@@ -71,8 +74,8 @@ def run(
     """Return what was done, and each promise that was broken, with its history.
 
     `first` is the number of the seed's run to begin with; `kinds` are those of the
-    faults. There are more runs, up to twice as many, if a kind has struck too rarely: a
-    fault finds nothing to strike when a copy has been quicker.
+    faults. There are more runs, up to `MOST` times as many, if a kind has struck too
+    rarely: a fault finds nothing to strike when a copy has been quicker.
     """
     campaign = _Campaign(stage, seed, kinds, points=_points(stage))
     if not stage.counts:
@@ -91,7 +94,7 @@ def _run(
     size = CLIENTS if until_violation else 4 * CLIENTS
     minimum = runs // len(kinds) // 2
     while campaign.runs < runs or (
-        campaign.too_rare(minimum) and campaign.runs < 2 * runs
+        campaign.too_rare(minimum) and campaign.runs < MOST * runs
     ):
         left = runs - campaign.runs
         batch = list(islice(planned, min(size, left) if left > 0 else CLIENTS))
@@ -180,12 +183,11 @@ class _Campaign:
 
 def _points(stage: Stage) -> Points:
     """Let each way in be gone once in peace, and its points be counted."""
-    entries = [each for each in ENTRIES if each not in stage.database.left_out]
-    for number, entry in enumerate(entries, RECORDED):
+    for number, entry in enumerate(ENTRIES, RECORDED):
         record(stage, entry, Fault(run=number, kind=entry, act="record"))
     end = time.monotonic() + QUIET_SECONDS
-    number = RECORDED + len(entries)
-    while not {*entries, WORKER, PURGE} <= {*(counted := _counted(stage))}:
+    number = RECORDED + len(ENTRIES)
+    while not {*ENTRIES, WORKER, PURGE} <= {*(counted := _counted(stage))}:
         if time.monotonic() > end:
             raise RuntimeError(f"Not everything has come to its end: {counted}")
         # More than one, since the first may be handled by the other worker.

@@ -38,8 +38,6 @@ class Database(ABC):
     """
 
     now: ClassVar[str]
-    left_out: ClassVar[frozenset[str]] = frozenset()
-    """The ways into the shop that this database leaves out."""
     lost: ClassVar[type[Exception]]
     """What a statement raises while the server isn't there."""
 

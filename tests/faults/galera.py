@@ -19,7 +19,7 @@ SETTLED_SECONDS = 2
 
 LEFT_OUT = {
     name: why for name, why in LEFT_OUT_ON_MARIADB.items() if name not in ONE_SERVER
-} | {"long-view": "while a node is missed, a commit takes longer than its lease"}
+}
 
 
 @contextmanager
@@ -33,8 +33,6 @@ UP_TO_DATE = f"SET STATEMENT wsrep_sync_wait = 1 FOR SELECT count(*) FROM {ORDER
 
 
 class Galera(MariaDB):
-    left_out = frozenset({"long-view"})
-
     def __init__(self, running: Cluster) -> None:
         super().__init__(running.nodes[0])
         self.nodes = running.nodes

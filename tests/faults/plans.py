@@ -163,16 +163,11 @@ class _Deck:
 
 
 def plans(seed: int, points: Points, *, kinds: Iterable[str] = KINDS) -> Iterator[Plan]:
-    """Yield plans without end; kinds of faults come equally often, and so do entries.
-
-    The entries are those that have points.
-    """
+    """Yield plans without end; kinds of faults come equally often, and so do entries."""
     drawn = random.Random(seed)  # noqa: S311 - no secret
     deck, more = _Deck(tuple(kinds), drawn), _Deck(tuple(kinds), drawn)
     entries = {
-        kind: _Deck(
-            tuple(e for e in ENTRIES if e in points and may_strike(kind, e)), drawn
-        )
+        kind: _Deck(tuple(each for each in ENTRIES if may_strike(kind, each)), drawn)
         for kind in KINDS
     }
     for run in itertools.count(1):

@@ -894,6 +894,54 @@ def test_each_step_renews_the_lease(
     assert left[0] > LEASE - timedelta(seconds=10)
 
 
+SLOW_COMMIT = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(0.6); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON django_idempotency_idempotencyrecord
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.effects IS DISTINCT FROM NEW.effects) EXECUTE FUNCTION slow();
+"""
+
+
+@pytest.fixture
+def _slow_commit(db: None) -> Iterator[None]:
+    """Of what changes the steps, as where a disk or another node is waited for."""
+    with connection.cursor() as cursor:
+        cursor.execute(SLOW_COMMIT)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION slow CASCADE")
+
+
+@pytest.mark.postgresql
+@pytest.mark.usefixtures("_slow_commit")
+@pytest.mark.parametrize("if_unknown", ["repeat", "hold", lambda key: None])
+def test_call_has_its_lease_where_a_commit_is_slow(if_unknown: Any) -> None:
+    """Else a call could last longer than what a slow commit has left of the lease."""
+    lease = timedelta(seconds=2)
+    renewed: list[bool] = []
+
+    def charge(key: str) -> None:
+        end = record().lease_expires_at
+        assert end is not None
+        renewed.append(end - lease > committed_by)
+
+    committed_by = timezone.now() + timedelta(seconds=0.6)
+    call(
+        idempotent(lease=lease)(
+            lambda request: JsonResponse(
+                request.idempotency.call("charge", charge, if_unknown=if_unknown),
+                safe=False,
+            )
+        ),
+        scene.key,
+    )
+
+    assert renewed == [True]
+
+
 def almost_over() -> None:
     change(lease_expires_at=Now() + timedelta(seconds=20))
 
