@@ -82,7 +82,8 @@ class Watcher(threading.Thread):
     def stop(self) -> None:
         self._over.set()
         self.join()
-        self._restarts.shutdown()
+        # A cluster takes seconds for each, and nobody waits for the rest.
+        self._restarts.shutdown(cancel_futures=True)
 
     @property
     def is_quiet(self) -> bool:
