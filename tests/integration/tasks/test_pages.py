@@ -30,6 +30,7 @@ from django_idempotency.tasks import current_operation, idempotent_task
 from django_idempotency.webhooks import (
     NotReady,
     WebhookView,
+    endpoints,
     on,
     providers,
     webhook,
@@ -527,7 +528,9 @@ def deliver(
 
 
 @pytest.fixture
-def stripe_events(site: Site, settings: Any) -> Any:
+def stripe_events(site: Site, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    # Another project of the tests may have declared one of the same name.
+    monkeypatch.setattr(endpoints, "_endpoints", {})
     settings.STRIPE_WEBHOOK_SECRET = deliveries.SECRET
     site.names["client"] = Intents(site.provider)
     return run(block(GONE, "class StripeEvents"), site.names)["StripeEvents"].as_view()
