@@ -19,16 +19,19 @@ T = TypeVar("T")
 
 
 class Client(threading.Thread):
-    def __init__(self, node: int) -> None:
+    def __init__(self, node: int, isolation: str = "read committed") -> None:
         super().__init__(daemon=True)
         self.node = node
+        self.isolation = isolation
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self.start()
 
     def run(self) -> None:
         # This thread's own settings: the others keep theirs.
         port = galera.running[0].nodes[self.node].port
-        connection.settings_dict = {**connection.settings_dict, "PORT": port}
+        shared = connection.settings_dict
+        options = {**shared["OPTIONS"], "isolation_level": self.isolation}
+        connection.settings_dict = {**shared, "PORT": port, "OPTIONS": options}
         while (job := self._jobs.get()) is not None:
             job()
         connections.close_all()
@@ -54,9 +57,14 @@ class Client(threading.Thread):
 
 
 @contextmanager
-def clients(count: int = galera.SIZE) -> Iterator[list[Client]]:
-    """So many, in turn at each node."""
-    made = [Client(number % galera.SIZE) for number in range(count)]
+def clients(
+    count: int = galera.SIZE,
+    *,
+    nodes: int = galera.SIZE,
+    isolation: str = "read committed",
+) -> Iterator[list[Client]]:
+    """So many, in turn at each of the first nodes."""
+    made = [Client(number % nodes, isolation) for number in range(count)]
     try:
         yield made
     finally:

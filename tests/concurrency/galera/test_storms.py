@@ -81,10 +81,14 @@ def storm(
     keys: int = KEYS,
     *,
     prepare: Callable[[Storm], None] = lambda found: None,
+    **surroundings: Any,
 ) -> Storm:
     found = Storm([new_key() for _ in range(keys)])
     prepare(found)
-    with clients(COPIES) as crew, clients() as others:
+    with (
+        clients(COPIES, **surroundings) as crew,
+        clients(**surroundings) as others,
+    ):
         for key in found.keys:
             found.answers[key] = at_once(crew, partial(SENDS[shape], key))
         new = [each.do(session_settings) for each in others]
@@ -105,6 +109,23 @@ def test_copies_on_all_nodes_are_one_execution_of_each_key(shape: str) -> None:
     assert found.begun == {1: KEYS}
     assert all(len(charges) == 1 for charges in scene.charges.values())
     assert found.changed == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "surroundings",
+    [{"nodes": 2}, {"isolation": "repeatable read"}],
+    ids=["two nodes", "repeatable read"],
+)
+def test_copies_are_one_execution_elsewhere(
+    shape: str, surroundings: dict[str, Any]
+) -> None:
+    found = storm(shape, FEW_KEYS, **surroundings)
+
+    assert found.statuses.keys() <= {200, 201}
+    assert found.bodies == {1: FEW_KEYS}
+    assert order_counts() == one_order_each(found.keys)
+    assert found.begun == {1: FEW_KEYS}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
