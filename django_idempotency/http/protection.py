@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -85,6 +85,18 @@ AsyncView = Callable[[], Awaitable[Any]]
 """An async view with the arguments of one request; it may return an `Answer`."""
 
 
+@dataclass
+class _Progress:
+    """How far one request's view has come: what it raises, we could have raised, too.
+
+    It may use the package itself, for a task or in a callback after the commit, and the
+    client must not be told that nothing was done where that is true of those only.
+    """
+
+    has_begun: bool = False
+    has_returned: bool = False
+
+
 def protect(
     request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView
 ) -> HttpResponseBase:
@@ -98,11 +110,14 @@ def protect(
     asked = _asked(request, policy, view.request)
     if isinstance(asked, HttpResponseBase):
         return asked
+    progress = _Progress()
     try:
         if asked is None:
-            return _run_unkeyed(request, policy, view)
-        return _run_once(request, asked, policy, view)
+            return _run_unkeyed(request, policy, view, progress)
+        return _run_once(request, asked, policy, view, progress)
     except CallRefused:
+        if progress.has_returned:
+            raise
         return _refused(request, asked)
 
 
@@ -120,7 +135,10 @@ async def aprotect(
     if isinstance(asked, HttpResponseBase):
         return asked
 
+    progress = _Progress()
+
     async def work(steps: Steps) -> Outcome[HttpResponseBase]:
+        progress.has_begun = True
         with boundary.Running(request, steps):
             answer = await view()
         if not isinstance(answer, Answer):
@@ -138,6 +156,8 @@ async def aprotect(
     except CallRefused:
         return await in_thread(_refused, request, asked)
     except StoreUnavailable as error:
+        if progress.has_begun:
+            raise
         return await in_thread(_unavailable, request, asked, error)
     waited = time.monotonic() - begun
     return await in_thread(_response_to, result, request, asked, replay, waited)
@@ -186,12 +206,15 @@ def _work(
     request: HttpRequest,
     policy: IdempotencyPolicy,
     view: ProtectedView,
+    progress: _Progress,
     steps: Steps,
     *,
     has_key: bool,
 ) -> Outcome[HttpResponseBase]:
+    progress.has_begun = True
     with boundary.Running(request, steps):
         answer = view.run()
+    progress.has_returned = True
     keep_from_caches(request, answer.response)  # with what is stored of it
     outcome = outcome_of(answer, policy, request, has_key=has_key)
     if outcome.answer is not None and outcome.commits and view.has_object:
@@ -200,9 +223,12 @@ def _work(
 
 
 def _run_unkeyed(
-    request: HttpRequest, policy: IdempotencyPolicy, view: ProtectedView
+    request: HttpRequest,
+    policy: IdempotencyPolicy,
+    view: ProtectedView,
+    progress: _Progress,
 ) -> HttpResponseBase:
-    work = partial(_work, request, policy, view, has_key=False)
+    work = partial(_work, request, policy, view, progress, has_key=False)
     return running.run_unkeyed(work, in_transaction=policy.lease is None)
 
 
@@ -211,8 +237,9 @@ def _run_once(
     operation: Operation,
     policy: IdempotencyPolicy,
     view: ProtectedView,
+    progress: _Progress,
 ) -> HttpResponseBase:
-    work = partial(_work, request, policy, view, has_key=True)
+    work = partial(_work, request, policy, view, progress, has_key=True)
     begun = time.monotonic()
     try:
         work_in_both = in_both_stores(work, request, operation)
@@ -220,6 +247,8 @@ def _run_once(
     except AnsweredElsewhere as elsewhere:
         result = elsewhere.verdict
     except StoreUnavailable as error:
+        if progress.has_begun:
+            raise
         return _unavailable(request, operation, error)
     waited = time.monotonic() - begun
     if isinstance(result, Replay):

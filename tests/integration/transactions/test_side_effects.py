@@ -1,19 +1,24 @@
 """Callbacks after the commit, calls to other parties, and signals."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from django.db import transaction
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection, transaction
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.test import TestCase
 
 from django_idempotency import signals
 from django_idempotency.decorators import idempotent
+from django_idempotency.exceptions import CallRefused, StoreUnavailable
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
+from django_idempotency.tasks import current_operation, run_once
+from tests.support.cases import cases
 from tests.support.client import call, new_key
 from tests.support.threads import second_connection
 from tests.testapp.models import Order
@@ -21,6 +26,8 @@ from tests.testapp.models import Order
 pytestmark = pytest.mark.django_db(transaction=True)
 
 View = Callable[..., Any]
+
+MINUTE = timedelta(minutes=1)
 
 
 class Failure(Exception):
@@ -108,6 +115,68 @@ def test_failing_callback_leaves_the_answer_kept(heard: list[str]) -> None:
     assert heard == ["claimed", "kept"]
     assert call(view, key).word == "201 replayed"
     assert Order.objects.count() == 1
+
+
+# What is raised by something that a view or a callback asks for, and isn't its own
+
+
+class Declined(Exception):
+    """A card is declined."""
+
+
+def be_refused() -> None:
+    def decline(key: str) -> None:
+        raise Declined
+
+    current_operation().call("charge", decline, refused=Declined)
+
+
+def claim_in_vain() -> None:
+    """As where a replica has become the primary's place meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        try:
+            run_once("receipt:1", fail)
+        finally:
+            cursor.execute("RESET default_transaction_read_only")
+
+
+def afterwards(act: Callable[[], object]) -> Callable[[], object]:
+    return lambda: transaction.on_commit(act)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("has_key", [True, False], ids=["key", "no key"])
+@cases(
+    "act, options, error",
+    {
+        "refused in a callback": (afterwards(be_refused), {}, CallRefused),
+        "no claim in a callback": (afterwards(claim_in_vain), {}, StoreUnavailable),
+        "no claim in a lease": (claim_in_vain, {"lease": MINUTE}, StoreUnavailable),
+    },
+)
+def test_who_has_ordered_is_not_told_that_nothing_was_done(
+    act: Callable[[], object], options: Any, error: type[Exception], has_key: bool
+) -> None:
+    """With a new key, as it is told after a refusal, the client would order twice."""
+    view = then(act, required=False, **options)
+
+    with pytest.raises(error):
+        call(view, new_key() if has_key else None)
+
+    assert Order.objects.count() == 1
+
+
+@pytest.mark.postgresql
+def test_who_has_ordered_in_an_async_view_is_not_told_so_either() -> None:
+    @idempotent(lease=MINUTE)
+    async def view(request: IdempotentRequest) -> HttpResponse:
+        await sync_to_async(Order.objects.create)()
+        await sync_to_async(claim_in_vain)()
+        return HttpResponse(status=201)
+
+    with pytest.raises(StoreUnavailable):
+        call(async_to_sync(view), new_key())
 
 
 @pytest.mark.django_db
