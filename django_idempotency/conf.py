@@ -178,6 +178,15 @@ class Settings:
         none: Mapping[str, str] = {}
         return _setting("IDEMPOTENCY_DISTRIBUTED", none)
 
+    def distribution_of(self, alias: str) -> str | None:
+        """Return what the setting says of this database; ``None``: it is one server.
+
+        A setting that says nothing is told by a check, which has to come that far.
+        """
+        distributed: object = self.IDEMPOTENCY_DISTRIBUTED
+        kind = distributed.get(alias) if isinstance(distributed, Mapping) else None
+        return kind if isinstance(kind, str) else None
+
     @cached_property
     def IDEMPOTENCY_COUNT_REPLAYS(self) -> bool:
         """Whether replays are counted on the record, after the answer was sent."""

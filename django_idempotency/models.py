@@ -404,7 +404,7 @@ class EventQuerySet(models.QuerySet["ProcessedEvent"]):
         that only if it is due itself. What another worker is taking at this moment, and
         has locked, is still among them.
         """
-        if conf.IDEMPOTENCY_DISTRIBUTED.get(self.db):
+        if conf.distribution_of(self.db):
             return self._first_by_window()
         waiting = ProcessedEvent._base_manager.filter(
             next_attempt_at__isnull=False, is_ordered=True

@@ -39,10 +39,11 @@ IS_SPREAD = (
     "SELECT EXISTS (SELECT 1 FROM pg_dist_partition"
     " WHERE partmethod <> 'n' OR repmodel = 't')"
 )
+# Told as it has to be written in a statement: quoted, or with its schema, if need be.
 PLAIN = (
-    "SELECT name, to_regclass(quote_ident(name)) NOT IN"
-    " (SELECT logicalrelid FROM pg_dist_partition) FROM unnest(%s::text[]) AS name"
-    " WHERE to_regclass(quote_ident(name)) IS NOT NULL ORDER BY name"
+    "SELECT found::text, found NOT IN (SELECT logicalrelid FROM pg_dist_partition)"
+    " FROM unnest(%s::text[]) AS name, to_regclass(name) AS found"
+    " WHERE found IS NOT NULL ORDER BY name"
 )
 
 
@@ -66,7 +67,7 @@ def refused_behind_postgresql(
 def check_distribution(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     """Compare what the settings say with what Citus knows, if it is Citus."""
     alias = connection.alias
-    is_set = bool(conf.IDEMPOTENCY_DISTRIBUTED.get(alias))
+    is_set = bool(conf.distribution_of(alias))
     if not _asked(connection, IS_CITUS):
         if is_set:
             yield Warning(
@@ -137,7 +138,7 @@ def _sorted_out(
 ) -> tuple[list[str], list[str]]:
     """Return which of the tables Citus knows, and which are plain ones."""
     with connection.cursor() as cursor:
-        cursor.execute(PLAIN, [[*tables]])
+        cursor.execute(PLAIN, [[*map(connection.ops.quote_name, tables)]])
         found = cursor.fetchall()
     return (
         [name for name, is_plain in found if not is_plain],
@@ -149,8 +150,8 @@ def _added(tables: Iterable[str]) -> str:
     # Else it refuses a table with a foreign key to another one.
     also = "cascade_via_foreign_keys => true"
     return "\n".join(
-        f"    SELECT citus_add_local_table_to_metadata('{each}', {also});"
-        for each in tables
+        f"    SELECT citus_add_local_table_to_metadata('{quoted}', {also});"
+        for quoted in (each.replace("'", "''") for each in tables)
     )
 
 

@@ -48,9 +48,8 @@ def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     """
     vendor = connection.vendor
     dialect = DIALECTS.get(vendor)
-    if vendor == "postgresql" and (distributed := conf.IDEMPOTENCY_DISTRIBUTED):
-        # What is written there is checked elsewhere.
-        kind = distributed.get(connection.alias, "")
+    if vendor == "postgresql" and conf.IDEMPOTENCY_DISTRIBUTED:
+        kind = conf.distribution_of(connection.alias) or ""
         dialect = DISTRIBUTED.get(kind, dialect)
     if dialect is None or (vendor == "mysql" and not _is_tested_mariadb(connection)):
         raise NotSupportedError(

@@ -12,6 +12,7 @@ import pytest
 from django.apps import apps
 from django.db import connection
 
+from django_idempotency.checks.databases import check_databases
 from django_idempotency.checks.distributed import (
     check_distribution,
     refused_behind_postgresql,
@@ -20,6 +21,7 @@ from django_idempotency.checks.settings import check_settings
 from django_idempotency.models import IdempotencyRecord
 from tests.support.cases import cases
 from tests.support.pages import DOCS, block, run
+from tests.testapp.models import Order
 
 from .messages import execute, ids, live, only
 
@@ -111,6 +113,33 @@ def test_statement_to_run_is_shown_for_each_table(citus: Know, settings: Any) ->
     assert 'IDEMPOTENCY_DISTRIBUTED = {"default": "citus"}' in str(both.hint)
 
 
+@cases(
+    "db_table, made, shown",
+    {
+        "another schema": ('"far"."order"', 'far."order"', 'far."order"'),
+        "the same, by halves": ('far"."order', 'far."order"', 'far."order"'),
+        "capitals": ("Orders", '"Orders"', '"Orders"'),
+        "apostrophe": ("one's", '"one\'s"', "\"one''s\""),
+    },
+)
+def test_table_is_found_by_what_django_makes_of_its_name(
+    db_table: str,
+    made: str,
+    shown: str,
+    citus: Know,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    citus(**all_tables(SPLIT, "testapp_order"))
+    execute("CREATE SCHEMA far")
+    execute(f"CREATE TABLE {made} (id int)")
+    monkeypatch.setattr(Order._meta, "db_table", db_table)
+
+    message = only(said(is_set=True, settings=settings))
+
+    assert f"_to_metadata('{shown}', " in str(message.hint)
+
+
 def test_page_names_each_of_our_tables_in_both_ways() -> None:
     page = (DOCS / "howto/deploy-on-citus.md").read_text()
 
@@ -172,10 +201,16 @@ def test_server_that_only_speaks_like_postgresql_is_refused(
         "another kind": {"default": "galera"},
         "no such alias": {"nowhere": "citus"},
         "list": {"default": ["citus"]},
+        "only a list": ["default"],
+        "nothing": None,
     },
 )
-def test_setting_that_says_nothing_is_refused(value: Any, settings: Any) -> None:
+def test_setting_that_says_nothing_is_refused(
+    value: Any, citus: Know, settings: Any
+) -> None:
+    """By the check, and not by an error of what asks for the setting before."""
     settings.IDEMPOTENCY_DISTRIBUTED = value
+    assert not {*ids(live()), *ids(check_databases(None))} & {"E011", "E062"}
     message = only(check_settings(None))
 
     assert (ids([message]), message.hint) == (
