@@ -334,23 +334,28 @@ def insert_or_update(
     Raises:
         Error: another session holds the row, or the database is not available.
     """
-    with brief_transaction(using):
-        try:
-            insert_first(insert, parameters, row_id, using, NO_WAIT)
+    with brief_transaction(using), connections[using].cursor() as cursor:
+        if _is_inserted(insert, parameters, row_id, using):
             return True
-        except ClaimBusy as busy:  # pragma: no cover - MariaDB
-            raise OperationalError("Another session holds the row.") from busy
-        except ClaimConflict:
-            pass
-        with connections[using].cursor() as cursor:
-            if make_way:
-                cursor.execute(make_way, parameters)
-                if cursor.rowcount == 1:
-                    insert_first(insert, parameters, row_id, using, NO_WAIT)
-                    return True
-            cursor.execute(update, parameters)
-            written: bool = cursor.rowcount == 1
-            return written
+        if make_way:
+            cursor.execute(make_way, parameters)
+            if cursor.rowcount == 1:
+                return _is_inserted(insert, parameters, row_id, using)
+        cursor.execute(update, parameters)
+        written: bool = cursor.rowcount == 1
+        return written
+
+
+def _is_inserted(
+    insert: str, parameters: Parameters, row_id: uuid.UUID, using: str
+) -> bool:
+    try:
+        insert_first(insert, parameters, row_id, using, NO_WAIT)
+    except ClaimConflict:
+        return False
+    except ClaimBusy as busy:  # pragma: no cover - MariaDB
+        raise OperationalError("Another session holds the row.") from busy
+    return True
 
 
 def opened(

@@ -25,6 +25,7 @@ from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
 from django_idempotency.store import due
 from django_idempotency.store.dialects import dialect_of
+from django_idempotency.store.records import note_failure
 from tests.concurrency.conftest import Connect
 from tests.concurrency.test_purge_under_traffic import (
     make_expired,
@@ -33,7 +34,7 @@ from tests.concurrency.test_purge_under_traffic import (
     words_during_a_purge,
 )
 from tests.support.client import Answer, call, new_key, told
-from tests.support.innodb import be_the_victim
+from tests.support.innodb import another, be_the_victim
 from tests.support.records import expire
 from tests.support.threads import (
     TIMEOUT,
@@ -43,6 +44,7 @@ from tests.support.threads import (
     start,
     until,
 )
+from tests.support.values import OPERATION
 from tests.testapp.models import Order
 
 pytestmark = [pytest.mark.mariadb, pytest.mark.django_db(transaction=True)]
@@ -220,6 +222,24 @@ def test_new_keys_are_not_kept_out_by_who_came_after_a_failed_leader() -> None:
         answers = [each.result(TIMEOUT) for each in (*copies, *others)]
 
     assert told(answers) == {"201": 4, "201 replayed": 2}
+
+
+def test_failure_that_cannot_be_noted_is_told_as_an_error_of_the_database() -> None:
+    """Nothing else is expected after a view's own error, or would stand for it.
+
+    The expired row can be deleted, but where it would stand another session has a lock.
+    """
+    note_failure(OPERATION, "ValueError")
+    expire()
+    with another(connection) as other, other.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("START TRANSACTION")
+        cursor.execute(
+            f"SELECT id FROM {RECORDS} FORCE INDEX (idempotency_record_expires)"  # noqa: S608
+            " WHERE expires_at > UTC_TIMESTAMP() FOR UPDATE"
+        )
+        with pytest.raises(OperationalError):
+            note_failure(OPERATION, "ValueError")
 
 
 # The wait
