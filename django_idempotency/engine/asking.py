@@ -41,7 +41,8 @@ def ask(operation: Operation) -> Standing:
         StoreUnavailable: it can't be told just now.
     """
     # As for a repeat that may not wait; SQLite has one lock for all keys.
-    brief = replace(operation, wait=rows.brief_wait(operation.using))
+    with rows.claim_errors(operation.using):  # of a server that is asked what it is
+        brief = replace(operation, wait=rows.brief_wait(operation.using))
     row = _AskedRow(brief, is_nested=connections[operation.using].in_atomic_block)
     return Claiming(row, brief.wait).run(row.given_back)
 

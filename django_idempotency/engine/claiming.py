@@ -202,9 +202,9 @@ class Claiming(Generic[V]):
 
         def store_row(*, row_exists: bool) -> Claim:
             connection = self._connect()
-            is_alone = connection.get_autocommit() and not rows.bounds_claims(
-                self.using
-            )
+            with rows.claim_errors(self.using):
+                bounds_claims = rows.bounds_claims(self.using)
+            is_alone = connection.get_autocommit() and not bounds_claims
             if is_alone and not row_exists:
                 wait = self.wait.left
                 with rows.claim_errors(self.using), rows.opened(connection, wait):

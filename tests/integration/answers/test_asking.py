@@ -45,6 +45,7 @@ from tests.integration.placements.commits import db
 from tests.integration.rest.exchange import OrderSerializer
 from tests.packaging.readme import ROOT
 from tests.support.cases import cases
+from tests.support.databases import Routes, alias
 from tests.support.ordering import GUEST_KEY, orders, problem_code, signed_in_client
 from tests.support.ordering import send as sent
 from tests.support.records import change, expire, record
@@ -762,3 +763,13 @@ def _unavailable() -> OperationalError:
     else:
         error.__cause__ = type("E", (Exception,), {"sqlstate": "25006"})()
     return error
+
+
+def test_database_that_is_not_there_is_no_answer() -> None:
+    """Not even where its kind can't be told before the server is asked."""
+    away = {"HOST": "127.0.0.1", "PORT": 1, "NAME": "/no/such/place", "OPTIONS": {}}
+    ours = frozenset({"django_idempotency"})
+    with alias("away", **away), Routes.sending(read="away", write="away", apps=ours):
+        words = [standing(act(Client(), "/guests/")) for act in (order, ask)]
+
+    assert words == ["503 store-unavailable", "503 state-unavailable"]
