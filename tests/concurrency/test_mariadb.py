@@ -23,7 +23,7 @@ from django_idempotency.exceptions import BrokenTransaction
 from django_idempotency.fields import UtcNow
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord, ProcessedEvent
-from django_idempotency.store import due
+from django_idempotency.store import dialects, due
 from django_idempotency.store.dialects import dialect_of
 from django_idempotency.store.records import note_failure
 from tests.concurrency.conftest import Connect
@@ -222,6 +222,15 @@ def test_new_keys_are_not_kept_out_by_who_came_after_a_failed_leader() -> None:
         answers = [each.result(TIMEOUT) for each in (*copies, *others)]
 
     assert told(answers) == {"201": 4, "201 replayed": 2}
+
+
+def test_server_that_is_no_node_any_more_is_claimed_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a standby without Galera has taken a cluster's place meanwhile."""
+    monkeypatch.setitem(dialects._are_nodes, "default", True)
+
+    assert [send(new_key()).word for _ in range(2)] == ["201"] * 2
 
 
 def test_failure_that_cannot_be_noted_is_told_as_an_error_of_the_database() -> None:

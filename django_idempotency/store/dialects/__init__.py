@@ -41,7 +41,8 @@ def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
     """Return the statements for this kind of database.
 
     With MySQL or MariaDB, a new connection asks the server which of the two it is, and
-    the first one of an alias in this process whether it is a node of Galera.
+    the first one of an alias in this process whether it is a node of Galera: the first
+    one after a connection was lost, too.
 
     Raises:
         NotSupportedError: for a database whose waits and conflicts are not known.
@@ -83,4 +84,7 @@ def _is_node(connection: BaseDatabaseWrapper) -> bool:
 
 def trouble_of(connection: BaseDatabaseWrapper, error: Error) -> Trouble | None:
     """Return what the error means, without a query to a server that may be gone."""
-    return DIALECTS[connection.vendor].trouble(error)
+    trouble = DIALECTS[connection.vendor].trouble(error)
+    if trouble is Trouble.DISCONNECTED:
+        _are_nodes.pop(connection.alias, None)  # the next one may be another server
+    return trouble

@@ -76,8 +76,9 @@ class MariaDB(Dialect):  # pragma: no cover - MariaDB
     TIMEOUTS = frozenset({1205, 1969, 1317})
     DUPLICATE = 1062
     # The server shuts down, or has ended the connection; the driver's own codes are those
-    # from 2000 on, and 0 for a connection that it has given up.
-    DISCONNECTS = frozenset({0, 1053, 1927, *range(2000, 3000)})
+    # from 2000 on, and 0 for a connection that it has given up. With 1231 a server refuses
+    # what a node of Galera takes: it is another one than was there before.
+    DISCONNECTS = frozenset({0, 1053, 1231, 1927, *range(2000, 3000)})
     # Each by its code: the driver calls nearly everything that it doesn't know an
     # operational error, also a text that the column can't hold.
     UNAVAILABLE = frozenset(

@@ -141,6 +141,9 @@ def test_server_is_asked_once_whether_it_is_a_node(
     assert [isinstance(each, Galera) for each in found] == [is_node] * 2
     assert all(isinstance(each, MariaDB) for each in found)
     assert len(asked) == 1
+    dialects.trouble_of(server, OperationalError(2006, "Server has gone away"))
+    dialects.dialect_of(server)
+    assert len(asked) == 2
 
 
 @database
