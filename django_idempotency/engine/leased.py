@@ -207,7 +207,8 @@ def _interrupted(
         case LeaseLost():
             logger.warning("idempotency lease lost", exc_info=error)
             return _answered(operation, InFlight())
-        case OutcomeUnknown():
+        # Else it is that of a task in the work, and nobody would find this one held.
+        case OutcomeUnknown() if steps.owner.is_held:
             _release(steps, failure_of(error), error)
             return _answered(operation, Held())
         case _:

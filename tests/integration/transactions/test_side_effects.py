@@ -1,6 +1,7 @@
 """Callbacks after the commit, calls to other parties, and signals."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from django.test import TestCase
 
 from django_idempotency import signals
 from django_idempotency.decorators import idempotent
-from django_idempotency.exceptions import CallRefused, StoreUnavailable
+from django_idempotency.exceptions import CallRefused, OutcomeUnknown, StoreUnavailable
 from django_idempotency.http import IdempotentRequest
 from django_idempotency.models import IdempotencyRecord
 from django_idempotency.tasks import current_operation, run_once
@@ -165,6 +166,24 @@ def test_who_has_ordered_is_not_told_that_nothing_was_done(
         call(view, new_key() if has_key else None)
 
     assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"lease": MINUTE}], ids=["atomic", "leased"])
+def test_operation_is_not_told_to_be_held_where_its_task_is(
+    options: Any, heard: list[str]
+) -> None:
+    """A person would look for it in vain: its key is free."""
+    with suppress(Failure):
+        run_once("receipt:1", fail)
+    IdempotencyRecord.objects.update(state="held")
+    view = then(lambda: run_once("receipt:1", fail), **options)
+
+    with pytest.raises(OutcomeUnknown):
+        call(view, new_key())
+
+    assert heard.count("held") == 1
+    states = IdempotencyRecord.objects.order_by("state").values_list("state", flat=True)
+    assert list(states) == ["held", "released"]
 
 
 @pytest.mark.postgresql
