@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, final
@@ -31,18 +31,13 @@ from django_idempotency.exceptions import (
 from django_idempotency.store import rows
 from django_idempotency.store.rows import Claim
 
+from .waiting import FIRST_PAUSE, Wait
+
 T = TypeVar("T")
 V = TypeVar("V")
 
-FIRST_PAUSE = 0.02
-LONGEST_PAUSE = 0.5
-"""Seconds between two looks at a row whose operation is running elsewhere."""
-
 FIRST_WAIT = timedelta(milliseconds=250)
 """The first wait for a leader; only after it is the rest bounded exactly."""
-
-SHORTEST_LATENESS = timedelta(seconds=1)
-"""A claim within this time is never late: the database was slow, no leader failed."""
 
 
 class Row(ABC, Generic[V]):
@@ -80,52 +75,6 @@ class Row(ABC, Generic[V]):
     @abstractmethod
     def take_over(self) -> Claim:
         """Claim the locked row, which is free."""
-
-
-class Wait:
-    """How long one caller may still wait, through any number of leaders."""
-
-    def __init__(self, limit: timedelta) -> None:
-        self._limit = limit
-        self._latest = max(limit, SHORTEST_LATENESS).total_seconds()
-        self._started: float | None = None
-
-    def start(self) -> None:
-        """Start the clock, once.
-
-        Called when there is a connection: time spent waiting for a free one in a pool
-        doesn't count, since it has nothing to do with the operation.
-        """
-        if self._started is None:
-            self._started = time.monotonic()
-
-    @property
-    def left(self) -> timedelta:
-        left = self._limit - timedelta(seconds=self._elapsed)
-        return max(rows.NO_WAIT, left)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it is too late even for a claim that was just made.
-
-        The limit of the first INSERT starts anew with each leader, so a copy behind many
-        that fail quickly one after the other can get the claim long after its wait.
-        """
-        return self._elapsed > self._latest
-
-    def pauses(self) -> Iterator[float]:
-        """Yield how long to sleep before each further look, until the wait is over.
-
-        Time spent waiting for an uncommitted row counts as part of the same wait.
-        """
-        pause = FIRST_PAUSE
-        while left := self.left.total_seconds():
-            yield min(pause, left)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-
-    @property
-    def _elapsed(self) -> float:
-        return 0 if self._started is None else time.monotonic() - self._started
 
 
 @final
