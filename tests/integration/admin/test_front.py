@@ -85,7 +85,7 @@ def test_page_says_what_was_stopped_and_what_waits(admin_client: Client) -> None
     began = timezone.now() - timedelta(hours=5, minutes=7, seconds=20)
     IdempotencyRecord.objects.filter(pk=running.pk).update(created_at=began)
     dead()
-    due_at = timezone.now() - timedelta(minutes=3)
+    due_at = timezone.now() - timedelta(minutes=6)
     ProcessedEventFactory.create(due=True, next_attempt_at=due_at)
     page = shown(admin_client)
 
@@ -95,7 +95,7 @@ def test_page_says_what_was_stopped_and_what_waits(admin_client: Client) -> None
         ["1", "oldest 9 min"],
         ["1", "longest: 5 h 7 min"],
         ["7", "6 at POST /pay/"],
-        ["1", "1 due, oldest 3 min"],
+        ["1", "1 due, oldest 6 min"],
     ]
     assert "121 repeats were answered without doing the work again." in page
     assert "cost your customers 4,211.40 EUR, 10.00 USD." in page
