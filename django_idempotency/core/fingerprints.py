@@ -123,10 +123,14 @@ def canonical_query(query: bytes) -> Pieces:
 def canonical_form(
     body: bytes, exclude: Collection[str] = (), max_fields: int | None = None
 ) -> Pieces:
-    """Sort the fields of an urlencoded form; with too many, return the raw body."""
+    """Sort the fields of an urlencoded form; with too many, return the raw body.
+
+    So too where it isn't UTF-8: Django then reads all of it as Latin-1, escapes excepted,
+    so that a byte and its escape are no longer the same.
+    """
     try:
         pairs = parse_qsl(
-            body.decode("utf-8", "surrogateescape"),
+            body.decode(),
             keep_blank_values=True,
             errors="surrogateescape",
             max_num_fields=max_fields,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest, QueryDict
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from django.http.request import RawPostDataException
+from django.utils.encoding import force_str
 
 from django_idempotency.conf import conf
 from django_idempotency.core.fingerprints import (
@@ -163,17 +165,28 @@ def canonical_payload(
 
 
 def media_type(request: HttpRequest) -> bytes:
-    """The type without parameters that don't change the payload's meaning."""
+    """The type without parameters that don't change the payload's meaning.
+
+    UTF-8 is what a body is in anyway. Under another charset the same bytes are another
+    text, to Django's forms and queries and to REST framework's parsers.
+    """
     parameters = sorted(
         (name, value)
         for name, value in (request.content_params or {}).items()
         if name not in {"charset", "boundary"}
     )
-    return _canonical_type(request.content_type or "", *parameters)
+    charset = request.encoding or settings.DEFAULT_CHARSET
+    return _canonical_type(request.content_type or "", charset, *parameters)
 
 
 @lru_cache(maxsize=64)
-def _canonical_type(content_type: str, *parameters: tuple[str, str]) -> bytes:
+def _canonical_type(
+    content_type: str, charset: str, *parameters: tuple[str, str]
+) -> bytes:
+    with suppress(LookupError):  # an odd one is the view's affair
+        charset = codecs.lookup(charset).name
+    if charset != "utf-8":
+        parameters = (("charset", charset), *parameters)
     return json.dumps([content_type, parameters]).encode()
 
 
@@ -293,7 +306,13 @@ class _Digesting(FileUploadHandler):
         self._digest.update(raw_data)
 
     def file_complete(self, file_size: int) -> UploadedFile[bytes]:
-        file = UploadedFile(io.BytesIO(), self.file_name, self.content_type, file_size)
+        file = UploadedFile(
+            io.BytesIO(),
+            self.file_name,
+            self.content_type,
+            file_size,
+            content_type_extra=self.content_type_extra,
+        )
         file.digest = self._digest.hexdigest()  # type: ignore[attr-defined]
         return file
 
@@ -309,7 +328,18 @@ def _described(file: Any) -> list[Any]:
             digest.update(chunk)
         file.seek(0)
         hexdigest = digest.hexdigest()
-    return [file.name, file.content_type, file.size, hexdigest]
+    # Such as the charset that its bytes are to be read in.
+    parameters = {
+        name: force_str(value, "latin-1")
+        for name, value in (file.content_type_extra or {}).items()
+    }
+    return [
+        file.name,
+        file.content_type,
+        file.size,
+        hexdigest,
+        *sorted(parameters.items()),
+    ]
 
 
 def _canonical_parsed(parsed: Any, exclude: Collection[str]) -> Pieces:

@@ -132,6 +132,10 @@ def test_media_type_says_how_body_is_compared(content_type: str, prefix: bytes) 
     "one, other, equal",
     {
         "charset": (JSON, f"{JSON}; charset=utf-8", True),
+        "charset-spelt-otherwise": (JSON, f"{JSON}; charset=UTF8", True),
+        "charset-that-nobody-knows": (JSON, f"{JSON}; charset=nonsense", True),
+        "another-charset": (JSON, f"{JSON}; charset=latin-1", False),
+        "charset-of-a-form": (FORM, f"{FORM}; charset=latin-1", False),
         "case": (JSON, "APPLICATION/JSON", True),
         "type": (JSON, TEXT, False),
         "parameter": (JSON, f"{JSON}; version=2", False),
@@ -182,6 +186,10 @@ FILE = multipart.file("f", RAW)
         "changed-byte": ([A, B, multipart.file("f", b"bytes\0\xfe")], False),
         "file-name": ([A, B, multipart.file("f", RAW, filename="b.txt")], False),
         "file-type": ([A, B, multipart.file("f", RAW, content_type="a/b")], False),
+        "file-charset": (
+            [A, B, multipart.file("f", RAW, content_type=f"{TEXT}; charset=latin-1")],
+            False,
+        ),
         "name-of-the-part": ([A, B, multipart.file("g", RAW)], False),
         "field-not-file": ([A, B, multipart.field("f", RAW)], False),
     },

@@ -97,6 +97,7 @@ ROWS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], str]] = {
     "FR-045-utf-8": ((ACUTE,), ("/orders/?a=é",), REPLAY),
     "FR-046-type": (ONE, (*ONE, "text/plain"), MISMATCH),
     "FR-046-charset": (ONE, (*ONE, f"{JSON}; charset=utf-8"), REPLAY),
+    "FR-046-other-charset": (ONE, (*ONE, f"{JSON}; charset=latin-1"), MISMATCH),
     # FR-048: the path counts as it is decoded.
     "FR-048-other-order": (("/orders/1/pay/",), ("/orders/2/pay/",), RUN),
     "FR-048-trailing-slash": (("/orders/",), ("/orders",), RUN),
