@@ -13,6 +13,7 @@ from .deliveries import Delivery, is_in_body
 
 LONGEST = 255
 """A longer id is replaced by its digest; cut off, two could become the same."""
+FOLDED = "sha256:"
 YEARS = range(1970, 9999)
 MILLISECONDS = 10**11
 """From here on a number counts milliseconds: as seconds it would be the year 5138."""
@@ -61,10 +62,22 @@ def id_parts(delivery: Delivery, item: Any, place: Place) -> list[str]:
         UnusableDelivery: one isn't. All such events would count as one.
     """
     values = [_id_part(value) for value in values_at(delivery, item, place)]
-    if len(values) == 1:
-        return values
-    # "a:b" and "c" must not look like "a" and "b:c".
+    return _apart(values) if len(values) > 1 else values
+
+
+def _apart(values: list[str]) -> list[str]:
+    """Let "a:b" and "c" not look like "a" and "b:c" when they are joined."""
     return [value.replace("%", "%25").replace(":", "%3A") for value in values]
+
+
+def account_of(values: list[Any]) -> str:
+    """Return whose event it is: one of two accounts must not hide the other's events.
+
+    Raises:
+        UnusableDelivery: it can't be read.
+    """
+    texts = [_as_text(value) for value in values if value is not None]
+    return identity_of(_apart(texts) if len(values) > 1 else texts)
 
 
 def _id_part(value: Any) -> str:
@@ -80,14 +93,21 @@ def _id_part(value: Any) -> str:
     raise UnusableDelivery("the event has no id")
 
 
-def joined(values: list[Any]) -> str:
-    return _usable(":".join(_as_text(value) for value in values if value is not None))
+def identity_of(parts: list[str]) -> str:
+    """
+    Raises:
+        UnusableDelivery: it can't be stored.
+    """
+    text = ":".join(parts)
+    # What looks like a digest is folded as well, or it would be that of a long one.
+    usable = _usable(text)
+    return _folded(text) if text.startswith(FOLDED) else usable
 
 
 def label_of(values: list[Any]) -> str:
     """Return a name outside of the identity; without it, nothing is lost."""
     try:
-        return joined(values)
+        return _usable(":".join(_as_text(each) for each in values if each is not None))
     except UnusableDelivery:
         return ""
 
@@ -103,9 +123,11 @@ def _as_text(value: Any) -> str:
 def _usable(text: str) -> str:
     if not is_storable(text):
         raise UnusableDelivery("a name can't be stored")
-    if len(text) <= LONGEST:
-        return text
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return text if len(text) <= LONGEST else _folded(text)
+
+
+def _folded(text: str) -> str:
+    return FOLDED + hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_storable(text: str) -> bool:

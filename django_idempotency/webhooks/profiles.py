@@ -20,12 +20,13 @@ from .deliveries import Delivery, Verifier, is_in_body
 from .places import (
     Place,
     UnusableDelivery,
+    account_of,
     at_path,
     first_of,
     id_parts,
+    identity_of,
     instant_of,
     is_storable,
-    joined,
     label_of,
     mode_of,
     parts,
@@ -218,12 +219,12 @@ class Profile:
             return label_of(values_at(delivery, item, place))
 
         return Found(
-            id=known.id if known else joined(id_parts(delivery, item, self.id)),
+            id=known.id if known else identity_of(id_parts(delivery, item, self.id)),
             type=label(self.type),
             source=self.name,
             account=known.account
             if known
-            else joined(values_at(delivery, item, self.account)),
+            else account_of(values_at(delivery, item, self.account)),
             object_key=label(self.object_key),
             occurred_at=instant_of(
                 first_of(values_at(delivery, item, self.occurred_at))

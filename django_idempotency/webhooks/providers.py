@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from .places import UnusableDelivery, is_storable
 from .profiles import Profile, Reply
 from .verifiers import (
     AdyenVerifier,
@@ -39,7 +40,10 @@ MEBIBYTE = 1024 * 1024
 def _slack_challenge(content: Any) -> Reply | None:
     if content.get("type") != "url_verification":
         return None
-    return Reply(body=str(content.get("challenge", "")))
+    challenge = content.get("challenge")
+    if not isinstance(challenge, str) or not is_storable(challenge):
+        raise UnusableDelivery("the challenge can't be sent back")
+    return Reply(body=challenge)
 
 
 STRIPE = Profile(

@@ -131,13 +131,16 @@ def test_every_part_of_an_id_must_be_there(content: dict[str, str]) -> None:
         _found(content, TWO_PARTS)
 
 
-def test_parts_of_an_id_do_not_run_together() -> None:
-    ids = {
-        _found({"code": code, "reference": reference}, TWO_PARTS).id
+@pytest.mark.parametrize("fact", ["id", "account"])
+def test_parts_of_an_identity_do_not_run_together(fact: str) -> None:
+    """Or whoever names one could hide the events of another."""
+    profile = replace(TWO_PARTS, account=TWO_PARTS.id)
+    found = {
+        getattr(_found({"code": code, "reference": reference}, profile), fact)
         for code, reference in [("a:b", "c"), ("a", "b:c"), ("a%3Ab", "c")]
     }
 
-    assert len(ids) == 3
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize("length", [255, 256, 5_000, 100_000])
@@ -151,6 +154,8 @@ def test_long_ids_and_accounts_stay_apart(length: int) -> None:
         assert found[0] != found[1]
         assert max(map(len, found)) <= 255
         assert (found == texts) is (length <= 255)
+    # Nor does anybody else get what a long one is folded to.
+    assert (_found({"id": ids[0]}).id == ids[0]) is (length <= 255)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from django_idempotency.webhooks import providers, verifiers
 from django_idempotency.webhooks.deliveries import Verified
+from django_idempotency.webhooks.places import UnusableDelivery
 from django_idempotency.webhooks.profiles import FACTS, Found, Profile, Reply
 from django_idempotency.webhooks.verifiers import HMACVerifier, StandardWebhooksVerifier
 from tests.support.cases import cases
@@ -285,6 +286,9 @@ def test_slack_s_own_test_is_answered() -> None:  # F45
 
     asked = challenge({"type": "url_verification", "challenge": "abc"})
     assert (asked, challenge({"type": "event_callback"})) == (Reply(body="abc"), None)
+    for odd in ("\ud800", {"deep": []}, None):
+        with pytest.raises(UnusableDelivery):
+            challenge({"type": "url_verification", "challenge": odd})
 
 
 PAGE = (
