@@ -560,4 +560,6 @@ def _answer(
 
 def _can_be_sent(name: str, value: str) -> bool:
     header = name + value
-    return name.isascii() and name != "" and "\r" not in header and "\n" not in header
+    is_text = not any("\ud800" <= each <= "\udfff" for each in value)
+    is_named = name.isascii() and name != ""
+    return is_text and is_named and "\r" not in header and "\n" not in header

@@ -23,12 +23,13 @@ _SENSITIVE = re.compile(
 
 def masked_headers(pairs: Any) -> str:
     """Return a line for each; of what isn't a header, as it is."""
-    return "\n".join(
+    lines = (
         f"{pair[0]}: {MASK if _SENSITIVE.search(str(pair[0])) else pair[1]}"
         if isinstance(pair, list | tuple) and len(pair) == 2
         else str(pair)
         for pair in pairs
     )
+    return printable("\n".join(lines))
 
 
 def masked(value: Any) -> Any:
@@ -49,8 +50,13 @@ def preformatted(text: str) -> SafeString:
     return format_html('<pre class="idempotency-record">{}</pre>', text)
 
 
-def as_text(value: Any) -> str:
-    return json.dumps(masked(value), indent=2, ensure_ascii=False)
+def as_text(value: Any, indent: int | None = 2) -> str:
+    return printable(json.dumps(masked(value), indent=indent, ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """Return what a page and a terminal can show: JSON may hold half a surrogate pair."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shown_body(row: IdempotencyRecord | ProcessedEvent) -> SafeString | None:

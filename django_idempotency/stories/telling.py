@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from django.utils.translation import gettext, ngettext
 
 from django_idempotency.fields import with_zone
 
-from .masking import masked
+from .masking import as_text, printable
 
 _MODULES = re.compile(r"^([a-z_0-9]+\.)+(?=\w)")
 LONGEST_VALUE = 60
@@ -202,11 +201,8 @@ def value(result: Any) -> str:
     """Return a step's result in a line; secrets in it are masked."""
     if isinstance(result, dict) and isinstance(result.get("id"), str):
         result = result["id"]
-    if isinstance(result, str):
-        return Truncator(result).chars(LONGEST_VALUE)
-    return Truncator(json.dumps(masked(result), ensure_ascii=False)).chars(
-        LONGEST_VALUE
-    )
+    text = printable(result) if isinstance(result, str) else as_text(result, None)
+    return Truncator(text).chars(LONGEST_VALUE)
 
 
 def briefly(error: str) -> str:

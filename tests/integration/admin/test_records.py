@@ -258,6 +258,14 @@ def test_sensitive_header_is_masked(name: str, admin_client: Client) -> None:
     assert (f"{name}: {MASK}" in page, "s3cr3t" in page) == (True, False)
 
 
+HALVES = [{"deep": ["\ud800"]}, {"id": "\udfff"}, "\ud83d"]
+
+
+def step(result: Any) -> dict[str, Any]:
+    name = f"step {HALVES.index(result)}"
+    return {"name": name, "kind": "call", "done": True, "result": result}
+
+
 @cases(
     "columns",
     {
@@ -270,6 +278,11 @@ def test_sensitive_header_is_masked(name: str, admin_client: Client) -> None:
         },
         # It is the record that somebody has come to look at.
         "FR-017 headers that can't be read": {"response_headers": {"Location": "/"}},
+        # JSON may hold what no page can: whoever is answered with it may have sent it.
+        "body with half a surrogate pair": {"response_body": b'{"a": "\\ud800"}'},
+        "result with half a surrogate pair": {
+            "effects": {"steps": [step(each) for each in HALVES]}
+        },
     },
 )
 def test_odd_record_can_be_looked_at(columns: Any, admin_client: Client) -> None:
