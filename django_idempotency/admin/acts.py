@@ -191,10 +191,13 @@ class ActingAdmin(GuardedAdmin):
 
 
 def _performed(request: HttpRequest, act: Act, row: Any) -> str:
+    reason = request.POST.get("reason", "")
+    if "\0" in reason:  # which forms refuse, and databases as well
+        raise ValueError(gettext("Null characters are not allowed."))
     return act.perform(
         row,
         by=request.user.get_username(),
-        reason=request.POST.get("reason", ""),
+        reason=reason,
         result=_result_in(request) if act.result_help else None,
     )
 
@@ -202,7 +205,7 @@ def _performed(request: HttpRequest, act: Act, row: Any) -> str:
 def _result_in(request: HttpRequest) -> Any:
     try:
         return json.loads(request.POST.get("result") or "null")
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         told = gettext("The result isn't valid JSON: %(error)s")
         raise ValueError(told % {"error": error}) from None
 

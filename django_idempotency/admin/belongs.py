@@ -46,6 +46,10 @@ class Reader:
         shown = self.site.get_model_admin(model)
         return shown.has_view_permission(self.request)
 
+    def may_name(self, model: type[Model]) -> bool:
+        """Users have their names, and their mail's addresses, for who may look at them."""
+        return model is not get_user_model() or self.may_see(model)
+
     def page_of(self, model: type[Model], pk: object) -> str:
         """Return the address of an object's page; nothing if it isn't for this reader."""
         if not self.may_see(model):
@@ -84,7 +88,7 @@ def customer_of(record: IdempotencyRecord, reader: Reader) -> Belonging:
         return Belonging(name=name, text=gettext("a guest"))
     user_model: type[Any] = get_user_model()
     found = model_and_key(principal)
-    if found is None or found[0] is not user_model or not reader.may_see(user_model):
+    if found is None or found[0] is not user_model or not reader.may_name(user_model):
         return Belonging(name=name, text=principal)
     try:
         user: Any = user_model._base_manager.filter(pk=found[1]).first()
@@ -113,9 +117,10 @@ def _object(link: OperationLink, reader: Reader) -> Belonging:
         name = gettext("About")
     else:
         name = gettext("Reference")
+    has_label = found is not None and link.label and reader.may_name(found[0])
     return Belonging(
         name=name,
-        text=link.label if found is not None and link.label else link.value,
+        text=link.label if has_label else link.value,
         url=reader.page_of_value(link.value) if found is not None else "",
         note=link.amount,
     )

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from django.contrib.admin import AdminSite, site
+from django.contrib.admin.sites import all_sites
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -23,6 +25,8 @@ from django_idempotency.store.records import record_alias
 from django_idempotency.stories.related import is_guests, links_of, principal_of
 from django_idempotency.stories.standing import Standing
 from django_idempotency.stories.telling import briefly, duration, moment
+
+from .belongs import Reader
 
 MOST_ROWS = 20
 LONGEST = 60
@@ -77,7 +81,9 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
     )
     records = list(rows[:MOST_ROWS])
     links = links_of(records)
-    names = names_of({principal_of(record) for record in records})
+    reader = Reader(request, _site(request))
+    may_name = reader.may_name(get_user_model())
+    names = names_of({principal_of(record) for record in records}) if may_name else {}
     may_settle = request.user.has_perm("django_idempotency.settle_idempotencyrecord")
     for record in records:
         standing = Standing(record, links[record.pk], who="", now=datetime.now(UTC))
@@ -92,7 +98,7 @@ def _held(request: HttpRequest) -> Iterator[Needed]:
             url=reverse(
                 "admin:django_idempotency_idempotencyrecord_change",
                 args=[record.pk],
-                current_app=_site(request),
+                current_app=reader.site.name,
             ),
             act=gettext("Find out and settle") if may_settle else gettext("Look at it"),
         )
@@ -161,7 +167,7 @@ def _dead(request: HttpRequest) -> Iterator[Needed]:
             url=reverse(
                 "admin:django_idempotency_processedevent_change",
                 args=[event.pk],
-                current_app=_site(request),
+                current_app=_site(request).name,
             ),
             act=gettext("Look and run again") if may_rerun else gettext("Look at it"),
         )
@@ -171,5 +177,7 @@ def _cut(text: str) -> str:
     return Truncator(text).chars(LONGEST)
 
 
-def _site(request: HttpRequest) -> str | None:
-    return getattr(request, "current_app", None)
+def _site(request: HttpRequest) -> AdminSite:
+    """Return the site whose page it is, which has put its name on the request."""
+    name = getattr(request, "current_app", None)
+    return next((each for each in all_sites if each.name == name), site)

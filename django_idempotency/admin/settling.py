@@ -105,8 +105,10 @@ def _facts(
     )
 
 
-def _look_for(record: IdempotencyRecord, links: Sequence[OperationLink]) -> str:
-    return Standing(record, links, who="", now=datetime.now(UTC)).look_for()
+def _look_for(
+    record: IdempotencyRecord, links: Sequence[OperationLink], customer: str
+) -> str:
+    return Standing(record, links, who=customer, now=datetime.now(UTC)).look_for()
 
 
 def _applied_question(record: IdempotencyRecord, customer: str) -> Question:
@@ -119,7 +121,7 @@ def _applied_question(record: IdempotencyRecord, customer: str) -> Question:
             else gettext("It is done: all of it?")
         ),
         facts=_facts(record, links, customer),
-        look_for=_look_for(record, links),
+        look_for=_look_for(record, links, customer),
         effect=gettext(
             "“%(call)s” is not made again. The customer's next try goes on after it, with "
             "the result that you give here."
@@ -143,7 +145,7 @@ def _not_applied_question(record: IdempotencyRecord, customer: str) -> Question:
             else gettext("It is not done: let the retry do it?")
         ),
         facts=_facts(record, links, customer),
-        look_for=_look_for(record, links),
+        look_for=_look_for(record, links, customer),
         effect=gettext(
             "The customer's next try makes “%(call)s” again, with the same key. If it has "
             "happened after all, and the provider doesn't honour the key, it happens a "

@@ -230,6 +230,10 @@ class Standing:
             % {"time": shown_time(self.record.remembered_until)},
         )
 
+    def _may_name(self, link: OperationLink) -> bool:
+        """Whether the reader is told who the customer is, if it is that."""
+        return not is_customer(link, self.record) or link.label == self.who
+
     def look_for(self) -> str:
         """Return a sentence on what to look for at the other side."""
         if not self.open_call:
@@ -242,7 +246,7 @@ class Standing:
             *(
                 link.label
                 for link in self.links
-                if link.kind == LinkKind.OBJECT and link.label
+                if link.kind == LinkKind.OBJECT and link.label and self._may_name(link)
             ),
             *(link.amount for link in self.links if link.amount),
             shown_time(called),

@@ -102,22 +102,6 @@ def test_running_again_takes_a_reason(operator: Client) -> None:
     assert (only().state, Order.objects.count()) == ("dead", 0)
 
 
-@pytest.mark.parametrize(
-    ("action", "permission"), [("run_again", "reopen"), ("reopen", "rerun")]
-)
-def test_each_act_takes_a_permission_of_its_own(action: str, permission: str) -> None:
-    client = colleague("view", "delete", permission, of="processedevent")
-    event = bury()
-    if action == "reopen":
-        rerun(event, reason="mended")
-    before = only().seen
-    data = {"action": action, "_selected_action": str(event.pk), "reason": "r"}
-    sent = {**data, "confirmed": "yes", f"seen-{event.pk}": before}
-    client.post(LIST, sent, follow=True)
-
-    assert only().seen == before
-
-
 def test_page_asks_about_what_can_be_done_and_names_the_rest(operator: Client) -> None:
     dead = bury()
     deliver("/inline/", stripe("evt_done"))
