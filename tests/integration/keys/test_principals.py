@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, RequestFactory, override_settings
 from django.urls import path
+from ninja import NinjaAPI
+from rest_framework.views import APIView
 
+from django_idempotency.contrib import ninja
 from django_idempotency.decorators import idempotent
 from django_idempotency.http import Identified, principal_of
-from django_idempotency.models import IdempotencyRecord
+from django_idempotency.models import IdempotencyRecord, OperationIntent
+from django_idempotency.rest_framework import IdempotencyMixin
 from tests.support.ordering import (
     GUEST_KEY,
     is_replay,
@@ -33,7 +39,35 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
 
-urlpatterns = [path("order/", idempotent(place_order))]
+api = NinjaAPI(urls_namespace="of-others")
+
+
+def place_in_one_word(request: HttpRequest) -> HttpResponse:
+    """The answer to all orders is the same, so that answers can be compared."""
+    Order.objects.create()
+    return JsonResponse({"done": "once"}, status=201)
+
+
+@api.post("order/")
+@ninja.idempotent
+def place_with_ninja(request: HttpRequest) -> Any:
+    return place_in_one_word(request)
+
+
+class PlaceWithRest(IdempotencyMixin, APIView):
+    def post(self, request: Any) -> HttpResponse:
+        return place_in_one_word(request)
+
+
+WINDOW = timedelta(hours=1)
+urlpatterns = [
+    path("order/", idempotent(place_order)),
+    path("plain/order/", idempotent(place_in_one_word)),
+    path("leased/order/", idempotent(lease=WINDOW)(place_in_one_word)),
+    path("window/order/", idempotent(intent_window=WINDOW)(place_in_one_word)),
+    path("rest/order/", PlaceWithRest.as_view()),
+    path("ninja/", api.urls),
+]
 
 PROTECTED_USERS = Path(__file__).parent / "users" / "protected_users.py"
 
@@ -240,6 +274,87 @@ def test_two_users_with_one_key_have_an_order_each_and_are_answered_alike() -> N
         del answer.headers["Content-Length"], answer.headers["Idempotency-Reference"]
         del answer.headers["Idempotency-Expires"]
     assert answers[0].headers == answers[1].headers
+
+
+def in_disguise() -> Client:
+    """A guest with what proxies and servers tell of users, and somebody's cookies."""
+    client = Client(
+        headers={"X-Forwarded-User": "ann", "X-User": "auth.User:1", "X-Tenant": "a"},
+    )
+    client.defaults |= {
+        "HTTP_REMOTE_USER": "ann",
+        "HTTP_AUTHORIZATION": "Basic YW5uOg==",
+    }
+    client.cookies.load({"sessionid": "fixed-by-mallory", "csrftoken": "c" * 32})
+    return client
+
+
+OTHERS = {
+    "another customer": lambda: (signed_in_client("mallory"), "a"),
+    "a guest": lambda: (Client(), "a"),
+    "a guest in disguise": lambda: (in_disguise(), "a"),
+    "the same customer of another tenant": lambda: (signed_in_client("ann"), "b"),
+}
+PROBES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "repeat": lambda reference: {},
+    "other content": lambda reference: {"data": '{"amount": 2}'},
+    "another key": lambda reference: {"key": f"{GUEST_KEY[:-1]}x"},
+    "confirmed": lambda reference: {"Idempotency-Confirm": reference},
+    "question": lambda reference: {"ask": "POST"},
+    "question by another method": lambda reference: {"ask": "DELETE"},
+    "other type": lambda reference: {"content_type": "text/plain"},
+}
+
+
+def probed(client: Client, url: str, tenant: str, **more: Any) -> ClientResponse:
+    headers = {"Idempotency-Key": more.pop("key", GUEST_KEY), "X-Tenant": tenant}
+    content_type = more.pop("content_type", "application/json")
+    data = more.pop("data", '{"amount": 1}')
+    if ask := more.pop("ask", ""):
+        return client.get(url, headers={**headers, "Idempotency-Ask": ask})
+    return client.post(url, data, content_type, headers={**headers, **more})
+
+
+def told(response: ClientResponse) -> tuple[int, bytes, dict[str, str]]:
+    passing = ("Idempotency-Expires", "Date")  # what passes with time
+    headers = {
+        name: value for name, value in response.headers.items() if name not in passing
+    }
+    return response.status_code, response.content, headers
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("view", ["plain", "leased", "window", "rest", "ninja"])
+@pytest.mark.parametrize("who", OTHERS)
+def test_other_ones_find_what_they_would_find_if_there_were_none(
+    who: str, view: str, settings: Any
+) -> None:
+    """FR-063: each answer is the same with and without the victim's operation, which
+    stays as it is: nothing of it is read, replayed, blocked or counted."""
+    settings.MIDDLEWARE = [
+        "django_idempotency.middleware.OutcomeMiddleware",
+        *settings.MIDDLEWARE,
+    ]
+    url = f"/{view}/order/"
+    with by_hook(tenant):
+        for name, probe in PROBES.items():
+            answers = {}
+            for is_there in (True, False):
+                IdempotencyRecord.objects.all().delete()
+                OperationIntent.objects.all().delete()
+                reference = ""
+                if is_there:
+                    first = probed(signed_in_client("ann"), url, "a")
+                    reference = first.headers["Idempotency-Reference"]
+                    assert first.status_code == 201
+                victim = list(IdempotencyRecord.objects.values())
+                client, home = OTHERS[who]()
+                answers[is_there] = told(probed(client, url, home, **probe(reference)))
+                found = IdempotencyRecord.objects.filter(
+                    pk__in=[each["id"] for each in victim]
+                )
+                assert list(found.values()) == victim
+            assert (name, answers[True]) == (name, answers[False])
 
 
 def test_signing_in_midway_is_another_principal() -> None:

@@ -11,7 +11,6 @@ from django.utils.text import capfirst
 
 from django_idempotency.models import ProcessedEvent
 from django_idempotency.webhooks import PermanentError
-from django_idempotency.webhooks.inbox import rerun
 from tests.integration.webhooks import receivers
 from tests.integration.webhooks.receivers import only, scene
 from tests.support.deliveries import deliver, stripe
