@@ -5,15 +5,20 @@ into the log.
 """
 
 import base64
+import gzip
+import io
 import json
 import logging
 import socket
 from threading import Thread
+from typing import Any
 
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
-from django.db import connections
+from django.db import connection, connections
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
 from django_idempotency.models import ProcessedEvent
@@ -38,6 +43,7 @@ Log = pytest.LogCaptureFixture
 
 STANDARD_SECRET = "whsec_" + base64.b64encode(b"not-for-the-log-either!!").decode()
 MARK = "body-not-for-the-log"
+OTHER_SECRET = "whsec_of_another"  # noqa: S105 - of these tests
 
 urlpatterns = [
     *receivers.urlpatterns,
@@ -49,6 +55,18 @@ urlpatterns = [
             endpoint="hostile-standard",
         )(receivers.handle),
     ),
+    *[
+        path(
+            f"{mode}/of-another/",
+            webhook(
+                providers.STRIPE,
+                secrets=OTHER_SECRET,
+                endpoint=f"hostile-{mode}-of-another",
+                inbox=mode == "inbox",
+            )(receivers.handle),
+        )
+        for mode in ("inline", "inbox")
+    ],
 ]
 
 
@@ -211,3 +229,89 @@ def test_header_sent_twice_counts_if_one_is_right() -> None:
     head = "".join(f"{line}\r\n" for line in lines).encode()
 
     assert _raw("github", head, EVENT) == 200
+
+
+@pytest.mark.parametrize("path", ["/inline/", "/inbox/"])
+def test_delivery_counts_at_the_endpoint_that_it_is_signed_for(path: str) -> None:
+    """Whoever has a secret neither runs, replays nor hides what comes to another one."""
+    theirs, ours = stripe(secret=OTHER_SECRET), stripe()
+    sent = [
+        (f"{path}of-another/", theirs, 200),
+        (path, theirs, 401),
+        (f"{path}of-another/", ours, 401),
+        (path, Sent(ours.body, theirs.headers), 401),
+        (path, stripe(age=301), 401),
+        (path, ours, 200),
+        (path, ours, 200),
+        (f"{path}of-another/", theirs, 200),
+    ]
+    answers = [deliver(url, each).status_code for url, each, _ in sent]
+    steps()
+
+    assert answers == [status for _, _, status in sent]
+    assert scene.handled == ["evt_1", "evt_1"]
+    assert ProcessedEvent.objects.filter(state="processed").count() == 2
+
+
+TEXT = json.dumps({"id": "evt_1", "note": "é"}, ensure_ascii=False)
+CODED = {
+    **{
+        code: TEXT.encode(code) for code in ("utf-16", "utf-32", "latin-1", "utf-8-sig")
+    },
+    "gzip": gzip.compress(TEXT.encode()),
+    "two documents": TEXT.encode() * 2,
+}
+
+
+@pytest.mark.parametrize("path", ["/inline/", "/inbox/"])
+def test_signed_body_in_another_coding_is_refused(path: str, caplog: Log) -> None:
+    """It is never guessed: the signature says nothing of how its bytes are meant."""
+    answers = {
+        name: deliver(
+            path, stripe_signed(body), HTTP_CONTENT_ENCODING="gzip", CONTENT_TYPE=kind
+        ).status_code
+        for name, body in CODED.items()
+        for kind in (f"application/json; charset={name}", "application/json")
+    }
+
+    assert answers == dict.fromkeys(CODED, 400)
+    _assert_nothing_happened(caplog)
+
+
+class _Slow(io.BytesIO):
+    """A body whose bytes are still coming when it is read."""
+
+    def __init__(self, body: bytes, inside: list[bool]) -> None:
+        super().__init__(body)
+        self._inside = inside
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._inside.append(connection.in_atomic_block)
+        return super().read(size)
+
+
+@cases(
+    "size, told, status",
+    {
+        "slow": (len(EVENT), len(EVENT), 401),
+        "longer than allowed": (2**21, 2**21, 413),
+        "cut off": (10, len(EVENT), 401),
+    },
+)
+def test_nothing_is_held_for_a_body_that_is_still_coming(
+    size: int, told: int, status: int, caplog: Log
+) -> None:
+    inside: list[bool] = []
+    body = EVENT.ljust(size)[:size]
+    environ = RequestFactory()._base_environ(  # type: ignore[attr-defined]
+        REQUEST_METHOD="POST",
+        PATH_INFO="/inline/",
+        CONTENT_LENGTH=str(told),
+    )
+    environ["wsgi.input"] = _Slow(body, inside)
+    with CaptureQueriesContext(connection) as captured:
+        answer: Any = WSGIHandler()(environ, lambda *_: None)
+
+    assert (answer.status_code, len(captured)) == (status, 0)
+    assert set(inside) == (set() if status == 413 else {False})
+    _assert_nothing_happened(caplog)
