@@ -48,6 +48,7 @@ PLACES = {
         "unit/test_keys.py",
         "unit/webhooks",
     ],
+    "fuzz": ["fuzz"],
     "packaging": [
         "packaging/test_mutations.py",
         "packaging/test_tutorial.py",
@@ -71,7 +72,15 @@ PLACES = {
         "integration/rest",
     ],
 }
-SLOW = {"browser", "concurrency", "demo", "differential", "exhaustive", "packaging"}
+SLOW = {
+    "browser",
+    "concurrency",
+    "demo",
+    "differential",
+    "exhaustive",
+    "fuzz",
+    "packaging",
+}
 HERE = Path(__file__).parent
 
 

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.validators import ProhibitNullCharactersValidator
 from django.db import router, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -192,8 +193,10 @@ class ActingAdmin(GuardedAdmin):
 
 def _performed(request: HttpRequest, act: Act, row: Any) -> str:
     reason = request.POST.get("reason", "")
-    if "\0" in reason:  # which forms refuse, and databases as well
-        raise ValueError(gettext("Null characters are not allowed."))
+    try:
+        ProhibitNullCharactersValidator()(reason)  # as a form's field has it
+    except ValidationError as error:
+        raise ValueError(*error.messages) from None
     return act.perform(
         row,
         by=request.user.get_username(),

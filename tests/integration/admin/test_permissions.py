@@ -46,7 +46,7 @@ MODELS: tuple[type[Model], ...] = (IdempotencyRecord, ProcessedEvent)
 
 def everything() -> list[Any]:
     """All that an act could change."""
-    models = (*MODELS, OperationLink, Order, LogEntry)
+    models: tuple[type[Model], ...] = (*MODELS, OperationLink, Order, LogEntry)
     return [list(model._base_manager.order_by("pk").values()) for model in models]
 
 
@@ -159,7 +159,7 @@ ACTS: dict[str, tuple[Callable[[], Any], str, str]] = {
 def test_table_has_all_acts() -> None:
     shown = [admin.site._registry[model] for model in MODELS]
     names = {each.name for one in shown for each in one.decisions}  # type: ignore[attr-defined]
-    actions = {action for one in shown for action in one.actions}
+    actions = {action for one in shown for action in one.actions or ()}
 
     assert names | {"delete"} == ACTS.keys()
     assert actions < {action for _, _, action in ACTS.values()}

@@ -289,7 +289,7 @@ def in_disguise() -> Client:
     return client
 
 
-OTHERS = {
+OTHERS: dict[str, Callable[[], tuple[Client, str]]] = {
     "another customer": lambda: (signed_in_client("mallory"), "a"),
     "a guest": lambda: (Client(), "a"),
     "a guest in disguise": lambda: (in_disguise(), "a"),

@@ -310,7 +310,8 @@ def test_nothing_is_held_for_a_body_that_is_still_coming(
     )
     environ["wsgi.input"] = _Slow(body, inside)
     with CaptureQueriesContext(connection) as captured:
-        answer: Any = WSGIHandler()(environ, lambda *_: None)
+        handler: Any = WSGIHandler()
+        answer = handler(environ, lambda *_: None)
 
     assert (answer.status_code, len(captured)) == (status, 0)
     assert set(inside) == (set() if status == 413 else {False})

@@ -286,7 +286,8 @@ def test_slack_s_own_test_is_answered() -> None:  # F45
 
     asked = challenge({"type": "url_verification", "challenge": "abc"})
     assert (asked, challenge({"type": "event_callback"})) == (Reply(body="abc"), None)
-    for odd in ("\ud800", {"deep": []}, None):
+    oddities: tuple[Any, ...] = ("\ud800", {"deep": []}, None)
+    for odd in oddities:
         with pytest.raises(UnusableDelivery):
             challenge({"type": "url_verification", "challenge": odd})
 

@@ -1,0 +1,1 @@
+"""Inputs that nobody has thought of, for whatever reads what strangers send."""
