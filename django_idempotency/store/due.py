@@ -135,9 +135,8 @@ def _postponed_behind_first(
         return False
     others = islice(_locked(statements.due_of_object, of_object, BATCH, using), BATCH)
     locked = {row_id, *(each for (each,) in others)}
-    first_id, seconds_left = fetched(statements.first_of_object, of_object, using) or (
-        *(row_id, 0),
-    )
+    first = fetched(statements.first_of_object, of_object, using)
+    first_id, seconds_left = first or (row_id, 0)
     wait = min(max(0.0, float(seconds_left)), LONGEST.total_seconds())
     behind = {f"id_{n}": each for n, each in enumerate(locked - {first_id})}
     if behind:
